@@ -1,0 +1,28 @@
+"""Multi-Facet Clustering VAEs as a probabilistic program in Pyro."""
+
+from pyro_mfcvae import data, likelihoods, metrics, networks, presets, priors
+from pyro_mfcvae.config import Facet, MFCVAEConfig
+from pyro_mfcvae.elbo import FacetELBO
+from pyro_mfcvae.fit import fit
+from pyro_mfcvae.fitted import FittedMFCVAE, load
+from pyro_mfcvae.model import MFCVAE
+from pyro_mfcvae.schedule import Schedule, Stage
+
+__all__ = [
+    "MFCVAE",
+    "Facet",
+    "FacetELBO",
+    "FittedMFCVAE",
+    "MFCVAEConfig",
+    "Schedule",
+    "Stage",
+    "data",
+    "fit",
+    "likelihoods",
+    "load",
+    "metrics",
+    "networks",
+    "presets",
+    "priors",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,163 @@
+"""What defines a model and its training: frozen dataclasses, with JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pyro_mfcvae import likelihoods, networks, priors
+from pyro_mfcvae.elbo import OBJECTIVES, Objective
+from pyro_mfcvae.schedule import Schedule, Stage
+
+# Recipes that JSON knows by name.
+_RECIPES: dict[str, type] = {**priors.RECIPES, **likelihoods.RECIPES, **networks.RECIPES}
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One clustering of the data.
+
+    Attributes:
+        clusters: number of clusters K_j.
+        latent_dim: dimension D_j of the facet's latent.
+        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim) -> FacetPrior``.
+
+    Raises:
+        ValueError: for less than one cluster or dimension, or an unknown name.
+    """
+
+    clusters: int
+    latent_dim: int
+    prior: str | priors.PriorFactory = "diagonal_gaussian"
+
+    def __post_init__(self) -> None:
+        for name in ("clusters", "latent_dim"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+        object.__setattr__(self, "prior", _resolve("prior", self.prior, priors.RECIPES))
+
+
+@dataclass(frozen=True)
+class MFCVAEConfig:
+    """A Multi-Facet Clustering VAE and how it is trained.
+
+    Attributes:
+        facets: the J clusterings, from the lowest level of the ladder to the deepest.
+        likelihood: a name from ``likelihoods.available()``, or a recipe ``(x_shape) -> Likelihood``.
+        network: a name from ``networks.available()``, or a recipe
+            ``(x_shape, latent_dims) -> (encoder, decoder)``.
+        schedule: stages of training; None is the progressive schedule.
+        elbo: objective of :class:`FacetELBO`.
+
+    Raises:
+        TypeError: for a value of another type.
+        ValueError: for an unknown name, or a schedule for another number of facets.
+
+    Example:
+        >>> config = MFCVAEConfig(facets=(Facet(10, 5), Facet(10, 5)))
+        >>> config.likelihood
+        Bernoulli()
+        >>> MFCVAEConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    facets: tuple[Facet, ...]
+    likelihood: str | likelihoods.LikelihoodFactory = "bernoulli"
+    network: str | networks.NetworkFactory = "fully_connected_ladder"
+    schedule: Schedule | None = None
+    elbo: Objective = "analytic"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facets", tuple(self.facets))
+        if not self.facets or not all(isinstance(facet, Facet) for facet in self.facets):
+            raise TypeError(f"facets: got {self.facets!r}, expected at least one Facet")
+        for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
+            object.__setattr__(self, name, _resolve(name, getattr(self, name), recipes))
+        J = len(self.facets)
+        schedule = Schedule.progressive(J) if self.schedule is None else self.schedule
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule: got {schedule!r}, expected a Schedule")
+        if schedule.num_facets != J:
+            raise ValueError(
+                f"schedule: its stages introduce {schedule.num_facets} facets, but there are {J}; "
+                f"use Schedule.progressive({J}, ...)"
+            )
+        object.__setattr__(self, "schedule", schedule)
+        if self.elbo not in OBJECTIVES:
+            raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the schedule."""
+        return cast(Schedule, self.schedule).stages
+
+    def to_json(self) -> str:
+        """This configuration as JSON.
+
+        Raises:
+            TypeError: if it holds a recipe that is not one of the package's own.
+        """
+        return json.dumps(_encode(self, "config"), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> MFCVAEConfig:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: if the text is not JSON of a configuration.
+        """
+        try:
+            fields = json.loads(text)
+            fields["facets"] = tuple(
+                Facet(**{**facet, "prior": _decode(facet["prior"])}) for facet in fields["facets"]
+            )
+            fields["schedule"] = Schedule(tuple(Stage(**stage) for stage in fields["schedule"]["stages"]))
+            for name in ("likelihood", "network"):
+                fields[name] = _decode(fields[name])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
+
+
+def _resolve(name: str, value: Any, recipes: Mapping[str, type]) -> Callable[..., Any]:
+    """The recipe of that name; a recipe stays as it is."""
+    if isinstance(value, str):
+        if value not in recipes:
+            raise ValueError(f"{name}: got {value!r}, expected one of {tuple(recipes)} or a callable")
+        return cast(Callable[..., Any], recipes[value]())
+    if not callable(value):
+        raise TypeError(f"{name}: got {value!r}, expected one of {tuple(recipes)} or a callable")
+    return cast(Callable[..., Any], value)
+
+
+def _encode(value: Any, path: str) -> Any:
+    """Dataclasses become objects; a recipe names itself."""
+    if isinstance(value, (tuple, list)):
+        return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {
+            f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
+        }
+        names = [name for name, recipe in _RECIPES.items() if recipe is type(value)]
+        if names:
+            return {"name": names[0], **fields}
+        if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage)):
+            return fields
+    elif value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(
+        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own recipes "
+        f"{tuple(_RECIPES)}"
+    )
+
+
+def _decode(fields: dict[str, Any]) -> Any:
+    fields = dict(fields)
+    name = fields.pop("name")
+    if name not in _RECIPES:
+        raise ValueError(f"name: got {name!r}, expected one of {tuple(_RECIPES)}")
+    return _RECIPES[name](**fields)

@@ -1,0 +1,7 @@
+"""Turning what users have into tensors, and the data sets of the examples."""
+
+from .inputs import LabelledData, as_labelled, as_tensor
+from .mnist import mnist
+from .shapes import RenderedShapes
+
+__all__ = ["LabelledData", "RenderedShapes", "as_labelled", "as_tensor", "mnist"]

@@ -1,0 +1,354 @@
+"""From what users have (arrays, tensors, datasets, loaders) to one float32 tensor on the CPU.
+
+Anything that is read becomes a raw tensor first, either uint8 (pictures as stored, 0 to 255) or
+float32 (taken as it is). Only the joined result is scaled, so that pictures stay small until then.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from .shapes import RenderedShapes
+
+__all__ = ["LabelledData", "as_labelled", "as_tensor"]
+
+Join = Callable[[list[torch.Tensor]], torch.Tensor]
+
+ACCEPTED = (
+    "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of "
+    "numbers, a torch or torchvision Dataset, RenderedShapes, or a torch DataLoader"
+)
+
+# Modules whose datasets return their arrays unchanged when they have no transform, and the
+# attributes that hold the inputs and the labels there.
+IN_MEMORY_MODULES = ("torchvision.datasets.", "pyro_mfcvae.data.")
+IN_MEMORY_ATTRIBUTES = (("data", "targets"), ("data", "labels"), ("images", "labels"))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledData:
+    """Inputs with the labels to judge a clustering by; nothing is ever trained on the labels.
+
+    Args:
+        x: inputs, float32 (N, ...).
+        labels: integer labels, int64 (N, F), one column per known characteristic.
+        label_names: the names of the F columns.
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    label_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def as_tensor(data: Any, *, name: str = "x") -> torch.Tensor:
+    """Turn data into one float32 tensor on the CPU; labels that come with it are dropped.
+
+    Args:
+        data: anything that `as_labelled` takes.
+        name: what error messages call the data.
+
+    Returns:
+        Inputs, float32 (N, ...).
+
+    Raises:
+        TypeError: as `as_labelled`.
+        ValueError: as `as_labelled`.
+    """
+    return as_labelled(data, name=name)[0]
+
+
+def as_labelled(data: Any, *, name: str = "dataset") -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Turn data into one float32 tensor on the CPU and, where there are any, integer labels.
+
+    uint8 is a picture and becomes x / 255; every other number is cast to float32. Arrays and
+    tensors keep their shape, PIL images become (C, H, W), with C = 1 for grey ones. A DataLoader
+    is read once, in its own order; torch's random stream is restored afterwards.
+
+    >>> x, y = as_labelled((np.full((2, 3), 51, dtype=np.uint8), [4, 7]))
+    >>> x[0], y
+    (tensor([0.2000, 0.2000, 0.2000]), tensor([4, 7]))
+
+    Args:
+        data: an array or tensor (N, ...); a pair (x, y) of them; anything with ``to_numpy``;
+            nested lists of numbers; `LabelledData`; `RenderedShapes`; a torch Dataset or
+            IterableDataset with items ``x`` or ``(x, y, ...)``, or a list of such items; a
+            DataLoader (without automatic batching, what it yields are batches). A tensor or
+            array that is float32 already is not copied.
+        name: what error messages call the data.
+
+    Returns:
+        Inputs, float32 (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
+        absent or not integers.
+
+    Raises:
+        TypeError: data of a kind that is not accepted, or not real numbers.
+        ValueError: data that is empty, has one dimension, is not finite, or whose parts differ
+            in shape or length.
+    """
+    x, labels = _read(data, name)
+    if x.ndim == 0 or (x.ndim == 1 and len(x) > 0):
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, expected (N, D) or (N, ...) with the datum first: "
+            "use reshape(-1, 1) for N data of one feature, reshape(1, -1) for one datum"
+        )
+    if x.numel() == 0:
+        raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: expected at least one datum")
+    x = _scaled(x.contiguous())
+    _check_finite(x, name)
+    if labels is not None and labels.ndim > 2:  # masks and the like are no labels
+        labels = None
+    return x, labels
+
+
+def _read(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Dispatch on the kind of data; the inputs come back raw."""
+    if isinstance(data, LabelledData):
+        return _read_pair(data.x, data.labels, name)
+    if isinstance(data, (tuple, list)):
+        return _read_sequence(data, name)
+    if isinstance(data, DataLoader):
+        with torch.random.fork_rng(devices=()):  # a loader draws a seed even without shuffling
+            return _collect(data, name, torch.cat)
+    if isinstance(data, IterableDataset):
+        return _collect(data, name, torch.stack)
+    if isinstance(data, (Dataset, RenderedShapes)):
+        return _read_dataset(data, name)
+    if _is_array(data):
+        return _raw(data, name), None
+    raise TypeError(f"{name} is a {type(data).__name__}, expected {ACCEPTED}")
+
+
+def _read_sequence(data: Sequence[Any], name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Read a pair (x, y), a list of items as a Dataset has them, or nested lists of numbers."""
+    if len(data) == 0:
+        raise ValueError(f"{name} is empty: expected at least one datum")
+    if len(data) == 2 and _is_array(data[0]):
+        return _read_pair(data[0], data[1], name)
+    first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
+    if _is_array(first) or _is_picture(first):
+        return _collect(data, name, torch.stack)
+    try:
+        array = np.asarray(data)
+    except ValueError:  # ragged: name the first two shapes that differ
+        return _join([_raw(row, name) for row in data], name, torch.stack), None
+    return _raw(array, name), None
+
+
+def _read_pair(x: Any, y: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    inputs = _raw(x, name)
+    if y is None:
+        return inputs, None
+    y = y.to_numpy() if hasattr(y, "to_numpy") else y
+    try:
+        shape = tuple(y.shape if hasattr(y, "shape") else np.shape(y))
+    except ValueError:  # ragged
+        shape = (len(y),)
+    if len(shape) not in (1, 2):
+        raise ValueError(
+            f"{name} is a pair whose second element has shape {shape}, expected labels (N,) or "
+            "(N, F): pass the inputs alone, or np.stack two inputs into one array"
+        )
+    if inputs.ndim == 0 or shape[0] != len(inputs):
+        raise ValueError(
+            f"{name} is a pair (x, y) of unequal length, x has shape {tuple(inputs.shape)} and y "
+            f"{shape}: expected one label for every datum"
+        )
+    return inputs, _integers(y)
+
+
+def _read_dataset(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Read a map-style dataset: from its arrays where that is the same, else item by item."""
+    if type(data) is TensorDataset:
+        labels = _integers(data.tensors[1]) if len(data.tensors) > 1 else None
+        return _raw(data.tensors[0], name), labels
+    if not hasattr(data, "__len__"):
+        return _collect(data, name, torch.stack)
+    if len(data) == 0:
+        raise ValueError(f"{name} is empty, its length is 0: expected at least one datum")
+    in_memory = _in_memory(data, name)
+    if in_memory is not None:
+        return in_memory
+    return _collect((data[i] for i in range(len(data))), name, torch.stack)
+
+
+def _in_memory(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """Inputs and labels of a dataset that holds them as arrays; None where its items may differ.
+
+    The code that makes the items must be torchvision's or ours, without transforms, and the first
+    item must be the first entry of the arrays, which also settles the order of the axes.
+    """
+    if not type(data).__getitem__.__module__.startswith(IN_MEMORY_MODULES):
+        return None
+    transforms = ("transform", "target_transform", "transforms")
+    if any(getattr(data, transform, None) is not None for transform in transforms):
+        return None
+    first_x, first_label = _split(data[0], name)
+    first = _scaled(_raw(first_x, name))
+    for inputs, targets in IN_MEMORY_ATTRIBUTES:
+        if not (_is_array(getattr(data, inputs, None)) and hasattr(data, targets)):
+            continue
+        x, labels = _raw(getattr(data, inputs), name), _integers(getattr(data, targets))
+        if len(x) != len(data) or not _starts_with(labels, _integers(first_label), len(data)):
+            continue
+        layouts = [x]
+        if x.ndim == 3:
+            layouts.append(x.unsqueeze(1))  # grey pictures (N, H, W)
+        elif x.ndim == 4:
+            layouts.append(x.permute(0, 3, 1, 2))  # colours last
+        for layout in layouts:
+            if torch.equal(_scaled(layout[0]), first):
+                return layout, labels
+    return None
+
+
+def _starts_with(labels: torch.Tensor | None, first: torch.Tensor | None, N: int) -> bool:
+    if labels is None or first is None:
+        return labels is None and first is None
+    return len(labels) == N and torch.equal(labels[0], first)
+
+
+def _collect(items: Iterable[Any], name: str, join: Join) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Read items (joined by stacking) or batches (by concatenation), with labels or without."""
+    inputs: list[torch.Tensor] = []
+    labels: list[torch.Tensor | None] = []
+    for item in items:
+        x, label = _split(item, name)
+        inputs.append(_raw(x, name))
+        labels.append(_integers(label))
+    if not inputs:
+        raise ValueError(f"{name} is empty, it gave no item: expected at least one datum")
+    return _join(inputs, name, join), _join_labels(labels, join)
+
+
+def _split(item: Any, name: str) -> tuple[Any, Any]:
+    """Split an item or batch ``x`` or ``(x, y, ...)`` into x and y, None without one."""
+    if isinstance(item, dict):
+        raise TypeError(
+            f"{name} has items that are a dict with keys {list(item)}, expected x or (x, y): wrap "
+            "it in a Dataset whose __getitem__ picks them"
+        )
+    if isinstance(item, tuple) or (
+        isinstance(item, list) and item and (_is_array(item[0]) or _is_picture(item[0]))
+    ):
+        if not item:
+            raise ValueError(f"{name} has an item that is an empty tuple, expected x or (x, y)")
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
+def _join(parts: list[torch.Tensor], name: str, join: Join) -> torch.Tensor:
+    shapes = [tuple(part.shape) for part in parts]
+    kind, shared = "item", slice(None)
+    if join is torch.cat:
+        kind, shared = "batch", slice(1, None)
+        if shapes[0] == ():
+            raise ValueError(f"{name} gave a number, expected batches: give it a batch_size")
+    for i, shape in enumerate(shapes):
+        if len(shape) != len(shapes[0]) or shape[shared] != shapes[0][shared]:
+            raise ValueError(
+                f"{name} differs in shape: {kind} 0 is {shapes[0]}, {kind} {i} is {shape}; "
+                "expected one shape for all, so resize, crop or pad them first"
+            )
+    if len({part.dtype for part in parts}) > 1:
+        parts = [_scaled(part) for part in parts]
+    return join(parts)
+
+
+def _join_labels(parts: list[torch.Tensor | None], join: Join) -> torch.Tensor | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if join is torch.cat:
+        return join(known) if len({part.shape[1:] for part in known}) == 1 else None
+    return join(known) if len({part.shape for part in known}) == 1 else None
+
+
+def _is_array(value: Any) -> bool:
+    """Whether value holds an array: NumPy's, torch's, or one that converts itself."""
+    convertible = hasattr(value, "__array__") or hasattr(value, "to_numpy")
+    return convertible and not isinstance(value, np.generic) and not _is_picture(value)
+
+
+def _is_picture(value: Any) -> bool:
+    """Whether value is a PIL image; if so, its module has been imported already."""
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(value, pil.Image)
+
+
+def _raw(value: Any, name: str) -> torch.Tensor:
+    """A tensor on the CPU of the values as stored: uint8, or else float32."""
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+        tensor = tensor.as_subclass(torch.Tensor)
+        if tensor.is_complex():
+            raise _not_real(tensor.dtype, name)
+        return tensor if tensor.dtype == torch.uint8 else tensor.to(torch.float32)
+    array = _array(value, name)
+    if array.dtype.kind not in "buif":
+        raise _not_real(array.dtype, name)
+    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+    with np.errstate(over="ignore"):  # what overflows float32 is reported with the infinities
+        if isinstance(array, np.ma.MaskedArray):
+            masked = np.ma.is_masked(array)
+            array = np.ma.filled(array.astype(np.float32), np.nan) if masked else array.data
+        return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+
+
+def _array(value: Any, name: str) -> npt.NDArray[Any]:
+    if _is_picture(value):
+        picture = np.asarray(value.convert("RGB") if value.mode == "P" else value)
+        return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+    try:
+        return np.asanyarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an array of numbers: {error}") from error
+
+
+def _not_real(dtype: Any, name: str) -> TypeError:
+    return TypeError(
+        f"{name} has dtype {dtype}, expected real numbers (integers, floats or booleans): encode "
+        "categories as numbers first, give complex numbers as real and imaginary parts, and "
+        "convert objects that are numbers with .astype('float32')"
+    )
+
+
+def _integers(value: Any) -> torch.Tensor | None:
+    """Labels as int64; None for anything but integers."""
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() or value.is_complex():
+            return None
+        return value.detach().cpu().as_subclass(torch.Tensor).to(torch.int64)
+    if value is None or _is_picture(value):
+        return None
+    try:
+        array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except (TypeError, ValueError):
+        return None
+    return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "bui" else None
+
+
+def _scaled(raw: torch.Tensor) -> torch.Tensor:
+    """Pictures in [0, 1], all else as it is: x / 255 for uint8, else x."""
+    return raw.to(torch.float32).div_(255) if raw.dtype == torch.uint8 else raw
+
+
+def _check_finite(x: torch.Tensor, name: str) -> None:
+    low, high = torch.aminmax(x)  # both are NaN if any is
+    if torch.isfinite(low) and torch.isfinite(high):
+        return
+    rows = torch.nonzero(~torch.isfinite(x).flatten(1).all(1)).flatten()
+    raise ValueError(
+        f"{name} contains NaN or infinity (as float32) in {len(rows)} of {len(x)} rows, the first "
+        f"is row {int(rows[0])}: remove these rows or impute them, e.g. with "
+        "sklearn.impute.SimpleImputer"
+    )

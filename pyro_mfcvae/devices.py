@@ -1,0 +1,87 @@
+"""Where and how precisely to compute, and random streams that are put back."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pyro_mfcvae.model import Precision
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+# bfloat16 must be this much faster to be worth its rounding. Processors with matrix units are 3 to 4
+# times faster with it, those without are slower: the choice is never a close one.
+MIN_SPEEDUP = 1.5
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that a name means; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Args:
+        device: ``"auto"``, or what PyTorch calls the device.
+
+    Raises:
+        ValueError: if PyTorch knows no such device, or it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device: {device!r} is not available here ({str(error).splitlines()[0]}); "
+            "use 'auto', 'cpu' or 'cuda'"
+        ) from error
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """The precision of the networks; ``"auto"`` is bfloat16 where the device is fast with it.
+
+    Args:
+        precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
+        device: where the networks run.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if precision == "auto":
+        return "bfloat16" if _bfloat16_pays(device.type) else "float32"
+    if precision == "bfloat16":
+        return "bfloat16"
+    if precision == "float32":
+        return "float32"
+    raise ValueError(f"precision: got {precision!r}, expected one of {PRECISIONS}")
+
+
+@functools.cache
+def _bfloat16_pays(device_type: str) -> bool:
+    """Whether matrix products of the usual size are at least ``MIN_SPEEDUP`` times faster."""
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device_type != "cpu":
+        return False
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.zeros(256, 1024, dtype=dtype)
+        b = torch.zeros(1024, 1024, dtype=dtype)
+        runs = []
+        for _ in range(5):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            runs.append(time.perf_counter() - start)
+        seconds[dtype] = min(runs)
+    return seconds[torch.float32] > MIN_SPEEDUP * seconds[torch.bfloat16]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch's generators of the CPU and this device within, and restore them after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,286 @@
+"""What a user holds after fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.devices import seeded
+from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.model import MFCVAE, ELBOTerms
+from pyro_mfcvae.storage import read_model, write_model
+from pyro_mfcvae.training import EpochRecord
+
+# Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
+# sizes sum in another order, and the result for a datum would depend on its neighbours.
+BLOCK = 500
+
+
+class FittedMFCVAE:
+    """A trained Multi-Facet Clustering VAE.
+
+    All methods take data in any form that :func:`pyro_mfcvae.fit` takes, of any number down to one, and
+    return NumPy arrays. Unsigned 8-bit data are scaled to [0, 1].
+
+    Args:
+        model: the trained module.
+        history: one record for each epoch of training.
+
+    Attributes:
+        model: the trained module, on the device where it computes.
+        history: one :class:`EpochRecord` for each epoch of training.
+    """
+
+    def __init__(self, model: MFCVAE, history: Sequence[EpochRecord]) -> None:
+        self.model = model.eval()
+        # Training may have used bfloat16 networks; what a user holds is worth full precision.
+        self.model.precision = "float32"
+        self.model.fade_in = [1.0] * len(model.config.facets)
+        self.model.kl_weights = [1.0] * len(model.config.facets)
+        self.history = tuple(history)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Number of clusters K_j of each facet."""
+        return tuple(facet.clusters for facet in self.model.config.facets)
+
+    @property
+    def num_facets(self) -> int:
+        """Number of facets J."""
+        return len(self.clusters)
+
+    def __repr__(self) -> str:
+        facets = ", ".join(
+            f"{facet.clusters} clusters in {facet.latent_dim} dimensions"
+            for facet in self.model.config.facets
+        )
+        return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape})"
+
+    def predict(self, x: Any) -> np.ndarray:
+        r"""The most probable cluster of every facet.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Cluster indices, int64, shape (N, J).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return np.stack([r.argmax(-1) for r in self.predict_proba(x)], axis=1)
+
+    def predict_proba(self, x: Any) -> list[np.ndarray]:
+        r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, probabilities, float32, shape (N, K_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+
+        References:
+            Falck et al. (2021), theorem 1.
+        """
+        return self._blocks(x, lambda batch: self.model.responsibilities(self.model.encode(batch)))
+
+    def transform(self, x: Any) -> list[np.ndarray]:
+        r"""Means of q(z_j | x).
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, latents, float32, shape (N, D_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)])
+
+    def reconstruct(self, x: Any) -> np.ndarray:
+        r"""E[x | z] at the means of q(z | x).
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Reconstructions in the units of x, float32, shape (N, *x_shape).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+
+    def sample(
+        self,
+        n: int,
+        clusters: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> np.ndarray:
+        r"""Generate data, with the clusters of some facets given: E[x | z] at z drawn from the prior.
+
+        Args:
+            n: how many.
+            clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
+            temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
+            seed: of the draws.
+
+        Returns:
+            Generated data in the units of x, float32, shape (n, *x_shape).
+
+        Raises:
+            ValueError: for a facet or cluster that does not exist, or a negative temperature.
+        """
+        clusters = dict(clusters or {})
+        for j, k in clusters.items():
+            if j not in range(self.num_facets) or k not in range(self.clusters[j]):
+                raise ValueError(
+                    f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
+                    f"one of its clusters, of which there are {self.clusters}"
+                )
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n: got {n!r}, expected an integer of at least 1")
+        if not temperature >= 0:
+            raise ValueError(f"temperature: got {temperature}, expected a number of at least 0")
+        with torch.no_grad(), seeded(seed, self.model.device):
+            z = []
+            for j, prior in enumerate(self.model.facet_priors):
+                c = prior.weights().sample(torch.Size([n]))
+                component = prior.component(torch.full_like(c, clusters[j]) if j in clusters else c)
+                mean = component.mean
+                z.append(mean + temperature * (component.sample() - mean))
+            return self._mean(z).cpu().numpy()
+
+    def compose(self, x: Sequence[Any]) -> np.ndarray:
+        r"""Recombine facets of different inputs: z_j from the j-th of them.
+
+        Args:
+            x: for each of the J facets, data (N, *x_shape) that give this facet.
+
+        Returns:
+            Compositions in the units of x, float32, shape (N, *x_shape).
+
+        Raises:
+            ValueError: if there are not J inputs, of the same length.
+        """
+        if len(x) != self.num_facets:
+            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {self.num_facets} facets")
+        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x)]
+        if len({len(z_j) for z_j in z}) > 1:
+            raise ValueError(
+                f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
+            )
+        with torch.no_grad():
+            return self._mean([z_j.to(self.model.device) for z_j in z]).cpu().numpy()
+
+    def score(self, x: Any, *, seed: int = 0) -> float:
+        r"""Mean ELBO, with one sample of z for each datum.
+
+        .. math::
+            \frac1N \sum_n E_q \log p(x_n|z) + \sum_j \log \sum_k \pi_{jk} e^{-\mathrm{KL}_{jk}(x_n)}
+
+        Args:
+            x: data (N, *x_shape).
+            seed: of the samples.
+
+        Returns:
+            Nats per datum; higher is better.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood.
+        """
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+
+        def elbo(batch: Tensor) -> list[Tensor]:
+            terms: ELBOTerms = self.model.elbo_terms(batch)
+            return [terms.elbo]
+
+        with seeded(seed, self.model.device):
+            return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
+
+    def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
+        r"""Compare every facet with every label, which must not have been used to train or select.
+
+        Args:
+            x: data (N, *x_shape).
+            labels: integers, shape (N,) or (N, F) for F kinds of label.
+            names: of the F kinds of label.
+
+        Returns:
+            A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label, and
+            the redundancy between facets.
+
+        Raises:
+            ValueError: if data and labels differ in length.
+        """
+        return evaluate(self.predict(x), np.asarray(labels), names, self.clusters)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file (safetensors, with the configuration and history as JSON in it).
+
+        Args:
+            path: of the file; its folder must exist.
+
+        Raises:
+            FileNotFoundError: if the folder does not exist.
+            TypeError: if the configuration holds a recipe that JSON does not know.
+        """
+        write_model(path, self.model, self.history)
+
+    def _check(self, x: Any) -> Tensor:
+        r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
+        x = as_tensor(x)
+        shape = self.model.x_shape
+        if tuple(x.shape[1:]) == shape[1:] and shape[0] == 1:
+            x = x.unsqueeze(1)
+        if tuple(x.shape[1:]) != shape:
+            raise ValueError(
+                f"x: got data of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}); "
+                "for a single datum add a dimension, as in x[None]"
+            )
+        return x
+
+    @torch.no_grad()
+    def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
+        """Apply a function of a batch to all data, and join each of its results."""
+        x = x if isinstance(x, Tensor) and x.shape[1:] == self.model.x_shape else self._check(x)
+        results = []
+        for block in x.split(BLOCK):
+            padded = torch.cat([block, block[-1:].expand(BLOCK - len(block), *block.shape[1:])])
+            output = function(padded.to(self.model.device))
+            results.append([tensor[: len(block)].cpu() for tensor in output])
+        return [torch.cat(parts).numpy() for parts in zip(*results, strict=True)]
+
+    def _mean(self, z: list[Tensor]) -> Tensor:
+        return self.model.likelihood.mean(self.model.decode(z))
+
+
+def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
+    """Read a model that :meth:`FittedMFCVAE.save` wrote.
+
+    Args:
+        path: of the file.
+        device: where it shall compute, as PyTorch names devices.
+
+    Returns:
+        The fitted model; on the CPU it predicts bit for bit what the saved one did.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a whole file of this format.
+    """
+    model, history = read_model(path)
+    return FittedMFCVAE(model.to(device), history)

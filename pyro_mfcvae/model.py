@@ -1,0 +1,197 @@
+"""The Multi-Facet Clustering VAE as a Pyro program."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.elbo import FacetELBO, facet_term
+from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.priors import FacetPrior
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    """The parts of the ELBO of each datum, in nats.
+
+    Attributes:
+        log_likelihood: log p(x | z) at a sample of z, shape (N,).
+        facets: log sum_k pi_k exp(-KL_k) for each of the J facets, shape (N,).
+        responsibilities: q(c_j | x) for each of the J facets, shape (N, K_j).
+    """
+
+    log_likelihood: Tensor
+    facets: tuple[Tensor, ...]
+    responsibilities: tuple[Tensor, ...]
+
+    @property
+    def elbo(self) -> Tensor:
+        """The ELBO of each datum, without KL weights, shape (N,)."""
+        return self.log_likelihood + sum(self.facets, torch.zeros(()))
+
+
+class MFCVAE(nn.Module):
+    r"""A Multi-Facet Clustering Variational Autoencoder.
+
+    .. math::
+        c_j \sim \mathrm{Cat}(\pi_j), \quad z_j \mid c_j \sim p(z_j\mid c_j), \quad
+        x \mid z \sim p(x \mid \mathrm{decoder}(z_0, \ldots, z_{J-1})), \qquad
+        q(z\mid x) = \prod_j N(z_j; m_j(x), \mathrm{diag}\, v_j(x))
+
+    :meth:`model` and :meth:`guide` are what :class:`pyro.infer.SVI` takes. q(c|x) is not in the guide:
+    :class:`FacetELBO` finds it in closed form. All parameters live in this module; nothing is written
+    to Pyro's parameter store.
+
+    Args:
+        config: facets, likelihood and network.
+        x_shape: shape of one datum, without the batch.
+
+    Attributes:
+        fade_in: alpha_j in [0, 1], the weight with which facet j enters the decoder.
+        kl_weights: beta_j >= 0, the weight of facet j's term in the objective.
+        precision: of the networks; densities and parameters stay in the parameters' own precision.
+
+    Raises:
+        TypeError: if ``x_shape`` is not a shape.
+
+    References:
+        Falck et al. (2021), equations 1 to 4.
+
+    Example:
+        >>> from pyro_mfcvae import Facet, MFCVAEConfig
+        >>> model = MFCVAE(MFCVAEConfig(facets=(Facet(3, 2), Facet(4, 2))), x_shape=(8,))
+        >>> [q.event_shape for q in model.encode(torch.rand(5, 8))]
+        [torch.Size([2]), torch.Size([2])]
+    """
+
+    def __init__(self, config: MFCVAEConfig, x_shape: Sequence[int]) -> None:
+        super().__init__()
+        if isinstance(x_shape, int) or not x_shape or not all(int(n) > 0 for n in x_shape):
+            raise TypeError(f"x_shape: got {x_shape!r}, expected a shape such as (784,)")
+        self.config = config
+        self.x_shape = tuple(int(n) for n in x_shape)
+        network, likelihood = cast(Any, config.network), cast(Any, config.likelihood)
+        latent_dims = tuple(facet.latent_dim for facet in config.facets)
+        self.encoder, self.decoder = network(self.x_shape, latent_dims)
+        self.likelihood: Likelihood = likelihood(self.x_shape)
+        self.priors = nn.ModuleList(
+            cast(Any, facet.prior)(facet.clusters, facet.latent_dim) for facet in config.facets
+        )
+        self.fade_in: list[float] = [1.0] * len(config.facets)
+        self.kl_weights: list[float] = [1.0] * len(config.facets)
+        self.precision: Precision = "float32"
+
+    def model(self, x: Tensor | None = None, *, data_size: int | None = None) -> Tensor:
+        r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
+
+        Args:
+            x: data (N, *x_shape); None samples ``data_size`` data from the prior.
+            data_size: number of data that the N are a subsample of; None is N.
+
+        Returns:
+            x.
+        """
+        self._declare_parameters()
+        with pyro.plate("data", data_size or _length(x), subsample=x):
+            z = []
+            for j, prior in enumerate(self.facet_priors):
+                with kl_weight(self.kl_weights[j]):
+                    c = pyro.sample(f"c_{j}", prior.weights(), infer={"enumerate": "parallel"})
+                    z.append(pyro.sample(f"z_{j}", prior.component(c)))
+            return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z)), obs=x))
+
+    def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
+        """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
+        with pyro.plate("data", data_size or _length(x), subsample=x):
+            for j, q in enumerate(self.encode(x)):
+                with kl_weight(self.kl_weights[j]):
+                    pyro.sample(f"z_{j}", q, infer={"collapse_kl": True})
+
+    @property
+    def facet_priors(self) -> tuple[FacetPrior, ...]:
+        """p(z_j), for each of the J facets."""
+        return tuple(cast(FacetPrior, prior) for prior in self.priors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def elbo(self, **options: Any) -> FacetELBO:
+        """The objective that the configuration asks for; ``options`` are those of :class:`FacetELBO`."""
+        return FacetELBO(self.config.elbo, max_plate_nesting=1, **options)
+
+    def encode(self, x: Tensor) -> list[dist.Distribution]:
+        r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
+        with self._autocast():
+            statistics = self.encoder(self.likelihood.preprocess(x))
+        # Validation would cost a host read of every parameter in every step.
+        return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
+
+    def decode(self, z: Sequence[Tensor]) -> Tensor:
+        r"""Parameter (N, *x_shape) of the likelihood, for latents z_j (N, D_j)."""
+        with self._autocast():
+            features = self.decoder(z, self.fade_in)
+        return cast(Tensor, features.to(z[0].dtype))
+
+    def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
+        """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
+        return [self._facet_term(prior, q_j)[1] for prior, q_j in zip(self.priors, q, strict=True)]
+
+    def elbo_terms(self, x: Tensor) -> ELBOTerms:
+        r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z."""
+        q = self.encode(x)
+        terms, responsibilities = zip(
+            *(self._facet_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
+            strict=True,
+        )
+        features = self.decode([q_j.rsample() for q_j in q])
+        return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
+
+    def _facet_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
+        c = torch.arange(prior.clusters, device=self.device).unsqueeze(-1)  # (K, 1)
+        p, log_pi = prior.component(c), prior.weights().log_prob(c)
+        term, responsibilities = facet_term(q, p, log_pi, dim=-2)
+        return term.squeeze(0), responsibilities
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def _declare_parameters(self) -> None:
+        """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
+        if not poutine.runtime.am_i_wrapped():
+            return
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                poutine.runtime.effectful(_identity, type="param")(parameter, name=name)
+
+
+def kl_weight(beta: float) -> AbstractContextManager[Any]:
+    """Weight the terms of the sites within by beta >= 0; zero leaves them out of the objective."""
+    if beta == 0:  # poutine.scale takes positive numbers only
+        return cast(AbstractContextManager[Any], poutine.mask(mask=False))
+    return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
+
+
+def _identity(parameter: nn.Parameter) -> nn.Parameter:
+    return parameter
+
+
+def _length(x: Tensor | None) -> int:
+    if x is None:
+        raise ValueError("data_size: got None with x=None, expected the number of data to sample")
+    return len(x)

@@ -1,0 +1,57 @@
+"""Encoders and decoders.
+
+What a configuration holds is a recipe: any callable ``(x_shape, latent_dims) -> (encoder, decoder)``,
+such as the frozen dataclass :class:`FullyConnectedLadder`, or its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pyro_mfcvae.networks.fully_connected import (
+    FullyConnectedLadder,
+    LadderDecoder,
+    LadderEncoder,
+)
+
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "FullyConnectedLadder",
+    "LadderDecoder",
+    "LadderEncoder",
+    "NetworkFactory",
+    "available",
+]
+
+
+class Encoder(Protocol):
+    """Gives q(z_j | x) for every facet; an ``nn.Module``."""
+
+    def __call__(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+        r"""For x (N, *x_shape), location and standard deviation (N, D_j) of each of the J facets."""
+        ...
+
+
+class Decoder(Protocol):
+    """Merges the facets' latents into the parameter of p(x | z); an ``nn.Module``."""
+
+    def __call__(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
+        r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *x_shape).
+
+        A facet of weight zero must not influence the output.
+        """
+        ...
+
+
+NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...]], tuple[nn.Module, nn.Module]]
+
+RECIPES: dict[str, type] = {"fully_connected_ladder": FullyConnectedLadder}
+
+
+def available() -> tuple[str, ...]:
+    """Names that ``MFCVAEConfig(network=...)`` takes."""
+    return tuple(RECIPES)
