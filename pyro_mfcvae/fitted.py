@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -183,7 +183,8 @@ class FittedMFCVAE:
                 f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
             )
         with torch.no_grad():
-            return self._mean([z_j.to(self.model.device) for z_j in z]).cpu().numpy()
+            mean = self._mean([z_j.to(self.model.device) for z_j in z])
+        return np.asarray(mean.cpu())
 
     def score(self, x: Any, *, seed: int = 0) -> float:
         r"""Mean ELBO, with one sample of z for each datum.
