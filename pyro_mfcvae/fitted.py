@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,16 +243,16 @@ class FittedMFCVAE:
 
     def _check(self, x: Any) -> Tensor:
         r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
-        x = as_tensor(x)
+        tensor = as_tensor(x)
         shape = self.model.x_shape
-        if tuple(x.shape[1:]) == shape[1:] and shape[0] == 1:
-            x = x.unsqueeze(1)
-        if tuple(x.shape[1:]) != shape:
+        if shape[0] == 1 and tuple(tensor.shape[1:]) == shape[1:]:
+            tensor = tensor.unsqueeze(1)
+        if tuple(tensor.shape[1:]) != shape:
             raise ValueError(
-                f"x: got data of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}); "
+                f"x: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
                 "for a single datum add a dimension, as in x[None]"
             )
-        return x
+        return tensor
 
     @torch.no_grad()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:

@@ -70,24 +70,25 @@ def tabular(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def for_data(x_shape: Sequence[int], is_unit_interval: bool) -> MFCVAEConfig:
+def for_data(x_shape: Sequence[int], is_unit_interval: bool, **overrides: Any) -> MFCVAEConfig:
     """What ``fit`` takes when it is given no configuration.
 
     Args:
         x_shape: shape of one datum.
         is_unit_interval: whether all values are in [0, 1].
+        **overrides: fields of :class:`MFCVAEConfig`.
 
     Returns:
         :func:`tabular` for vectors, :func:`mnist` for grey images in [0, 1], :func:`shapes` for others.
     """
     if len(x_shape) == 1:
-        return tabular()
+        return tabular(**overrides)
     is_grey = len(x_shape) == 2 or x_shape[0] == 1
     if is_grey and is_unit_interval:
-        return mnist()
+        return mnist(**overrides)
     if is_unit_interval:
-        return shapes()
-    return shapes(likelihood=Gaussian(sigma=0.3, standardize=True))
+        return shapes(**overrides)
+    return shapes(**{"likelihood": Gaussian(sigma=0.3, standardize=True), **overrides})
 
 
 def _preset(overrides: dict[str, Any], **defaults: Any) -> MFCVAEConfig:

@@ -113,7 +113,12 @@ class DiagonalGaussianMixture(FacetPrior):
         from threadpoolctl import threadpool_limits
 
         mixture = GaussianMixture(
-            self.clusters, covariance_type="diag", reg_covar=1e-4, max_iter=200, random_state=seed
+            self.clusters,
+            covariance_type="diag",
+            reg_covar=1e-4,
+            max_iter=200,
+            n_init=5,  # the likeliest of five is kept
+            random_state=seed,
         )
         # One thread: sums in another order would make the same seed give another fit. EM that
         # stops at max_iter is good enough to start from.

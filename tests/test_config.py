@@ -1,0 +1,218 @@
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, Stage, presets
+from pyro_mfcvae.elbo import OBJECTIVES
+from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
+from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.priors import DiagonalGaussian
+
+FACETS = (Facet(3, 2), Facet(4, 5))
+
+small = st.integers(1, 1000)
+weight = st.floats(0, 1e3)
+
+
+@st.composite
+def stages(draw, introduces):
+    epochs = draw(small)
+    return Stage(
+        introduces=introduces,
+        epochs=epochs,
+        batch_size=draw(small),
+        learning_rate=draw(st.floats(1e-8, 1e3)),
+        decay_after=draw(st.floats(0, 1)),
+        warm_up_epochs=draw(st.integers(0, epochs - 1)),
+        warm_up_kl_weight=draw(weight),
+        kl_weight=draw(weight),
+        fade_in_steps=draw(st.integers(0, 10**6)),
+        freeze=tuple(draw(st.lists(st.text(max_size=8), max_size=2))),
+    )
+
+
+@st.composite
+def configs(draw):
+    J = draw(st.integers(1, 3))
+    order = draw(st.permutations(range(J)))
+    introduces = draw(st.sampled_from([[tuple(order)], [(j,) for j in order], [(), tuple(order)]]))
+    prior = st.builds(DiagonalGaussian, learn_weights=st.booleans())
+    gaussian = st.builds(Gaussian, sigma=st.floats(1e-6, 1e6), standardize=st.booleans())
+    widths = st.none() | st.lists(small, min_size=1, max_size=3).map(tuple)
+    return MFCVAEConfig(
+        facets=tuple(Facet(draw(small), draw(small), draw(prior)) for _ in range(J)),
+        likelihood=draw(gaussian | st.just(Bernoulli())),
+        network=draw(st.builds(FullyConnectedLadder, widths=widths, gate=st.floats(0, 10))),
+        schedule=Schedule(tuple(draw(stages(js)) for js in introduces)),
+        elbo=draw(st.sampled_from(OBJECTIVES)),
+    )
+
+
+@given(configs())
+def test_json_round_trip(config):
+    text = config.to_json()
+    again = MFCVAEConfig.from_json(text)
+    assert again == config
+    assert hash(again) == hash(config)
+    assert again.to_json() == text
+    json.loads(text, parse_constant=pytest.fail)  # no NaN, no Infinity
+
+
+@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+def test_presets(preset):
+    config = preset()
+    assert MFCVAEConfig.from_json(config.to_json()) == config
+    changed = preset(
+        facets=(Facet(2, 2),) * 3,
+        likelihood="gaussian",
+        elbo="marginal",
+        network=FullyConnectedLadder((8, 8, 8)),
+    )
+    assert len(changed.facets) == len(changed.stages) == 3
+    assert changed.likelihood == Gaussian()
+    assert changed.elbo == "marginal"
+    assert changed.network.widths == (8, 8, 8)
+    schedule = Schedule.joint(2)
+    assert preset(schedule=schedule).schedule == schedule
+    with pytest.raises(TypeError, match="clusters"):
+        preset(clusters=3)
+
+
+@pytest.mark.parametrize("J", [1, 2, 3, 4])
+@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+def test_presets_build_a_network_for_any_number_of_facets(preset, J):
+    config = preset(facets=(Facet(2, 2),) * J)
+    encoder, _ = config.network((4,), (2,) * J)
+    assert len(encoder.rungs) == J
+
+
+def test_names_become_recipes():
+    config = MFCVAEConfig(FACETS, likelihood="gaussian", network="fully_connected_ladder")
+    assert config.facets[0].prior == DiagonalGaussian()
+    assert config.likelihood == Gaussian()
+    assert config.network == FullyConnectedLadder()
+    assert config == MFCVAEConfig(list(FACETS), Gaussian(), FullyConnectedLadder(), Schedule.progressive(2))
+    assert len({config, dataclasses.replace(config)}) == 1
+
+
+def test_replace_works_all_the_way_down():
+    config = MFCVAEConfig(FACETS)
+    stages = (dataclasses.replace(config.schedule.stages[0], epochs=99), *config.schedule.stages[1:])
+    config = dataclasses.replace(
+        config,
+        facets=(dataclasses.replace(config.facets[0], clusters=7), config.facets[1]),
+        schedule=dataclasses.replace(config.schedule, stages=stages),
+        likelihood=dataclasses.replace(Gaussian(), sigma=0.7),
+    )
+    assert config.stages[0].epochs == 99
+    assert [facet.clusters for facet in config.facets] == [7, 4]
+    assert config.likelihood.sigma == 0.7
+    assert MFCVAEConfig.from_json(config.to_json()) == config
+    with pytest.raises(ValueError, match="clusters: got 0"):
+        dataclasses.replace(config.facets[0], clusters=0)
+
+
+@pytest.mark.parametrize("field", ["clusters", "latent_dim"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, "3", None])
+def test_bad_facets(field, value):
+    with pytest.raises(ValueError, match=rf"{field}: got {value!r}, expected an integer of at least 1"):
+        Facet(**{"clusters": 3, "latent_dim": 2, field: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"facets": ()}, TypeError, "facets: got"),
+        ({"facets": (3, 4)}, TypeError, "facets: got .* expected at least one Facet"),
+        ({"likelihood": "poisson"}, ValueError, r"likelihood: got 'poisson', expected one of \('bernoulli'"),
+        ({"likelihood": 0.3}, TypeError, "likelihood: got 0.3"),
+        ({"network": "resnet"}, ValueError, "network: got 'resnet'"),
+        ({"network": None}, TypeError, "network: got None"),
+        ({"schedule": 30}, TypeError, "schedule: got 30, expected a Schedule"),
+        ({"schedule": Schedule.progressive(3)}, ValueError, r"introduce 3 facets, but there are 2.*progr"),
+        ({"elbo": "exact"}, ValueError, "elbo: got 'exact', expected one of"),
+    ],
+)
+def test_a_bad_value_is_named(fields, error, message):
+    with pytest.raises(error, match=message):
+        MFCVAEConfig(**{"facets": FACETS, **fields})
+
+
+@pytest.mark.parametrize(("prior", "error"), [("laplace", ValueError), (3, TypeError)])
+def test_bad_priors(prior, error):
+    with pytest.raises(error, match=rf"prior: got {prior!r}"):
+        Facet(3, 2, prior)
+
+
+def custom(*args):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        (MFCVAEConfig(FACETS, likelihood=custom), r"config\.likelihood"),
+        (MFCVAEConfig(FACETS, network=custom), r"config\.network"),
+        (MFCVAEConfig((Facet(3, 2), Facet(3, 2, custom))), r"config\.facets\[1\]\.prior"),
+        (MFCVAEConfig(FACETS, likelihood=Gaussian), r"config\.likelihood"),
+    ],
+)
+def test_a_recipe_of_ones_own_has_no_json(config, path):
+    with pytest.raises(TypeError, match=rf"{path}: .* cannot be written as JSON"):
+        config.to_json()
+
+
+GOOD = json.loads(MFCVAEConfig(FACETS).to_json())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "3",
+        "{}",
+        '{"facets": []}',
+        json.dumps({**GOOD, "surprise": 1}),
+        json.dumps({**GOOD, "facets": 3}),
+        json.dumps({**GOOD, "facets": [3]}),
+        json.dumps({**GOOD, "facets": [{"clusters": 3, "latent_dim": 2}]}),
+        json.dumps({**GOOD, "likelihood": "bernoulli"}),
+        json.dumps({**GOOD, "likelihood": {"name": "poisson"}}),
+        json.dumps({**GOOD, "likelihood": {"name": "gaussian", "sigma": -1}}),
+        json.dumps({**GOOD, "schedule": None}),
+        json.dumps({**GOOD, "schedule": {"stages": []}}),
+        json.dumps({**GOOD, "elbo": "exact"}),
+    ],
+)
+def test_bad_json(text):
+    with pytest.raises(ValueError, match=r"got|not the JSON"):
+        MFCVAEConfig.from_json(text)
+
+
+def test_a_name_of_another_kind_of_recipe_is_refused():
+    """A network is no likelihood, though both are known names."""
+    text = json.dumps({**GOOD, "likelihood": {"name": "fully_connected_ladder"}})
+    with pytest.raises(ValueError, match=r"likelihood|name"):
+        MFCVAEConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_unit", "expected"),
+    [
+        ((7,), True, presets.tabular()),
+        ((7,), False, presets.tabular()),
+        ((28, 28), True, presets.mnist()),
+        ((1, 28, 28), True, presets.mnist()),
+        ((3, 32, 32), True, presets.shapes()),
+        ((3, 32, 32), False, presets.shapes(likelihood=Gaussian(sigma=0.3, standardize=True))),
+        ((1, 28, 28), False, presets.shapes(likelihood=Gaussian(sigma=0.3, standardize=True))),
+    ],
+)
+def test_the_preset_suits_the_data(shape, is_unit, expected):
+    assert presets.for_data(shape, is_unit) == expected

@@ -1,0 +1,160 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_mfcvae import priors
+from pyro_mfcvae.priors import DiagonalGaussian, DiagonalGaussianMixture, FacetPrior
+
+RECIPES = [DiagonalGaussian(), DiagonalGaussian(learn_weights=False)]
+
+
+def random_prior(recipe, K, D):
+    prior = recipe(K, D).double()
+    generator = torch.Generator().manual_seed(K + 10 * D)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return prior
+
+
+def log_prob(prior, z):
+    """log p(z) of the mixture, z (N, D)."""
+    c = torch.arange(prior.clusters)
+    return (prior.weights().log_prob(c) + prior.component(c).log_prob(z.unsqueeze(-2))).logsumexp(-1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("K", [1, 4])
+def test_density_integrates_to_one(recipe, K):
+    prior = random_prior(recipe, K, 1)
+    z = torch.linspace(-40, 40, 40_001, dtype=torch.float64)
+    density = log_prob(prior, z.unsqueeze(1)).exp()
+    assert torch.trapezoid(density, z).item() == pytest.approx(1, abs=1e-8)
+    assert prior.weights().log_prob(torch.arange(K)).exp().sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("K", "D"), [(1, 1), (3, 2)])
+def test_samples_have_the_moments_of_the_density(recipe, K, D):
+    prior = random_prior(recipe, K, D)
+    torch.manual_seed(0)
+    N = 100_000
+    c = prior.weights().sample((N,))
+    z = prior.component(c).sample()
+    assert z.shape == (N, D)
+    frequency = torch.bincount(c, minlength=K) / N
+    torch.testing.assert_close(
+        frequency.double(), prior.logits.double().softmax(0).detach(), atol=0.01, rtol=0
+    )
+    for k in range(K):
+        of_k = z[c == k]
+        torch.testing.assert_close(of_k.mean(0), prior.loc[k].detach(), atol=0.05, rtol=0)
+        torch.testing.assert_close(of_k.std(0), prior.log_scale[k].exp().detach(), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("shape", [(), (5,), (3, 1), (2, 3, 4)])
+def test_components_have_the_shape_of_c(recipe, shape):
+    prior = random_prior(recipe, 4, 2)
+    c = torch.randint(0, 4, shape)
+    component = prior.component(c)
+    assert component.batch_shape == shape
+    assert component.event_shape == (2,)
+    torch.testing.assert_close(component.mean, prior.loc[c])
+    assert prior.weights().batch_shape == ()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_new_or_reset_prior_is_standard_normal(recipe):
+    for prior in (recipe(3, 2), random_prior(recipe, 3, 2)):
+        prior.reset()
+        component = prior.component(torch.arange(3))
+        assert torch.equal(component.mean, torch.zeros_like(component.mean))
+        assert torch.equal(component.variance, torch.ones_like(component.mean))
+        torch.testing.assert_close(
+            prior.weights().log_prob(torch.arange(3)).exp(),
+            torch.full((3,), 1 / 3, dtype=component.mean.dtype),
+        )
+    assert torch.equal(recipe(3, 2).component(torch.arange(3)).mean, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_weights_are_parameters_only_if_learned(learn):
+    prior = DiagonalGaussian(learn_weights=learn)(3, 2)
+    assert ("logits" in dict(prior.named_parameters())) == learn
+    assert "logits" in prior.state_dict()
+    assert set(dict(prior.named_parameters())) - {"logits"} == {"loc", "log_scale"}
+    assert isinstance(prior, FacetPrior)
+
+
+def clusters(weights=(0.2, 0.3, 0.5), N=600):
+    rng = np.random.default_rng(0)
+    centres = np.array([[-6.0, 0.0], [6.0, 0.0], [0.0, 8.0]])
+    scales = np.array([[0.3, 0.6], [0.5, 0.2], [0.4, 0.4]])
+    y = rng.choice(3, N, p=weights)
+    return centres, scales, y, (centres[y] + scales[y] * rng.normal(size=(N, 2))).astype(np.float32)
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_initialization_recovers_separated_clusters(learn):
+    centres, scales, y, z = clusters()
+    prior = DiagonalGaussianMixture(3, 2, learn_weights=learn)
+    prior.initialize(z, seed=0)
+    loc = prior.loc.detach().numpy()
+    order = list(min(itertools.permutations(range(3)), key=lambda p: np.abs(loc[list(p)] - centres).sum()))
+    np.testing.assert_allclose(loc[order], centres, atol=0.15)
+    np.testing.assert_allclose(prior.log_scale.exp().detach().numpy()[order], scales, atol=0.1)
+    weights = np.bincount(y) / len(y) if learn else np.full(3, 1 / 3)
+    found = prior.weights().log_prob(torch.arange(3)).exp().detach().numpy()
+    np.testing.assert_allclose(found[order], weights, atol=1e-3)
+    assert all(p.requires_grad and p.grad is None for p in prior.parameters())
+
+
+def test_initialization_is_deterministic_given_the_seed():
+    z = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+
+    def fitted(seed):
+        prior = DiagonalGaussianMixture(5, 3)
+        prior.initialize(z, seed)
+        return prior.state_dict()
+
+    state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    first, again, other = fitted(0), fitted(0), fitted(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["loc"], other["loc"])
+    assert np.array_equal(state[0], np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(state[1], torch.get_rng_state())
+
+
+def test_initialization_survives_an_embedding_without_structure():
+    """As many clusters as data, and a collapsed dimension."""
+    z = np.zeros((4, 2), np.float32)
+    z[:, 0] = np.arange(4)
+    prior = DiagonalGaussianMixture(4, 2)
+    prior.initialize(z, seed=0)
+    assert all(parameter.isfinite().all() for parameter in prior.parameters())
+
+
+def test_a_prior_may_leave_initialization_out():
+    class Fixed(FacetPrior):
+        def weights(self):
+            raise NotImplementedError
+
+        def component(self, c):
+            raise NotImplementedError
+
+    prior = Fixed(3, 2)
+    assert (prior.clusters, prior.latent_dim) == (3, 2)
+    prior.reset()
+    prior.initialize(np.zeros((5, 2)), seed=0)
+    with pytest.raises(TypeError, match="abstract"):
+        FacetPrior(3, 2)
+
+
+def test_every_name_builds_a_prior():
+    assert "diagonal_gaussian" in priors.available()
+    for name in priors.available():
+        prior = priors.RECIPES[name]()(3, 2)
+        assert prior.component(torch.arange(3)).event_shape == (2,)

@@ -1,0 +1,273 @@
+import copy
+import dataclasses
+import fnmatch
+import math
+import random
+import warnings
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+from pyro_mfcvae import MFCVAE, Schedule, Stage, fit
+from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.priors import DiagonalGaussianMixture
+from pyro_mfcvae.training import train
+
+N, BATCH = 100, 32
+STEPS = N // BATCH  # of an epoch
+
+
+def data(n=N, D=6):
+    return torch.rand(n, D, generator=torch.Generator().manual_seed(1))
+
+
+def trained(config, x=None, seed=0):
+    """A model trained on the data, and what it was before."""
+    x = data() if x is None else x
+    torch.manual_seed(seed)
+    model = MFCVAE(config, x.shape[1:])
+    before = copy.deepcopy(model.state_dict())
+    history = train(model, x, seed=seed, progress=False)
+    return model, before, history
+
+
+def moved(model, before):
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+def names(model, *prefixes):
+    return {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
+
+
+def ignored_warnings():
+    return warnings.catch_warnings(action="ignore")
+
+
+def in_stages(make_config, J, *stages):
+    return make_config(J=J, schedule=Schedule(stages))
+
+
+def test_only_what_is_introduced_trains(make_config):
+    """What later facets own does not move before they come, here not at all, as their stage freezes it."""
+    first = Stage((2,), 2, BATCH)
+    config = in_stages(make_config, 3, first, Stage((0, 1), 1, BATCH, freeze=("encoder.*", "decoder.*")))
+    model, before, _ = trained(config)
+    own = ("priors.0.", "priors.1.", *(f"{c}.rungs.{j}." for c in ("encoder", "decoder") for j in (0, 1)))
+    # what is fitted to the embedding changes even if it does not train
+    fitted = names(model, "priors.0.", "priors.1.")
+    assert moved(model, before) == (names(model, "") - names(model, *own)) | fitted
+
+
+def test_with_all_stages_everything_trains(make_config):
+    model, before, _ = trained(make_config(J=3))
+    assert moved(model, before) == names(model, "")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["encoder.*", "decoder.rungs.0.*", "*.rungs.*", "priors.1.loc", "*.weight", "encoder.backbone.?.0.bias"],
+)
+def test_frozen_parameters_stay_bit_for_bit(make_config, pattern):
+    """In the second stage, after Adam has moved all of them in the first."""
+    stages = (Stage((0, 1), 2, BATCH), Stage((), 2, BATCH, freeze=(pattern,)))
+    one, _, _ = trained(in_stages(make_config, 2, stages[0]))
+    two, _, history = trained(in_stages(make_config, 2, *stages))
+    frozen = {name for name in names(two, "") if fnmatch.fnmatchcase(name, pattern)}
+    assert frozen
+    assert moved(two, one.state_dict()) == names(two, "") - frozen
+    assert all(p.requires_grad for p in two.parameters())
+    assert len(history) == 4
+
+
+def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatch):
+    """Then the mixture is fitted, once for each facet and after the stage's own warm-up."""
+    events = []
+    initialize = DiagonalGaussianMixture.initialize
+
+    def spy(prior, embedding, seed):
+        standard = all(not parameter.any() for parameter in prior.parameters())
+        events.append((model.kl_weights.copy(), standard, embedding.shape, seed))
+        initialize(prior, embedding, seed)
+
+    monkeypatch.setattr(DiagonalGaussianMixture, "initialize", spy)
+    config = make_config(J=2, D=(2, 3), epochs=4, warm_up_epochs=2)
+    model = MFCVAE(config, (6,))
+    with torch.no_grad():  # it is reset even if it was something else
+        model.facet_priors[1].loc.fill_(3.0)
+    history = train(model, data(), seed=5, progress=False)
+    assert events == [([0.0, 0.1], True, (N, 3), 5), ([0.1, 1.0], True, (N, 2), 5)]
+    betas = [record.kl_weights for record in history]
+    assert betas == [(0.0, 0.1)] * 2 + [(0.0, 1.0)] * 2 + [(0.1, 1.0)] * 2 + [(1.0, 1.0)] * 2
+
+
+def test_without_a_warm_up_the_mixture_is_fitted_first(make_config, monkeypatch):
+    fits = []
+    monkeypatch.setattr(
+        DiagonalGaussianMixture, "initialize", lambda prior, *_: fits.append(prior.log_scale.clone())
+    )
+    model, before, _ = trained(make_config(J=1))
+    assert len(fits) == 1
+    assert {"priors.0.loc", "priors.0.log_scale"} <= moved(model, before)  # learned from the first step on
+
+
+def test_weights_follow_the_schedule(make_config):
+    stages = (
+        Stage((1,), 2, BATCH, kl_weight=0.5, decay_after=0.0, learning_rate=1e-3),
+        Stage((0,), 4, BATCH, fade_in_steps=2 * STEPS, kl_weight=2.0, warm_up_epochs=1),
+    )
+    _, _, history = trained(in_stages(make_config, 2, *stages))
+    assert [(r.stage, r.epoch) for r in history] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+    # at the last step of each epoch, of index 2, 5, 8, ...
+    half, most = (STEPS - 1) / (2 * STEPS), (2 * STEPS - 1) / (2 * STEPS)
+    assert [r.fade_in[0] for r in history] == pytest.approx([0, 0, half, most, 1, 1])
+    assert [r.fade_in[1] for r in history] == [1.0] * 6
+    assert [r.kl_weights[0] for r in history] == pytest.approx([0, 0, 0.1 * half, 2 * most, 2, 2])
+    assert [r.kl_weights[1] for r in history] == [0.5, 0.5, 2.0, 2.0, 2.0, 2.0]
+    expected = [
+        1e-3 * stages[0].decay((STEPS - 1) / (2 * STEPS)),
+        1e-3 * stages[0].decay((2 * STEPS - 1) / (2 * STEPS)),
+    ]
+    assert [r.learning_rate for r in history[:2]] == pytest.approx(expected)
+    assert history[2].learning_rate == 2e-3
+
+
+def test_records_are_consistent(make_config):
+    config = make_config(J=2, epochs=3, fade_in_steps=4)
+    model, _, history = trained(config)
+    assert [r.steps for r in history] == [STEPS * (i + 1) for i in range(6)]
+    assert [r.stage for r in history] == [0, 0, 0, 1, 1, 1]
+    seconds = [r.seconds for r in history]
+    assert sorted(seconds) == seconds
+    for record in history:
+        active = [1] if record.stage == 0 else [0, 1]
+        assert record.elbo == pytest.approx(
+            record.log_likelihood + sum(record.facet_terms[j] for j in active), rel=1e-6
+        )
+        assert all(1 <= alive <= 3 for alive in record.alive)
+        assert all(math.isfinite(v) for v in (record.loss, record.elbo, *record.facet_terms))
+        assert record.loss > 0
+    assert history[2].loss < history[0].loss
+    assert dataclasses.is_dataclass(history[0])
+    assert not model.training
+
+
+def test_the_record_is_that_of_the_model(make_config):
+    """The last record, taken again from the trained model; the samples of z differ."""
+    x = data(50)
+    model, _, history = trained(make_config(J=2, batch_size=50, epochs=5), x)
+    terms = model.elbo_terms(x)
+    for j in range(2):
+        assert history[-1].facet_terms[j] == pytest.approx(terms.facets[j].mean().item(), rel=1e-5)
+        alive = len(terms.responsibilities[j].argmax(-1).unique())
+        assert history[-1].alive[j] == alive
+    assert history[-1].log_likelihood == pytest.approx(terms.log_likelihood.mean().item(), rel=0.05)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_them(make_config):
+    model, before, history = trained(make_config(J=1, batch_size=1000, epochs=3), data(10))
+    assert [r.steps for r in history] == [1, 2, 3]
+    assert moved(model, before) == names(model, "")
+
+
+def test_all_data_are_seen_in_every_order(make_config, monkeypatch):
+    """Three full batches of an epoch do not repeat a datum."""
+    seen = []
+    step = MFCVAE.guide
+    monkeypatch.setattr(MFCVAE, "guide", lambda self, x, **kw: (seen.append(x), step(self, x, **kw))[1])
+    x = torch.arange(100.0).unsqueeze(1).expand(100, 6) / 100
+    trained(make_config(J=1, epochs=2), x)
+    epochs = [torch.cat(seen[:3])[:, 0], torch.cat(seen[3:])[:, 0]]
+    assert len(seen) == 6
+    assert [len(epoch.unique()) for epoch in epochs] == [96, 96]
+    assert not torch.equal(*epochs)
+
+
+def test_the_same_seed_gives_the_same_parameters_bit_for_bit(make_config):
+    config = make_config(J=2, epochs=2, warm_up_epochs=1, fade_in_steps=3)
+    x = data().numpy()
+
+    def state(seed):
+        torch.manual_seed(random.randrange(1000))  # what was there before does not matter
+        fitted = fit(x, config, seed=seed, device="cpu", precision="float32", progress=False)
+        return fitted.model.state_dict(), [dataclasses.replace(r, seconds=0) for r in fitted.history]
+
+    (first, history), (again, same), (other, _) = state(0), state(0), state(1)
+    assert history == same
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+        assert not torch.equal(value, other[name]), name
+
+
+def test_nothing_global_is_left_changed(make_config):
+    def state():
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            random.getstate(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            pyro.infer.util.is_validation_enabled(),
+            torch.distributions.Distribution._validate_args,
+            len(pyro.get_param_store()),
+        )
+
+    for validate in (True, False):
+        with pyro.validation_enabled(validate):
+            before = state()
+            fit(data().numpy(), make_config(warm_up_epochs=1), progress=False)
+            assert state() == before
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_validation_comes_back_even_after_an_error(make_config):
+    config = make_config(J=1, learning_rate=1e30, likelihood="gaussian", epochs=5)
+    with ignored_warnings(), pytest.raises(FloatingPointError):
+        trained(config)
+    assert pyro.infer.util.is_validation_enabled()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_divergence_is_an_error(make_config, scale):
+    """And only an error: no warnings of NaN before it."""
+    config = make_config(J=1, learning_rate=1e30 if scale == 1 else 1e-3, likelihood="gaussian", epochs=5)
+    with pytest.raises(
+        FloatingPointError, match=r"training diverged.*stage 0, epoch \d; lower learning_rate"
+    ):
+        trained(config, scale * data())
+
+
+@pytest.mark.parametrize("warm_up_epochs", [0, 1])
+def test_divergence_in_the_last_step_of_an_epoch_is_an_error(make_config, warm_up_epochs):
+    """The loss of the epoch's only step is finite; the parameters after it are not usable."""
+    config = make_config(
+        J=1,
+        learning_rate=1e30,
+        likelihood="gaussian",
+        epochs=1 + warm_up_epochs,
+        warm_up_epochs=warm_up_epochs,
+        batch_size=N,
+    )
+    with ignored_warnings(), pytest.raises(FloatingPointError, match="training diverged"):
+        trained(config)
+
+
+def test_training_raises_the_elbo(make_config, blobs):
+    x = torch.from_numpy(blobs[0])
+    config = make_config(
+        J=1, width=32, epochs=20, learning_rate=5e-3, warm_up_epochs=5, likelihood=Gaussian(0.1)
+    )
+    _, _, history = trained(config, x)
+    assert history[-1].elbo > history[0].elbo + 20
+    assert history[-1].loss < history[0].loss - 20
+    assert history[-1].loss == pytest.approx(-history[-1].elbo, abs=1.0)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_if_wanted(make_config, capsys, progress):
+    fit(data().numpy(), make_config(J=2), progress=progress)
+    output = capsys.readouterr()
+    assert ("stage 2/2" in output.err) == progress
+    assert output.out == ""
