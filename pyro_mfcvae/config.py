@@ -113,13 +113,14 @@ class MFCVAEConfig:
         try:
             fields = json.loads(text)
             fields["facets"] = tuple(
-                Facet(**{**facet, "prior": _decode(facet["prior"])}) for facet in fields["facets"]
+                Facet(**{**facet, "prior": _decode(facet["prior"], priors.RECIPES)})
+                for facet in fields["facets"]
             )
             fields["schedule"] = Schedule(tuple(Stage(**stage) for stage in fields["schedule"]["stages"]))
-            for name in ("likelihood", "network"):
-                fields[name] = _decode(fields[name])
+            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.RECIPES)
+            fields["network"] = _decode(fields["network"], networks.RECIPES)
             return cls(**fields)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
 
 
@@ -155,9 +156,9 @@ def _encode(value: Any, path: str) -> Any:
     )
 
 
-def _decode(fields: dict[str, Any]) -> Any:
-    fields = dict(fields)
-    name = fields.pop("name")
-    if name not in _RECIPES:
-        raise ValueError(f"name: got {name!r}, expected one of {tuple(_RECIPES)}")
-    return _RECIPES[name](**fields)
+def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
+    arguments = dict(fields)
+    name = arguments.pop("name")
+    if name not in recipes:
+        raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
+    return recipes[name](**arguments)

@@ -270,28 +270,30 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
 
     def _facet_term(self, facet: _Facet) -> tuple[Tensor, Tensor]:
         """Facet term, scaled and masked, and responsibilities with the enumeration dim moved last."""
-        q, z, c = facet.q, facet.z, facet.c
-        masks = [site["mask"] for site in (q, z, c) if site is not None]
-        if any(mask is False for mask in masks):  # a KL weight of zero costs nothing
-            zero = q["value"].new_zeros(q["fn"].batch_shape)
-            return zero, (q["value"].new_zeros(()) if c is None else _prior_probabilities(c))
-
-        log_pi: Tensor | float = 0.0
-        if c is not None:
-            log_pi = c["fn"].log_prob(c["value"])
-        term, resp = facet_term(
-            q["fn"],
-            z["fn"],
-            log_pi,
-            dim=facet.enum_dim,
-            objective=self.objective,
-            value=q["value"],
-            num_samples=self.num_kl_samples,
-        )
-        resp = _strip(resp, 1 + len(q["fn"].batch_shape))
+        sites = [site for site in (facet.q, facet.z, facet.c) if site is not None]
+        masks = [site["mask"] for site in sites]
+        if any(mask is False for mask in masks):  # as for a KL weight of zero
+            with torch.no_grad():
+                _, responsibilities = self._collapse(facet)
+            return facet.q["value"].new_zeros(facet.q["fn"].batch_shape), responsibilities
+        term, responsibilities = self._collapse(facet)
         for mask in masks:
             term = scale_and_mask(term, mask=mask)
-        return scale_and_mask(term, scale=z["scale"]), resp
+        return scale_and_mask(term, scale=facet.z["scale"]), responsibilities
+
+    def _collapse(self, facet: _Facet) -> tuple[Tensor, Tensor]:
+        """Facet term, neither scaled nor masked, and responsibilities."""
+        q, p, c = facet.q["fn"], facet.z["fn"], facet.c
+        term, responsibilities = facet_term(
+            q,
+            p,
+            0.0 if c is None else c["fn"].log_prob(c["value"]),
+            dim=facet.enum_dim,
+            objective=self.objective,
+            value=facet.q["value"],
+            num_samples=self.num_kl_samples,
+        )
+        return term, _strip(responsibilities, 1 + len(q.batch_shape))
 
     def _check_rest(
         self, model_trace: poutine.Trace, guide_trace: poutine.Trace, facets: list[_Facet]

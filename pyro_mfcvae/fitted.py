@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from pyro_mfcvae.data.inputs import as_tensor
-from pyro_mfcvae.devices import seeded
+from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.storage import read_model, write_model
 from pyro_mfcvae.training import EpochRecord
 
 # Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
-# sizes sum in another order, and the result for a datum would depend on its neighbours.
-BLOCK = 500
+# sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
+# 16, or the last rows of a block would take the scalar path of vectorised functions.
+BLOCK = 512
 
 
 class FittedMFCVAE:
@@ -257,9 +258,8 @@ class FittedMFCVAE:
     @torch.no_grad()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
         """Apply a function of a batch to all data, and join each of its results."""
-        x = x if isinstance(x, Tensor) and x.shape[1:] == self.model.x_shape else self._check(x)
         results = []
-        for block in x.split(BLOCK):
+        for block in self._check(x).split(BLOCK):
             padded = torch.cat([block, block[-1:].expand(BLOCK - len(block), *block.shape[1:])])
             output = function(padded.to(self.model.device))
             results.append([tensor[: len(block)].cpu() for tensor in output])
@@ -274,14 +274,15 @@ def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
 
     Args:
         path: of the file.
-        device: where it shall compute, as PyTorch names devices.
+        device: where it shall compute, as in :func:`pyro_mfcvae.fit`.
 
     Returns:
         The fitted model; on the CPU it predicts bit for bit what the saved one did.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a whole file of this format.
+        ValueError: if it is not a whole file of this format, or the device is not there.
     """
+    target = resolve_device(device)
     model, history = read_model(path)
-    return FittedMFCVAE(model.to(device), history)
+    return FittedMFCVAE(model.to(target), history)

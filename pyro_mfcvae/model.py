@@ -176,8 +176,9 @@ class MFCVAE(nn.Module):
             return
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
-                poutine.runtime.effectful(_identity, type="param")(parameter, name=name)
+                alias = parameter.view_as(parameter)  # the parameter itself must remain picklable
+                alias.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                poutine.runtime.effectful(_identity, type="param")(alias, name=name)
 
 
 def kl_weight(beta: float) -> AbstractContextManager[Any]:
@@ -187,8 +188,8 @@ def kl_weight(beta: float) -> AbstractContextManager[Any]:
     return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
 
 
-def _identity(parameter: nn.Parameter) -> nn.Parameter:
-    return parameter
+def _identity(value: Tensor) -> Tensor:
+    return value
 
 
 def _length(x: Tensor | None) -> int:

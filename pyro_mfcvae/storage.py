@@ -21,6 +21,10 @@ FORMAT = "pyro_mfcvae"
 VERSION = 1
 
 
+class _ForeignFileError(ValueError):
+    """A file of tensors that is not ours, or not of this version."""
+
+
 def write_model(path: str | Path, model: MFCVAE, history: Sequence[EpochRecord]) -> None:
     """Write a model to one file; a file that is there is replaced in a single step.
 
@@ -81,7 +85,9 @@ def read_model(path: str | Path) -> tuple[MFCVAE, list[EpochRecord]]:
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
         history = [_record(fields) for fields in header["history"]]
-    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except _ForeignFileError:
+        raise
+    except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
         ) from error
@@ -90,12 +96,12 @@ def read_model(path: str | Path) -> tuple[MFCVAE, list[EpochRecord]]:
 
 def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     if not metadata or FORMAT not in metadata:
-        raise ValueError(
+        raise _ForeignFileError(
             f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
         )
     header: dict[str, Any] = json.loads(metadata[FORMAT])
     if header["version"] != VERSION:
-        raise ValueError(
+        raise _ForeignFileError(
             f"path: {path} has format version {header['version']}, expected {VERSION}; "
             "load it with the version of pyro_mfcvae that saved it"
         )

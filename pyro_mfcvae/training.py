@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,12 +202,12 @@ class _Run:
     ) -> EpochRecord:
         model = self.model.eval()
         loss = loss_sum.item() / steps
-        if not torch.isfinite(loss_sum):
+        terms = model.elbo_terms(self.sample[:MONITOR_SIZE])
+        if not (loss_sum.isfinite() and terms.elbo.isfinite().all()):
             raise FloatingPointError(
                 f"training diverged: the loss is {loss} in stage {stage}, epoch {epoch}; lower "
                 "learning_rate, or raise sigma of a Gaussian likelihood"
             )
-        terms = model.elbo_terms(self.sample[:MONITOR_SIZE])
         log_likelihood = terms.log_likelihood.mean().item()
         facet_terms = tuple(term.mean().item() for term in terms.facets)
         return EpochRecord(
@@ -227,6 +228,10 @@ class _Run:
 
 @contextmanager
 def _no_validation() -> Iterator[None]:
-    """Pyro's checks of every distribution and trace would cost time in every step."""
-    with pyro.validation_enabled(False):
+    """Pyro's checks of every distribution and trace would cost time in every step.
+
+    A loss that is not finite is an error at the end of the epoch; Pyro need not warn of it before.
+    """
+    with pyro.validation_enabled(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Encountered (NaN|\+?-?inf)")
         yield

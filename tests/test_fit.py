@@ -231,14 +231,22 @@ def test_sample_without_temperature_is_the_mean_of_the_cluster(make_config, blob
     assert not np.allclose(means[0], means[1], atol=1e-6)
 
 
-def test_temperature_scales_the_deviations(fitted):
-    prior = fitted.model.facet_priors[1]
-    spread = [
-        fitted.sample(500, clusters={0: 0, 1: 1}, temperature=t).std(0).sum() for t in (0.0, 0.5, 1.0, 2.0)
-    ]
-    assert spread[0] == pytest.approx(0, abs=1e-4)
-    assert spread[0] < spread[1] < spread[2] < spread[3]
-    assert prior.log_scale.requires_grad
+def test_temperature_scales_the_deviations(fitted, monkeypatch):
+    """z = mean + temperature * (sample - mean), with the same sample at the same seed."""
+    latents = []
+    decode = fitted.model.decode
+    monkeypatch.setattr(fitted.model, "decode", lambda z: (latents.append(z), decode(z))[1])
+    for temperature in (0.0, 1.0, 2.5):
+        fitted.sample(2_000, clusters={0: 3, 1: 1}, temperature=temperature)
+    for j, k in enumerate((3, 1)):
+        prior = fitted.model.facet_priors[j]
+        mean, one, more = (z[j] for z in latents)
+        torch.testing.assert_close(mean, prior.loc[k].detach().expand_as(mean))
+        torch.testing.assert_close(more - mean, 2.5 * (one - mean), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            (one.mean(0) - mean[0]) / one.std(0), torch.zeros_like(mean[0]), atol=0.1, rtol=0
+        )
+        torch.testing.assert_close(one.std(0), prior.log_scale[k].exp().detach(), rtol=0.1, atol=0)
 
 
 def test_compose(fitted, blobs):
