@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.devices import flushing_denormals
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.schedule import Stage
 
@@ -78,22 +80,30 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
     Raises:
         FloatingPointError: if the loss is no longer finite.
     """
-    run = _Run(model, x, seed)
     stages = model.config.stages
-    total = sum(stage.epochs * run.steps_per_epoch(stage) for stage in stages)
-    with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
-        for index, stage in enumerate(stages):
-            bar.set_description(f"stage {index + 1}/{len(stages)}")
-            run.stage(index, stage, bar)
-    model.requires_grad_(True).eval()
-    return run.history
+
+    def work(stop: threading.Event) -> list[EpochRecord]:
+        run = _Run(model, x, seed, stop)
+        total = sum(stage.epochs * run.steps_per_epoch(stage) for stage in stages)
+        with tqdm(total=total, disable=not progress, unit="step") as bar:
+            for index, stage in enumerate(stages):
+                bar.set_description(f"stage {index + 1}/{len(stages)}")
+                run.stage(index, stage, bar)
+        return run.history
+
+    try:
+        with _no_validation():
+            return flushing_denormals(work)
+    finally:
+        model.requires_grad_(True).eval()
 
 
 class _Run:
     """One training run: what lives longer than a stage."""
 
-    def __init__(self, model: MFCVAE, x: Tensor, seed: int) -> None:
+    def __init__(self, model: MFCVAE, x: Tensor, seed: int, stop: threading.Event) -> None:
         self.model = model
+        self.stop = stop
         self.x = x
         self.seed = seed
         self.elbo = model.elbo()
@@ -145,6 +155,8 @@ class _Run:
 
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
+        if self.stop.is_set():
+            raise KeyboardInterrupt
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
         loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch) / len(batch)
         loss.backward()
