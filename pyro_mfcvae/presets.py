@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyro_mfcvae.config import Facet, MFCVAEConfig
-from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.schedule import Schedule
 
@@ -22,9 +22,11 @@ def mnist(**overrides: Any) -> MFCVAEConfig:
     """
     return _preset(
         overrides,
-        facets=(Facet(clusters=25, latent_dim=5), Facet(clusters=25, latent_dim=5)),
-        epochs=20,
-        warm_up_epochs=5,
+        facets=(Facet(clusters=25, latent_dim=5), Facet(clusters=25, latent_dim=10)),
+        likelihood=Bernoulli(),
+        first=_Epochs(18, warm_up=8),
+        later=_Epochs(8, warm_up=4),
+        fade_in_steps=200,
     )
 
 
@@ -39,11 +41,13 @@ def shapes(**overrides: Any) -> MFCVAEConfig:
     """
     return _preset(
         overrides,
-        facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=8)),
+        facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=2)),
         likelihood=Gaussian(sigma=0.2),
-        epochs=60,
-        warm_up_epochs=10,
-        batch_size=64,
+        width=500,
+        first=_Epochs(20, warm_up=8),
+        later=_Epochs(60, warm_up=8),
+        fade_in_steps=40,
+        batch_size=96,
         learning_rate=1e-3,
     )
 
@@ -57,14 +61,13 @@ def tabular(**overrides: Any) -> MFCVAEConfig:
     Returns:
         The configuration; its schedule has one stage for each facet.
     """
-    facets = overrides.get("facets", ())
     return _preset(
         overrides,
         facets=(Facet(clusters=10, latent_dim=3), Facet(clusters=10, latent_dim=3)),
         likelihood=Gaussian(sigma=0.3, standardize=True),
-        network=FullyConnectedLadder(widths=(128,) * (len(facets) or 2)),
-        epochs=100,
-        warm_up_epochs=20,
+        width=128,
+        first=_Epochs(100, warm_up=20),
+        later=_Epochs(100, warm_up=20),
         batch_size=128,
         learning_rate=1e-3,
     )
@@ -91,11 +94,45 @@ def for_data(x_shape: Sequence[int], is_unit_interval: bool, **overrides: Any) -
     return shapes(**{"likelihood": Gaussian(sigma=0.3, standardize=True), **overrides})
 
 
-def _preset(overrides: dict[str, Any], **defaults: Any) -> MFCVAEConfig:
-    """Configuration of ``defaults`` and ``overrides``; what is no field of it is for the schedule."""
+class _Epochs(NamedTuple):
+    """Epochs of a stage, and how many of them are its warm-up."""
+
+    total: int
+    warm_up: int
+
+
+def _preset(
+    overrides: dict[str, Any],
+    *,
+    facets: tuple[Facet, ...],
+    likelihood: LikelihoodFactory,
+    first: _Epochs,
+    later: _Epochs,
+    width: int | None = None,
+    **options: Any,
+) -> MFCVAEConfig:
+    """Configuration of defaults and overrides; network and schedule follow the number of facets.
+
+    Args:
+        overrides: fields of :class:`MFCVAEConfig`.
+        facets: default facets.
+        likelihood: default likelihood.
+        first: epochs of the first stage.
+        later: epochs of the others.
+        width: of the ladder at every facet's level; None is the paper's.
+        **options: of all stages.
+    """
+    J = len(overrides.get("facets", facets))
+    each = (first,) + (later,) * (J - 1)
     fields: dict[str, Any] = {
-        name: defaults.pop(name) for name in ("facets", "likelihood", "network") if name in defaults
+        "facets": facets,
+        "likelihood": likelihood,
+        "network": FullyConnectedLadder(None if width is None else (width,) * J),
+        "schedule": Schedule.progressive(
+            J,
+            epochs=[epochs.total for epochs in each],
+            warm_up_epochs=[epochs.warm_up for epochs in each],
+            **options,
+        ),
     }
-    fields |= overrides
-    fields.setdefault("schedule", Schedule.progressive(len(fields["facets"]), **defaults))
-    return MFCVAEConfig(**fields)
+    return MFCVAEConfig(**fields | overrides)

@@ -117,29 +117,41 @@ class Schedule:
         return sum(len(stage.introduces) for stage in self.stages)
 
     @classmethod
-    def progressive(cls, num_facets: int, *, epochs: int | Sequence[int] = 30, **options: Any) -> Schedule:
+    def progressive(
+        cls,
+        num_facets: int,
+        *,
+        epochs: int | Sequence[int] = 30,
+        warm_up_epochs: int | Sequence[int] = 0,
+        fade_in_steps: int = 0,
+        **options: Any,
+    ) -> Schedule:
         """The paper's order: the deepest facet first, then the others one by one.
 
         Args:
             num_facets: J.
             epochs: of each stage, in the order of training; one number serves all.
-            **options: fields of :class:`Stage`, for all stages; ``fade_in_steps`` does not apply to
-                the first, which has nothing to fade into.
+            warm_up_epochs: of each stage; one number serves all.
+            fade_in_steps: of all stages but the first, which has nothing to fade into.
+            **options: other fields of :class:`Stage`, for all stages.
 
         Returns:
             A schedule of J stages.
 
         Raises:
-            ValueError: if the number of epochs is not J.
+            ValueError: if there are not J numbers of epochs.
         """
-        each = [epochs] * num_facets if isinstance(epochs, int) else list(epochs)
-        if len(each) != num_facets:
-            raise ValueError(f"epochs: got {each}, expected one for each of {num_facets} facets")
-        fade_in_steps = options.pop("fade_in_steps", 0)
+        each = zip(
+            reversed(range(num_facets)),
+            _for_each("epochs", epochs, num_facets),
+            _for_each("warm_up_epochs", warm_up_epochs, num_facets),
+            [0] + [fade_in_steps] * (num_facets - 1),
+            strict=True,
+        )
         return cls(
             tuple(
-                Stage((num_facets - 1 - s,), n, fade_in_steps=fade_in_steps if s else 0, **options)
-                for s, n in enumerate(each)
+                Stage((j,), n, warm_up_epochs=warm_up, fade_in_steps=fade, **options)
+                for j, n, warm_up, fade in each
             )
         )
 
@@ -152,6 +164,13 @@ class Schedule:
 def _at_least(name: str, value: int, minimum: int) -> None:
     if not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name}: got {value!r}, expected an integer of at least {minimum}")
+
+
+def _for_each(name: str, values: int | Sequence[int], count: int) -> list[int]:
+    each = [values] * count if isinstance(values, int) else list(values)
+    if len(each) != count:
+        raise ValueError(f"{name}: got {each}, expected one for each of {count} facets")
+    return each
 
 
 def _patterns(freeze: Sequence[str] | str) -> tuple[str, ...]:
