@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 
 from pyro_mfcvae.model import Precision
-
-T = TypeVar("T")
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # bfloat16 must be this much faster to be worth its rounding. Processors with matrix units are 3 to 4
@@ -90,27 +85,3 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def flushing_denormals(function: Callable[[threading.Event], T]) -> T:
-    """Run a function in a thread where numbers too small for full precision count as zero.
-
-    Pixels that are always black drive gradients, and with them Adam's moments, below 1e-38, where
-    processors slow down: from the third epoch on, an epoch of MNIST takes 1.5 times as long. PyTorch's
-    setting holds for one thread and those that it starts, so it must be made before there are any,
-    and the caller's threads keep theirs.
-
-    Args:
-        function: is given an event, and must return soon after it is set, as on an interrupt.
-
-    Returns:
-        What the function returns.
-    """
-    stop = threading.Event()
-    with ThreadPoolExecutor(1, initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
-        future = pool.submit(function, stop)
-        try:
-            return future.result()
-        except BaseException:  # leaving the context waits for the thread
-            stop.set()
-            raise

@@ -1,45 +1,9 @@
-import threading
-
 import pytest
 import torch
 
-from pyro_mfcvae.devices import flushing_denormals, resolve_device, resolve_precision, seeded
+from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
 
 CPU = torch.device("cpu")
-
-
-def has_denormals(size: int) -> bool:
-    return bool((torch.full((size,), 1e-30) * 1e-10 != 0).any())
-
-
-@pytest.mark.parametrize("size", [1, 1_000_000])  # the second is shared out among threads
-def test_denormals_are_flushed_within_and_only_within(size: int) -> None:
-    assert has_denormals(size)
-    assert not flushing_denormals(lambda stop: has_denormals(size))
-    assert has_denormals(size)
-
-
-def test_what_a_flushing_function_raises_comes_out() -> None:
-    def fail(stop: threading.Event) -> None:
-        raise FloatingPointError("from within")
-
-    with pytest.raises(FloatingPointError, match="from within"):
-        flushing_denormals(fail)
-
-
-def test_an_interrupt_stops_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = []
-
-    def wait(stop: threading.Event) -> None:
-        stopped.append(stop.wait(timeout=30))
-
-    def interrupt(self: object, timeout: float | None = None) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("concurrent.futures.Future.result", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        flushing_denormals(wait)
-    assert stopped == [True]
 
 
 def test_devices() -> None:

@@ -13,7 +13,7 @@ import torch
 from pyro_mfcvae import MFCVAE, Schedule, Stage, fit
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import train
+from pyro_mfcvae.training import _drop_vanished_moments, train
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -271,3 +271,15 @@ def test_progress_is_shown_if_wanted(make_config, capsys, progress):
     output = capsys.readouterr()
     assert ("stage 2/2" in output.err) == progress
     assert output.out == ""
+
+
+def test_vanished_moments_become_zero_before_they_are_denormal() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.tensor([1.0, 1e-18, 1e-30])
+    optimizer.step()
+    expected = optimizer.state[parameter]["exp_avg"].clone()
+    expected[2] = 0.0
+    _drop_vanished_moments(optimizer)
+    assert torch.equal(optimizer.state[parameter]["exp_avg"], expected)
+    assert expected[:2].min() > 0
