@@ -137,7 +137,6 @@ class MFCVAE(nn.Module):
         r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
         with self._autocast():
             statistics = self.encoder(self.likelihood.preprocess(x))
-        # Validation would cost a host read of every parameter in every step.
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
     def decode(self, z: Sequence[Tensor]) -> Tensor:

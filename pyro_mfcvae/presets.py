@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pyro_mfcvae.config import Facet, MFCVAEConfig
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
-from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.schedule import Schedule
+from pyro_mfcvae.networks import FullyConnectedLadder, NetworkFactory
+from pyro_mfcvae.schedule import Schedule, Stage
 
 
 def mnist(**overrides: Any) -> MFCVAEConfig:
@@ -24,9 +24,15 @@ def mnist(**overrides: Any) -> MFCVAEConfig:
         overrides,
         facets=(Facet(clusters=25, latent_dim=5), Facet(clusters=25, latent_dim=10)),
         likelihood=Bernoulli(),
-        first=_Epochs(18, warm_up=8),
-        later=_Epochs(8, warm_up=4),
-        fade_in_steps=200,
+        network=lambda J: FullyConnectedLadder(gate=1.0),
+        first={"epochs": 17, "warm_up_epochs": 8},
+        later={
+            "epochs": 7,
+            "warm_up_epochs": 4,
+            "fade_in_steps": 200,
+            "learning_rate": 1e-3,
+            "decay_after": 0.5,
+        },
     )
 
 
@@ -39,16 +45,14 @@ def shapes(**overrides: Any) -> MFCVAEConfig:
     Returns:
         The configuration; its schedule has one stage for each facet.
     """
+    steps = {"batch_size": 96, "learning_rate": 1e-3}
     return _preset(
         overrides,
         facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=2)),
         likelihood=Gaussian(sigma=0.2),
-        width=500,
-        first=_Epochs(20, warm_up=8),
-        later=_Epochs(60, warm_up=8),
-        fade_in_steps=40,
-        batch_size=96,
-        learning_rate=1e-3,
+        network=lambda J: FullyConnectedLadder(widths=(500,) * J),
+        first={"epochs": 20, "warm_up_epochs": 8, **steps},
+        later={"epochs": 60, "warm_up_epochs": 8, "fade_in_steps": 40, **steps},
     )
 
 
@@ -61,15 +65,14 @@ def tabular(**overrides: Any) -> MFCVAEConfig:
     Returns:
         The configuration; its schedule has one stage for each facet.
     """
+    stage = {"epochs": 100, "warm_up_epochs": 20, "batch_size": 128, "learning_rate": 1e-3}
     return _preset(
         overrides,
         facets=(Facet(clusters=10, latent_dim=3), Facet(clusters=10, latent_dim=3)),
         likelihood=Gaussian(sigma=0.3, standardize=True),
-        width=128,
-        first=_Epochs(100, warm_up=20),
-        later=_Epochs(100, warm_up=20),
-        batch_size=128,
-        learning_rate=1e-3,
+        network=lambda J: FullyConnectedLadder(widths=(128,) * J),
+        first=stage,
+        later=stage,
     )
 
 
@@ -94,22 +97,14 @@ def for_data(x_shape: Sequence[int], is_unit_interval: bool, **overrides: Any) -
     return shapes(**{"likelihood": Gaussian(sigma=0.3, standardize=True), **overrides})
 
 
-class _Epochs(NamedTuple):
-    """Epochs of a stage, and how many of them are its warm-up."""
-
-    total: int
-    warm_up: int
-
-
 def _preset(
     overrides: dict[str, Any],
     *,
     facets: tuple[Facet, ...],
     likelihood: LikelihoodFactory,
-    first: _Epochs,
-    later: _Epochs,
-    width: int | None = None,
-    **options: Any,
+    network: Callable[[int], NetworkFactory],
+    first: dict[str, Any],
+    later: dict[str, Any],
 ) -> MFCVAEConfig:
     """Configuration of defaults and overrides; network and schedule follow the number of facets.
 
@@ -117,22 +112,16 @@ def _preset(
         overrides: fields of :class:`MFCVAEConfig`.
         facets: default facets.
         likelihood: default likelihood.
-        first: epochs of the first stage.
-        later: epochs of the others.
-        width: of the ladder at every facet's level; None is the paper's.
-        **options: of all stages.
+        network: default network, for the number of facets J.
+        first: fields of the first stage, which introduces the deepest facet.
+        later: fields of the other stages, which introduce one facet each.
     """
     J = len(overrides.get("facets", facets))
-    each = (first,) + (later,) * (J - 1)
-    fields: dict[str, Any] = {
+    stages = [Stage((J - 1,), **first), *(Stage((j,), **later) for j in reversed(range(J - 1)))]
+    defaults: dict[str, Any] = {
         "facets": facets,
         "likelihood": likelihood,
-        "network": FullyConnectedLadder(None if width is None else (width,) * J),
-        "schedule": Schedule.progressive(
-            J,
-            epochs=[epochs.total for epochs in each],
-            warm_up_epochs=[epochs.warm_up for epochs in each],
-            **options,
-        ),
+        "network": network(J),
+        "schedule": Schedule(tuple(stages)),
     }
-    return MFCVAEConfig(**fields | overrides)
+    return MFCVAEConfig(**defaults | overrides)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -78,9 +77,12 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
 
     Raises:
         FloatingPointError: if the loss is no longer finite.
+        ValueError: if a stage freezes a name that no parameter has, or everything.
     """
-    run = _Run(model, x, seed)
     stages = model.config.stages
+    for stage in stages:
+        _check_patterns(stage, model)
+    run = _Run(model, x, seed)
     total = sum(stage.epochs * run.steps_per_epoch(stage) for stage in stages)
     try:
         with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
@@ -178,9 +180,8 @@ class _Run:
                 frozen += [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
             elif j in stage.introduces and warming:
                 frozen += [f"priors.{j}.*"]
-        is_frozen = re.compile("|".join(map(fnmatch.translate, frozen)) or r"(?!)").match
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not is_frozen(name))
+            parameter.requires_grad_(not _matches(name, frozen))
             if not parameter.requires_grad:
                 parameter.grad = None
 
@@ -228,6 +229,21 @@ class _Run:
             fade_in=tuple(model.fade_in),
             kl_weights=tuple(model.kl_weights),
         )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(stage: Stage, model: MFCVAE) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    unused = [pattern for pattern in stage.freeze if not any(_matches(n, [pattern]) for n in names)]
+    if unused:
+        raise ValueError(
+            f"freeze: got {unused}, which no parameter's name matches; the names are {', '.join(names)}"
+        )
+    if all(_matches(name, stage.freeze) for name in names):
+        raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ import pyro
 import pytest
 import torch
 
-from pyro_mfcvae import MFCVAE, Schedule, Stage, fit
+from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussianMixture
 from pyro_mfcvae.training import _drop_vanished_moments, train
 
@@ -283,3 +284,23 @@ def test_vanished_moments_become_zero_before_they_are_denormal() -> None:
     _drop_vanished_moments(optimizer)
     assert torch.equal(optimizer.state[parameter]["exp_avg"], expected)
     assert expected[:2].min() > 0
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (
+            ("encoder.*", "enoder.*"),
+            r"freeze: got \['enoder\.\*'\], which no parameter's name matches; the names",
+        ),
+        (("*",), r"freeze: got \('\*',\), which leaves nothing to train"),
+    ],
+)
+def test_what_freezes_nothing_or_everything_is_an_error(freeze: tuple[str, ...], message: str) -> None:
+    config = MFCVAEConfig(
+        facets=(Facet(2, 1),),
+        network=FullyConnectedLadder(widths=(4,)),
+        schedule=Schedule((Stage((0,), 1, freeze=freeze),)),
+    )
+    with pytest.raises(ValueError, match=message):
+        train(MFCVAE(config, (3,)), torch.rand(10, 3), seed=0, progress=False)

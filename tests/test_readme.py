@@ -1,0 +1,48 @@
+"""What the README shows must run."""
+
+import re
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+BLOCKS = re.findall(
+    r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+def block(marker: str) -> str:
+    (found,) = [text for text in BLOCKS if marker in text]
+    return found
+
+
+def test_facet_elbo_in_a_program_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    with pyro.get_param_store().scope():
+        exec(block("pyro.infer.SVI"), names)
+    responsibilities = names["elbo"].responsibilities  # type: ignore[attr-defined]
+    with pyro.get_param_store().scope():
+        probabilities = responsibilities(names["model"], names["guide"], names["x"])["c"]
+    assert torch.equal(probabilities.argmax(-1), torch.tensor([0, 1, 2]))
+    assert capsys.readouterr().out.startswith("tensor(")
+
+
+def test_the_configuration() -> None:
+    text = block("mf.MFCVAEConfig(").replace("fitted = mf.fit(dataset, config, seed=0)", "")
+    names: dict[str, object] = {}
+    exec("import pyro_mfcvae as mf\n" + text, names)
+    assert [stage.epochs for stage in names["config"].stages] == [30, 20]  # type: ignore[attr-defined]
+
+
+def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, but with few epochs."""
+    monkeypatch.chdir(tmp_path)
+    short = "mf.presets.shapes(schedule=mf.Schedule.progressive(2, epochs=1)), seed=0, progress=False"
+    text = block("RenderedShapes()")
+    assert "mf.presets.shapes(), seed=0" in text
+    names: dict[str, object] = {}
+    exec(text.replace("mf.presets.shapes(), seed=0", short), names)
+    fitted, again, test = names["fitted"], names["again"], names["test"]
+    predicted = [model.predict(test.images) for model in (fitted, again)]  # type: ignore[attr-defined]
+    assert (predicted[0] == predicted[1]).all()
