@@ -174,11 +174,14 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
     def compute_marginals(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> dict[str, dist.Distribution]:
-        """As :meth:`responsibilities`, as distributions, in the manner of ``TraceEnum_ELBO``."""
-        return {
-            name: dist.Categorical(probs=probs)
-            for name, probs in self.responsibilities(model, guide, *args, **kwargs).items()
-        }
+        """Posteriors of all enumerated sites, as distributions, in the manner of ``TraceEnum_ELBO``.
+
+        Those of the facets are :meth:`responsibilities`, those of other sites ``TraceEnum_ELBO``'s.
+        """
+        marginals: dict[str, dist.Distribution] = super().compute_marginals(model, guide, *args, **kwargs)
+        for name, probs in self.responsibilities(model, guide, *args, **kwargs).items():
+            marginals[name] = dist.Categorical(probs=probs)
+        return marginals
 
     def _get_trace(
         self,
@@ -203,6 +206,7 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         model_trace = prune_subsample_sites(model_trace)
 
         facets = self._find_facets(model_trace, guide_trace)
+        order = list(model_trace.nodes)
         responsibilities = {}
         for facet in facets:
             term, resp = self._facet_term(facet)
@@ -222,7 +226,7 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
 
         guide_trace.pack_tensors()
         model_trace.pack_tensors(guide_trace.plate_to_symbol)
-        model_trace.responsibilities = responsibilities
+        model_trace.responsibilities = {c: responsibilities[c] for c in order if c in responsibilities}
         return model_trace, guide_trace
 
     def _find_facets(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> list[_Facet]:

@@ -25,7 +25,7 @@ def mnist(**overrides: Any) -> MFCVAEConfig:
         facets=(Facet(clusters=25, latent_dim=5), Facet(clusters=25, latent_dim=10)),
         likelihood=Bernoulli(),
         network=lambda J: FullyConnectedLadder(gate=1.0),
-        first={"epochs": 17, "warm_up_epochs": 8},
+        first={"epochs": 20, "warm_up_epochs": 10},
         later={
             "epochs": 7,
             "warm_up_epochs": 4,
@@ -50,9 +50,17 @@ def shapes(**overrides: Any) -> MFCVAEConfig:
         overrides,
         facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=2)),
         likelihood=Gaussian(sigma=0.2),
-        network=lambda J: FullyConnectedLadder(widths=(500,) * J),
-        first={"epochs": 20, "warm_up_epochs": 8, **steps},
-        later={"epochs": 60, "warm_up_epochs": 8, "fade_in_steps": 40, **steps},
+        network=lambda J: FullyConnectedLadder(widths=(500,) * J, gate=1.0),
+        first={"epochs": 15, "warm_up_epochs": 7, **steps},
+        later={
+            "epochs": 80,
+            "warm_up_epochs": 7,
+            # Less would let a new facet repeat what the deeper one knows already.
+            "warm_up_kl_weight": 1.0,
+            "fade_in_steps": 40,
+            "decay_after": 0.5,
+            **steps,
+        },
     )
 
 

@@ -850,3 +850,26 @@ def test_facet_term_draws_a_sample_where_none_is_given():
     expected = (0.5 * p.log_prob(z).exp()).sum(0).log() - q.log_prob(z)
     torch.testing.assert_close(term[0], expected)
     assert r.shape == (3, 2)
+
+
+def test_marginals_of_sites_that_are_not_collapsed_are_those_of_stock_pyro() -> None:
+    """One facet collapsed, one left to TraceEnum_ELBO; the guide's latents are nearly certain."""
+    loc = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    x = torch.tensor([0.3, -0.2], dtype=torch.float64)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            for name in ("a", "b"):
+                c = pyro.sample(f"c_{name}", dist.Categorical(logits=loc), infer={"enumerate": "parallel"})
+                pyro.sample(f"z_{name}", dist.Normal(loc[c], 1.0))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z_a", dist.Normal(x, 1e-6), infer={"collapse_kl": True})
+            pyro.sample("z_b", dist.Normal(x, 1e-6))
+
+    marginals = FacetELBO(max_plate_nesting=1).compute_marginals(model, guide, x)
+    assert sorted(marginals) == ["c_a", "c_b"]
+    expected = (loc + dist.Normal(loc, 1.0).log_prob(x[:, None])).softmax(-1)
+    for marginal in marginals.values():
+        assert torch.allclose(marginal.probs, expected, atol=1e-5)
