@@ -178,10 +178,9 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
 
         Those of the facets are :meth:`responsibilities`, those of other sites ``TraceEnum_ELBO``'s.
         """
+        facets = self.responsibilities(model, guide, *args, **kwargs)
         marginals: dict[str, dist.Distribution] = super().compute_marginals(model, guide, *args, **kwargs)
-        for name, probs in self.responsibilities(model, guide, *args, **kwargs).items():
-            marginals[name] = dist.Categorical(probs=probs)
-        return marginals
+        return {**marginals, **{c: dist.Categorical(probs=probs) for c, probs in facets.items()}}
 
     def _get_trace(
         self,
