@@ -103,8 +103,8 @@ class _Run:
         self.seed = seed
         self.elbo = model.elbo()
         self.order = torch.Generator(device=x.device).manual_seed(seed)
-        self.sample = x[torch.randperm(len(x), generator=self.order, device=x.device)]
-        self.sample = self.sample[:EMBEDDING_SIZE]
+        chosen = torch.randperm(len(x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
+        self.sample = x[chosen]
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
