@@ -34,10 +34,7 @@ class Facet:
     prior: str | priors.PriorFactory = "diagonal_gaussian"
 
     def __post_init__(self) -> None:
-        for name in ("clusters", "latent_dim"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+        _check_positive(self, "clusters", "latent_dim")
         object.__setattr__(self, "prior", _resolve("prior", self.prior, priors.RECIPES))
 
 
@@ -52,10 +49,13 @@ class MFCVAEConfig:
             ``(x_shape, latent_dims) -> (encoder, decoder)``.
         schedule: stages of training; None is the progressive schedule.
         elbo: objective of :class:`FacetELBO`.
+        num_kl_samples: samples of each facet's latent wherever the objective estimates a facet term;
+            ``"analytic"`` needs none for Gaussian components.
+        num_particles: samples of all latents for the likelihood, in each step of training.
 
     Raises:
         TypeError: for a value of another type.
-        ValueError: for an unknown name, or a schedule for another number of facets.
+        ValueError: for an unknown name, less than one sample, or a schedule for another number of facets.
 
     Example:
         >>> config = MFCVAEConfig(facets=(Facet(10, 5), Facet(10, 5)))
@@ -70,6 +70,8 @@ class MFCVAEConfig:
     network: str | networks.NetworkFactory = "fully_connected_ladder"
     schedule: Schedule | None = None
     elbo: Objective = "analytic"
+    num_kl_samples: int = 1
+    num_particles: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(self.facets))
@@ -89,6 +91,7 @@ class MFCVAEConfig:
         object.__setattr__(self, "schedule", schedule)
         if self.elbo not in OBJECTIVES:
             raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
+        _check_positive(self, "num_kl_samples", "num_particles")
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -122,6 +125,13 @@ class MFCVAEConfig:
             return cls(**fields)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
 
 
 def _resolve(name: str, value: Any, recipes: Mapping[str, type]) -> Callable[..., Any]:

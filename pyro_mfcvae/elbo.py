@@ -65,7 +65,8 @@ from pyro.infer.util import is_validation_enabled
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape, check_traceenum_requirements
 from torch import Tensor
-from torch.distributions import kl_divergence
+
+from pyro_mfcvae.kl import component_kl
 
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
@@ -359,7 +360,7 @@ def facet_term(
     """
     if objective == "analytic":
         try:
-            log_joint = log_pi - kl_divergence(q, p)
+            log_joint = log_pi - component_kl(q, p, dim=dim)
         except NotImplementedError:  # no closed form is registered
             objective = "monte_carlo"
         else:

@@ -131,7 +131,14 @@ class MFCVAE(nn.Module):
 
     def elbo(self, **options: Any) -> FacetELBO:
         """The objective that the configuration asks for; ``options`` are those of :class:`FacetELBO`."""
-        return FacetELBO(self.config.elbo, max_plate_nesting=1, **options)
+        defaults: dict[str, Any] = {
+            "objective": self.config.elbo,
+            "num_kl_samples": self.config.num_kl_samples,
+            "num_particles": self.config.num_particles,
+            "vectorize_particles": True,
+            "max_plate_nesting": 1,
+        }
+        return FacetELBO(**defaults | options)
 
     def encode(self, x: Tensor) -> list[dist.Distribution]:
         r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
@@ -140,10 +147,10 @@ class MFCVAE(nn.Module):
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
     def decode(self, z: Sequence[Tensor]) -> Tensor:
-        r"""Parameter (N, *x_shape) of the likelihood, for latents z_j (N, D_j)."""
+        r"""Parameter (..., *x_shape) of the likelihood, for latents z_j (..., D_j)."""
         with self._autocast():
-            features = self.decoder(z, self.fade_in)
-        return cast(Tensor, features.to(z[0].dtype))
+            features = self.decoder([z_j.flatten(0, -2) for z_j in z], self.fade_in)
+        return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
 
     def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
         """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
@@ -160,8 +167,9 @@ class MFCVAE(nn.Module):
         return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
 
     def _facet_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
-        c = torch.arange(prior.clusters, device=self.device).unsqueeze(-1)  # (K, 1)
-        p, log_pi = prior.component(c), prior.weights().log_prob(c)
+        weights = prior.weights()
+        c = weights.enumerate_support()  # (K,)
+        p, log_pi = prior.component(c.unsqueeze(-1)), weights.log_prob(c).unsqueeze(-1)
         term, responsibilities = facet_term(q, p, log_pi, dim=-2)
         return term.squeeze(0), responsibilities
 

@@ -48,6 +48,8 @@ def configs(draw):
         network=draw(st.builds(FullyConnectedLadder, widths=widths, gate=st.floats(0, 10))),
         schedule=Schedule(tuple(draw(stages(js)) for js in introduces)),
         elbo=draw(st.sampled_from(OBJECTIVES)),
+        num_kl_samples=draw(st.integers(1, 9)),
+        num_particles=draw(st.integers(1, 9)),
     )
 
 
@@ -134,6 +136,8 @@ def test_bad_facets(field, value):
         ({"schedule": 30}, TypeError, "schedule: got 30, expected a Schedule"),
         ({"schedule": Schedule.progressive(3)}, ValueError, r"introduce 3 facets, but there are 2.*progr"),
         ({"elbo": "exact"}, ValueError, "elbo: got 'exact', expected one of"),
+        ({"num_particles": 0}, ValueError, "num_particles: got 0, expected an integer of at least 1"),
+        ({"num_kl_samples": 2.5}, ValueError, r"num_kl_samples: got 2\.5, expected an integer"),
     ],
 )
 def test_a_bad_value_is_named(fields, error, message):

@@ -1,6 +1,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -274,6 +275,33 @@ def test_the_loss_is_finite_for_every_objective(make_model, objective, likelihoo
     assert model.elbo().objective == objective
     loss = loss_of(model, data(model), model.elbo(num_kl_samples=2))
     assert all(g.isfinite().all() for g in gradients(model, loss).values())
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("x_shape", [(6,), (2, 3, 4)])
+def test_samples_are_those_of_the_configuration(make_model, objective, x_shape):
+    """Particles lie to the left of the data, through the decoder and the likelihood."""
+    model = make_model(elbo=objective, num_kl_samples=3, num_particles=4, x_shape=x_shape)
+    elbo = model.elbo()
+    assert (elbo.num_kl_samples, elbo.num_particles) == (3, 4)
+    x = data(model)
+    shapes = []
+    model.decoder.register_forward_hook(lambda _module, _args, output: shapes.append(output.shape))
+    loss_of(model, x, elbo)
+    assert shapes == [(4 * len(x), *x_shape)]
+    many = loss_of(model, x, model.elbo(num_particles=3_000)).item()
+    one_by_one = [
+        loss_of(model, x, model.elbo(num_particles=1, num_kl_samples=3), seed=s).item() for s in range(300)
+    ]
+    assert many == pytest.approx(np.mean(one_by_one), abs=5 * np.std(one_by_one) / 300**0.5)
+
+
+def test_decode_takes_latents_of_any_batch_shape(make_model):
+    model = make_model(x_shape=(2, 3))
+    z = [torch.randn(5, 4, 2) for _ in range(2)]
+    out = model.decode(z)
+    assert out.shape == (5, 4, 2, 3)
+    torch.testing.assert_close(out[3], model.decode([z_j[3] for z_j in z]))
 
 
 @pytest.mark.parametrize("case", CASES)

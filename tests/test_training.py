@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit
+from pyro_mfcvae.elbo import OBJECTIVES
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import _drop_vanished_moments, train
+from pyro_mfcvae.training import _drop_vanished_moments, _Run, train
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -59,6 +60,29 @@ def test_only_what_is_introduced_trains(make_config):
     # what is fitted to the embedding changes even if it does not train
     fitted = names(model, "priors.0.", "priors.1.")
     assert moved(model, before) == (names(model, "") - names(model, *own)) | fitted
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_everything(make_config, objective):
+    """And what the loop minimises is the loss of FacetELBO, per datum."""
+    config = make_config(J=2, elbo=objective, num_kl_samples=3, num_particles=2, epochs=1, batch_size=N)
+    losses = []
+
+    def spy(self, batch, optimizer, step=_Run._step):
+        torch.manual_seed(len(losses))
+        expected = self.elbo.loss(self.model.model, self.model.guide, batch) / len(batch)
+        torch.manual_seed(len(losses))
+        losses.append((step(self, batch, optimizer).item(), expected))
+        return torch.tensor(losses[-1][0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Run, "_step", spy)
+        model, before, history = trained(config)
+    assert moved(model, before) == names(model, "")
+    assert len(losses) == 2
+    for loss, expected in losses:
+        assert loss == pytest.approx(expected, rel=1e-6)
+    assert [record.loss for record in history] == pytest.approx([loss for loss, _ in losses])
 
 
 def test_with_all_stages_everything_trains(make_config):
