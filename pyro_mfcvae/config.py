@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pyro_mfcvae import likelihoods, networks, priors
-from pyro_mfcvae.elbo import OBJECTIVES, Objective
+from pyro_mfcvae.objectives import OBJECTIVES, Objective
 from pyro_mfcvae.schedule import Schedule, Stage
 
 # Recipes that JSON knows by name.

@@ -35,12 +35,24 @@ objective       responsibilities                           facet term
 ``vade``        mean of :math:`p(c\mid z^{(l)})`           those, put into the ELBO above
 =============== ========================================== =======================================
 
-In exact expectation ``vade`` <= ``analytic`` <= E[``marginal``] <= log p(x): VaDE's choice (Jiang et
-al., 2017) is one more q(c|x) and so no better than the maximiser; the log-sum-exp is convex, which
-gives the second inequality; and ``marginal`` is the ELBO of the model with c summed out. With one
-sample, ``monte_carlo``, ``marginal`` and ``vade`` are the same number.
+In exact expectation ``vade`` <= ``analytic`` <= E[``marginal``] <= log p(x). VaDE's choice (Jiang et
+al., 2017) is one more q(c|x), and so no better than the maximiser. The log-sum-exp is convex, which
+gives the second inequality. ``marginal`` is the ELBO of the model with c summed out, or, which is the
+same, of the guide q(z|x) p(c|z), in which c may depend on z; it is what stock ``TraceEnum_ELBO``
+computes. ``monte_carlo`` maximises over q(c|x) after sampling, and E max >= max E: it is biased upwards,
+and falls to ``analytic`` as L grows. With one sample, it, ``marginal`` and ``vade`` are the same number.
 
-The package optimises ``analytic`` by default: it has no sampling noise in the facet terms.
+**As a Rao-Blackwellisation.** For any fixed q(c|x), sampling z gives unbiased estimates of the ELBO and of
+its gradient; replacing :math:`\log p(z\mid c) - \log q(z\mid x)` by its expectation given x, which is
+:math:`-\mathrm{KL}_k`, keeps the mean and removes the variance that z had brought (Rao-Blackwell). At
+the maximiser the gradient is that of a fixed q(c|x), since the derivative with respect to q(c|x)
+vanishes there (envelope theorem). So the gradient of ``analytic`` is that of the ELBO at
+:math:`q(c\mid x) = r`, with no noise from the facet terms; none at all reaches the parameters of the
+mixtures. What noise is left comes from the likelihood.
+
+**The default** is ``analytic``. ``marginal`` is the tighter bound, but its tightness rewards a posterior
+q(z|x) that straddles several components, for then c may follow z; ``analytic`` makes it choose, which is
+what clustering asks for, and its gradient is the less noisy one.
 
 References:
     F. Falck, H. Zhang, M. Willetts, G. Nicholson, C. Yau, C. Holmes (2021). Multi-Facet Clustering
@@ -54,7 +66,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
@@ -66,10 +78,7 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape, check_traceenum_requirements
 from torch import Tensor
 
-from pyro_mfcvae.kl import component_kl
-
-Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
-OBJECTIVES: tuple[str, ...] = get_args(Objective)
+from pyro_mfcvae.objectives import OBJECTIVES, Objective, facet_term, normalise
 
 Site = dict[str, Any]
 
@@ -334,70 +343,6 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         return [site for dim, site in enumerated.items() if dim not in used]
 
 
-def facet_term(
-    q: dist.Distribution,
-    p: dist.Distribution,
-    log_pi: Tensor | float,
-    *,
-    dim: int | None,
-    objective: Objective = "analytic",
-    value: Tensor | None = None,
-    num_samples: int = 1,
-) -> tuple[Tensor, Tensor]:
-    r"""Facet term and responsibilities of one facet; the module's page has the equations.
-
-    Args:
-        q: q(z | x), batch shape (plates...).
-        p: p(z | c), batch shape with all K values of c at ``dim``, left of the plates.
-        log_pi: log p(c), which broadcasts with the batch shape of ``p``.
-        dim: dim of c, negative; None if there is no c.
-        objective: as in :class:`FacetELBO`.
-        value: a sample of q that estimates may use as their first; None draws another.
-        num_samples: samples L of estimates.
-
-    Returns:
-        The term in nats, shape (plates...) with ones to the left, and q(c | x), shape (plates..., K).
-    """
-    if objective == "analytic":
-        try:
-            log_joint = log_pi - component_kl(q, p, dim=dim)
-        except NotImplementedError:  # no closed form is registered
-            objective = "monte_carlo"
-        else:
-            return _log_sum_exp(log_joint, dim), _normalise(log_joint, dim)
-
-    log_ratio = _sample_log_ratio(q, p, value, num_samples)  # (L, ..., K, ..., plates...)
-    if objective == "monte_carlo":
-        log_joint = log_pi + log_ratio.mean(0)
-        return _log_sum_exp(log_joint, dim), _normalise(log_joint, dim)
-    log_joint = log_pi + log_ratio
-    responsibilities = _normalise(log_joint, dim).mean(0)
-    if objective == "marginal" or dim is None:
-        return _log_sum_exp(log_joint, dim).mean(0), responsibilities
-    # VaDE's choice of q(c|x), put into the ELBO. Where it is zero, it contributes zero.
-    r = log_joint.softmax(dim).mean(0)
-    log_r = r.clamp_min(torch.finfo(r.dtype).tiny).log()
-    gap = torch.where(r > 0, log_joint.mean(0) - log_r, 0.0)
-    return (r * gap).sum(dim, keepdim=True), responsibilities
-
-
-def _sample_log_ratio(
-    q: dist.Distribution, p: dist.Distribution, value: Tensor | None, num_samples: int
-) -> Tensor:
-    """Log p(z|c) - log q(z|x) at L samples of q, shape (L, batch shape of p)."""
-    if value is None:
-        value = q.rsample()
-    values = value.unsqueeze(0)
-    if num_samples > 1:
-        values = torch.cat([values, q.rsample(torch.Size([num_samples - 1]))])
-    log_q = q.log_prob(values)
-    # Samples go to the left of the enumeration dims.
-    ones = (1,) * (len(p.batch_shape) - len(q.batch_shape))
-    values = values.reshape(values.shape[:1] + ones + values.shape[1:])
-    log_q = log_q.reshape(log_q.shape[:1] + ones + log_q.shape[1:])
-    return cast(Tensor, p.log_prob(values) - log_q)
-
-
 def _enumerated_sites(model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[int, Site]:
     """Sites enumerated in the model, by their enumeration dim."""
     return {
@@ -423,7 +368,7 @@ def _prior_probabilities(c: Site) -> Tensor:
     dim = c["infer"]["_enumerate_dim"]
     log_pi = c["fn"].log_prob(c["value"])
     num_plates = max((-f.dim for f in c["cond_indep_stack"] if f.vectorized), default=0)
-    return _strip(_normalise(log_pi, dim), 1 + num_plates)
+    return _strip(normalise(log_pi, dim), 1 + num_plates)
 
 
 def _strip(tensor: Tensor, num_dims: int) -> Tensor:
@@ -431,17 +376,6 @@ def _strip(tensor: Tensor, num_dims: int) -> Tensor:
     while tensor.dim() > num_dims and tensor.shape[0] == 1:
         tensor = tensor.squeeze(0)
     return tensor
-
-
-def _log_sum_exp(log_joint: Tensor, dim: int | None) -> Tensor:
-    return log_joint if dim is None else log_joint.logsumexp(dim, keepdim=True)
-
-
-def _normalise(log_joint: Tensor, dim: int | None) -> Tensor:
-    """Softmax over the enumeration dim, which moves to the end; other enumeration dims vanish."""
-    if dim is None:
-        return torch.ones_like(log_joint).unsqueeze(-1)
-    return log_joint.softmax(dim).movedim(dim, -1)
 
 
 def _check_same_context(c: Site, z: Site) -> None:

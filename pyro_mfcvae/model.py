@@ -15,8 +15,9 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_mfcvae.config import MFCVAEConfig
-from pyro_mfcvae.elbo import FacetELBO, facet_term
+from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.objectives import facet_term
 from pyro_mfcvae.priors import FacetPrior
 
 Precision = Literal["float32", "bfloat16"]

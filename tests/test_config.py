@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, Stage, presets
-from pyro_mfcvae.elbo import OBJECTIVES
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussian
 
 FACETS = (Facet(3, 2), Facet(4, 5))

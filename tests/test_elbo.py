@@ -14,7 +14,7 @@ from pyro.infer import SVI, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 
 from pyro_mfcvae import FacetELBO, kl
-from pyro_mfcvae.elbo import OBJECTIVES, facet_term
+from pyro_mfcvae.objectives import OBJECTIVES, facet_term
 
 SHAPES = [(J, K, D, N) for J, K, D, N in itertools.product((1, 2, 3), (1, 3), (1, 2), (1, 4))]
 ENUMERATE = {"enumerate": "parallel"}

@@ -121,6 +121,15 @@ def test_an_offset_costs_accuracy_as_documented(form):
     torch.testing.assert_close(result[1], exact, rtol=0, atol=5 * bound)
 
 
+def test_where_the_whole_mixture_lies_does_not_matter(form):
+    """A common offset of 1e8 deviations would cost a whole nat if the products were not centred."""
+    (m, s), (mu, sigma) = draw(7, D=3), draw(5, D=3, seed=1)
+    q = [gaussian("diagonal", m + offset, s) for offset in (0.0, 1e8)]
+    p = [gaussian("diagonal", (mu + offset).unsqueeze(1), sigma.unsqueeze(1)) for offset in (0.0, 1e8)]
+    near, far = (component_kl(q_i, p_i, dim=-2) for q_i, p_i in zip(q, p, strict=True))
+    torch.testing.assert_close(far, near, rtol=0, atol=1e-5)
+
+
 def test_size_decides_the_form():
     """Small problems are torch's own number to the bit; large ones are more accurate than that."""
     for N, same in ((10, True), (3_000, False)):
@@ -229,7 +238,7 @@ from pyro_mfcvae import FacetELBO
 K, N, D = 10_000, 512, 32
 full = sys.argv[1] == "full"
 torch.set_num_threads(1)
-leaves = [torch.zeros(K), torch.randn(K, D), torch.rand(K, D) + 0.1, torch.randn(N, D), torch.rand(N, D) + 0.1]
+leaves = [torch.zeros(K)] + [draw(n, D) + 0.1 for n in (K, N) for draw in (torch.randn, torch.rand)]
 if full:
     leaves[2] = leaves[2].diag_embed()
 logits, loc, scale, m, s = (leaf.requires_grad_() for leaf in leaves)

@@ -10,8 +10,8 @@ from pyro.infer import SVI, TraceEnum_ELBO
 from pyro.infer.enum import config_enumerate
 
 from pyro_mfcvae import MFCVAE, Facet, FacetELBO, MFCVAEConfig
-from pyro_mfcvae.elbo import OBJECTIVES
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.objectives import OBJECTIVES
 
 CASES = [
     {"J": 1, "K": 1, "D": 1, "x_shape": (1,)},

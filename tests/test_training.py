@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit
-from pyro_mfcvae.elbo import OBJECTIVES
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussianMixture
 from pyro_mfcvae.training import _drop_vanished_moments, _Run, train
 

@@ -1,0 +1,89 @@
+"""What a facet contributes to the ELBO; the page of :mod:`pyro_mfcvae.elbo` has the equations."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.kl import component_kl
+
+Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+def facet_term(
+    q: dist.Distribution,
+    p: dist.Distribution,
+    log_pi: Tensor | float,
+    *,
+    dim: int | None,
+    objective: Objective = "analytic",
+    value: Tensor | None = None,
+    num_samples: int = 1,
+) -> tuple[Tensor, Tensor]:
+    r"""Facet term and responsibilities of one facet; the page of :mod:`pyro_mfcvae.elbo` has the equations.
+
+    Args:
+        q: q(z | x), batch shape (plates...).
+        p: p(z | c), batch shape with all K values of c at ``dim``, left of the plates.
+        log_pi: log p(c), which broadcasts with the batch shape of ``p``.
+        dim: dim of c, negative; None if there is no c.
+        objective: as in :class:`FacetELBO`.
+        value: a sample of q that estimates may use as their first; None draws another.
+        num_samples: samples L of estimates.
+
+    Returns:
+        The term in nats, shape (plates...) with ones to the left, and q(c | x), shape (plates..., K).
+    """
+    if objective == "analytic":
+        try:
+            log_joint = log_pi - component_kl(q, p, dim=dim)
+        except NotImplementedError:  # no closed form is registered
+            objective = "monte_carlo"
+        else:
+            return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
+
+    log_ratio = _sample_log_ratio(q, p, value, num_samples)  # (L, ..., K, ..., plates...)
+    if objective == "monte_carlo":
+        log_joint = log_pi + log_ratio.mean(0)
+        return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
+    log_joint = log_pi + log_ratio
+    responsibilities = normalise(log_joint, dim).mean(0)
+    if objective == "marginal" or dim is None:
+        return _log_sum_exp(log_joint, dim).mean(0), responsibilities
+    # VaDE's choice of q(c|x), put into the ELBO. Where it is zero, it contributes zero.
+    r = log_joint.softmax(dim).mean(0)
+    log_r = r.clamp_min(torch.finfo(r.dtype).tiny).log()
+    gap = torch.where(r > 0, log_joint.mean(0) - log_r, 0.0)
+    return (r * gap).sum(dim, keepdim=True), responsibilities
+
+
+def _sample_log_ratio(
+    q: dist.Distribution, p: dist.Distribution, value: Tensor | None, num_samples: int
+) -> Tensor:
+    """Log p(z|c) - log q(z|x) at L samples of q, shape (L, batch shape of p)."""
+    if value is None:
+        value = q.rsample()
+    values = value.unsqueeze(0)
+    if num_samples > 1:
+        values = torch.cat([values, q.rsample(torch.Size([num_samples - 1]))])
+    log_q = q.log_prob(values)
+    # Samples go to the left of the enumeration dims.
+    ones = (1,) * (len(p.batch_shape) - len(q.batch_shape))
+    values = values.reshape(values.shape[:1] + ones + values.shape[1:])
+    log_q = log_q.reshape(log_q.shape[:1] + ones + log_q.shape[1:])
+    return cast(Tensor, p.log_prob(values) - log_q)
+
+
+def _log_sum_exp(log_joint: Tensor, dim: int | None) -> Tensor:
+    return log_joint if dim is None else log_joint.logsumexp(dim, keepdim=True)
+
+
+def normalise(log_joint: Tensor, dim: int | None) -> Tensor:
+    """Softmax over the enumeration dim, which moves to the end; other enumeration dims vanish."""
+    if dim is None:
+        return torch.ones_like(log_joint).unsqueeze(-1)
+    return log_joint.softmax(dim).movedim(dim, -1)
