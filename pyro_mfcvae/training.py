@@ -84,12 +84,14 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
         _check_patterns(stage, model)
     run = _Run(model, x, seed)
     total = sum(stage.epochs * run.steps_per_epoch(stage) for stage in stages)
+    model.declares_parameters = False  # the optimiser has them from the module
     try:
         with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
             for index, stage in enumerate(stages):
                 bar.set_description(f"stage {index + 1}/{len(stages)}")
                 run.stage(index, stage, bar)
     finally:
+        model.declares_parameters = True
         model.requires_grad_(True).eval()
     return run.history
 

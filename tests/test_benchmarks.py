@@ -21,6 +21,17 @@ def test_step_time():
     assert re.fullmatch(r"tiny .* ratio \d+\.\d{3} \(quartiles .*\)", lines[-1])
 
 
+@pytest.mark.slow
+def test_kl_forms():
+    """The errors of the products are far below those of the direct form."""
+    rows = [line.split() for line in output("kl_forms.py").splitlines()]
+    errors = [
+        (float(row[3]), float(row[4])) for row in rows if len(row) == 5 and row[0] in ("diagonal", "full")
+    ]
+    assert len(errors) == 10
+    assert all(product < 1e-6 * direct for direct, product in errors)
+
+
 @pytest.mark.skipif(
     "PYRO_MFCVAE_DATA" not in os.environ, reason="PYRO_MFCVAE_DATA does not say where MNIST is"
 )

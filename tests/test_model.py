@@ -296,6 +296,15 @@ def test_samples_are_those_of_the_configuration(make_model, objective, x_shape):
     assert many == pytest.approx(np.mean(one_by_one), abs=5 * np.std(one_by_one) / 300**0.5)
 
 
+def test_parameters_are_declared_unless_told_otherwise(make_model):
+    model = make_model()
+    declared = {}
+    for model.declares_parameters in (True, False):
+        trace = poutine.trace(model.model).get_trace(data(model))
+        declared[model.declares_parameters] = set(trace.param_nodes)
+    assert declared == {True: {name for name, _ in model.named_parameters()}, False: set()}
+
+
 def test_decode_takes_latents_of_any_batch_shape(make_model):
     model = make_model(x_shape=(2, 3))
     z = [torch.randn(5, 4, 2) for _ in range(2)]

@@ -103,6 +103,7 @@ def test_frozen_parameters_stay_bit_for_bit(make_config, pattern):
     assert frozen
     assert moved(two, one.state_dict()) == names(two, "") - frozen
     assert all(p.requires_grad for p in two.parameters())
+    assert two.declares_parameters
     assert len(history) == 4
 
 

@@ -73,6 +73,7 @@ def compare(setting, rounds, steps):
     """Seconds per step of both loops, one pair for each round."""
     models = make_model(setting), make_model(setting)
     batch = torch.rand(SETTINGS[setting][-1], *models[0].x_shape)
+    models[0].declares_parameters = False  # as in train()
     loops = _Run(models[0], batch, 0)._step, ByHand(models[1]).step
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-4, fused=True) for model in models]
 
