@@ -50,9 +50,9 @@ vanishes there (envelope theorem). So the gradient of ``analytic`` is that of th
 :math:`q(c\mid x) = r`, with no noise from the facet terms; none at all reaches the parameters of the
 mixtures. What noise is left comes from the likelihood.
 
-**The default** is ``analytic``. ``marginal`` is the tighter bound, but its tightness rewards a posterior
-q(z|x) that straddles several components, for then c may follow z; ``analytic`` makes it choose, which is
-what clustering asks for, and its gradient is the less noisy one.
+**The default** is ``analytic``: its responsibilities are the maximiser itself, and its gradient has the
+least noise. ``marginal`` is the tighter bound; it leaves c free to follow z, so a posterior q(z|x) that
+straddles several components costs less than under ``analytic``, which makes it choose.
 
 References:
     F. Falck, H. Zhang, M. Willetts, G. Nicholson, C. Yau, C. Holmes (2021). Multi-Facet Clustering

@@ -13,7 +13,8 @@ from pyro import poutine
 from pyro.infer import SVI, TraceEnum_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 
-from pyro_mfcvae import FacetELBO, kl
+from pyro_mfcvae import FacetELBO
+from pyro_mfcvae import kl as kl_module
 from pyro_mfcvae.objectives import OBJECTIVES, facet_term
 
 SHAPES = [(J, K, D, N) for J, K, D, N in itertools.product((1, 2, 3), (1, 3), (1, 2), (1, 4))]
@@ -24,7 +25,7 @@ COLLAPSE = {"collapse_kl": True}
 @pytest.fixture(params=["direct", "product"])
 def form(request, monkeypatch):
     """The two forms of the KL divergences, which are chosen by size otherwise."""
-    monkeypatch.setattr(kl, "DIRECT_SIZE", {"direct": math.inf, "product": -1}[request.param])
+    monkeypatch.setattr(kl_module, "DIRECT_SIZE", {"direct": math.inf, "product": -1}[request.param])
     return request.param
 
 
@@ -740,6 +741,135 @@ def test_monte_carlo_takes_over_where_no_closed_form_is_registered(num_kl_sample
     term = (0.3 * ratios[0].exp() + 0.7 * ratios[1].exp()).log()
     expected = (dist.Normal(z, 0.5).log_prob(X) + term).sum().item()
     assert -loss == pytest.approx(expected, abs=tolerance)
+
+
+# --- several plates -----------------------------------------------------------------------------
+
+MU, PI = (
+    torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64),
+    torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
+)
+
+
+def facet_site(name, K=3):
+    """c and z of a facet with the first K components, all of deviation 0.7."""
+    c = pyro.sample(f"c_{name}", dist.Categorical(PI[:K] / PI[:K].sum()), infer=ENUMERATE)
+    return pyro.sample(f"z_{name}", dist.Normal(MU[:K][c], 0.7))
+
+
+def explicit_term(loc, scale, K=3):
+    """Facet term and responsibilities of ``facet_site`` for q = Normal(loc, scale)."""
+    kl = math.log(0.7 / scale) + (scale**2 + (loc.unsqueeze(-1) - MU[:K]) ** 2) / (2 * 0.49) - 0.5
+    log_joint = (PI[:K] / PI[:K].sum()).log() - kl
+    return log_joint.logsumexp(-1), log_joint.softmax(-1)
+
+
+@pytest.mark.parametrize("outer_size", [2, 10])
+@pytest.mark.parametrize("inner_size", [4, 6])
+def test_nested_plates_with_a_facet_at_each_level(form, outer_size, inner_size):
+    """One per group, one per datum of a group, both plates subsampled; a datum depends on both."""
+    a = torch.tensor([0.3, -1.2], dtype=torch.float64)
+    b = torch.arange(8, dtype=torch.float64).reshape(4, 2) / 4 - 1  # data to the left of groups
+    x = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(4, 2)
+
+    def plates():
+        return (
+            pyro.plate("groups", outer_size, subsample=torch.arange(2), dim=-1),
+            pyro.plate("data", inner_size, subsample=torch.arange(4), dim=-2),
+        )
+
+    def model():
+        groups, data = plates()
+        with groups:
+            z_a = facet_site("a", K=2)
+            with data:
+                pyro.sample("x", dist.Normal(z_a + facet_site("b"), 1.0), obs=x)
+
+    def guide():
+        groups, data = plates()
+        with groups:
+            pyro.sample("z_a", dist.Normal(a, 0.3), infer=COLLAPSE)
+            with data:
+                pyro.sample("z_b", dist.Normal(b, 0.4), infer=COLLAPSE)
+
+    elbo = FacetELBO(max_plate_nesting=2)
+    torch.manual_seed(0)
+    loss = elbo.loss(model, guide)
+    torch.manual_seed(0)
+    z_a, z_b = dist.Normal(a, 0.3).sample(), dist.Normal(b, 0.4).sample()
+    (term_a, r_a), (term_b, r_b) = explicit_term(a, 0.3, K=2), explicit_term(b, 0.4)
+    per_datum = dist.Normal(z_a + z_b, 1.0).log_prob(x) + term_b
+    expected = outer_size / 2 * (term_a.sum() + inner_size / 4 * per_datum.sum())
+    assert -loss == pytest.approx(expected.item(), rel=1e-12)
+    r = elbo.responsibilities(model, guide)
+    torch.testing.assert_close(r["c_a"], r_a)
+    torch.testing.assert_close(r["c_b"], r_b)
+    torch.testing.assert_close(elbo.compute_marginals(model, guide)["c_b"].probs, r_b)
+
+
+def test_plates_side_by_side_and_a_facet_outside_all(form):
+    """Each plate has a scale of its own; stock TraceEnum_ELBO refuses that, the formula does not care."""
+    a, b = torch.linspace(-1, 1, 3, dtype=torch.float64), torch.linspace(0, 2, 5, dtype=torch.float64)
+    g, zero = torch.tensor([0.4, 0.0], dtype=torch.float64)
+
+    def plates():
+        return (
+            pyro.plate("left", 12, subsample=torch.arange(3)),
+            pyro.plate("right", 10, subsample=torch.arange(5)),
+        )
+
+    def model():
+        z_g = facet_site("g")
+        for plate, name in zip(plates(), "ab", strict=True):
+            with plate:
+                pyro.sample(
+                    f"x_{name}", dist.Normal(z_g + facet_site(name), 1.0), obs=torch.zeros(()).double()
+                )
+
+    def guide():
+        pyro.sample("z_g", dist.Normal(g, 0.2), infer=COLLAPSE)
+        for plate, name, loc in zip(plates(), "ab", (a, b), strict=True):
+            with plate:
+                pyro.sample(f"z_{name}", dist.Normal(loc, 0.5), infer=COLLAPSE)
+
+    elbo = FacetELBO(max_plate_nesting=1)
+    torch.manual_seed(0)
+    loss = elbo.loss(model, guide)
+    torch.manual_seed(0)
+    z_g = dist.Normal(g, 0.2).sample()
+    expected = explicit_term(g, 0.2)[0]
+    for scale, loc in ((4, a), (2, b)):
+        z = dist.Normal(loc, 0.5).sample()
+        per_datum = dist.Normal(z_g + z, 1.0).log_prob(zero)
+        expected = expected + scale * (per_datum + explicit_term(loc, 0.5)[0]).sum()
+    assert -loss == pytest.approx(expected.item(), rel=1e-12)
+    r = elbo.responsibilities(model, guide)
+    for name, loc, scale in (("g", g, 0.2), ("a", a, 0.5), ("b", b, 0.5)):
+        torch.testing.assert_close(r[f"c_{name}"].squeeze(), explicit_term(loc, scale)[1])
+
+
+def test_components_of_a_plate_of_their_own():
+    """Groups with a mixture each: the components then vary with the datum's group, not by c alone."""
+    mu = torch.tensor([[-1.0, 0.0], [1.0, 3.0]], dtype=torch.float64)  # (K, groups)
+    loc = torch.tensor([[0.2, 0.5], [0.7, 2.5], [-0.3, 1.0]], dtype=torch.float64)  # (data, groups)
+
+    def model():
+        with pyro.plate("groups", 2, dim=-1) as g, pyro.plate("data", 3, dim=-2):
+            c = pyro.sample("c", dist.Categorical(PI[:2] / PI[:2].sum()), infer=ENUMERATE)
+            pyro.sample("z", dist.Normal(mu[c, g], 0.7))
+
+    def guide():
+        with pyro.plate("groups", 2, dim=-1), pyro.plate("data", 3, dim=-2):
+            pyro.sample("z", dist.Normal(loc, 0.5), infer=COLLAPSE)
+
+    kl = math.log(0.7 / 0.5) + (0.25 + (loc.unsqueeze(-1) - mu.T) ** 2) / (2 * 0.49) - 0.5
+    log_joint = (PI[:2] / PI[:2].sum()).log() - kl
+    elbo = FacetELBO(max_plate_nesting=2)
+    for size in (-1, math.inf):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kl_module, "DIRECT_SIZE", size)
+            assert -elbo.loss(model, guide) == pytest.approx(log_joint.logsumexp(-1).sum().item())
+            torch.testing.assert_close(elbo.responsibilities(model, guide)["c"], log_joint.softmax(-1))
 
 
 # --- what it refuses ----------------------------------------------------------------------------
