@@ -71,15 +71,16 @@ def component_kl(q: Distribution, p: Distribution, *, dim: int | None) -> Tensor
     """
     points = _gaussians(q, None)
     components = None if dim is None else _gaussians(p, dim)
-    if dim is None or points is None or components is None:
+    between = 0 if dim is None else -1 - dim - len(q.batch_shape)  # dims between c and the plates
+    if points is None or components is None or between < 0:
         return kl_divergence(q, p)
     # Pyro has no direct form of a full covariance against a diagonal one.
     has_direct_form = points.is_diagonal or not components.is_diagonal
     if has_direct_form and len(components.loc) * points.scale.numel() <= DIRECT_SIZE:
         return kl_divergence(q, p)
     kl = _products(points, components).to(points.loc.dtype)
-    between = (1,) * (-1 - dim - len(q.batch_shape))
-    return kl.reshape(-1, *between, *q.batch_shape)
+    kl = kl.reshape(-1, *(1,) * between, *q.batch_shape)
+    return kl.expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
 
 
 def _products(q: _Gaussians, p: _Gaussians) -> Tensor:

@@ -179,6 +179,16 @@ def test_transformed_functions_differentiate_it(monkeypatch):
         torch.testing.assert_close(torch.vmap(torch.func.grad(term))(mu), expected)
 
 
+def test_batches_broadcast_as_in_torch(form):
+    """A posterior without plates of its own, and one that varies with c as well."""
+    p = gaussian("diagonal", *draw(3, 1, D=2, seed=1)).expand((3, 4))
+    for batch in ((), (1,), (3, 4)):
+        q = gaussian("diagonal", *draw(*batch, D=2))
+        result = component_kl(q, p, dim=-2)
+        assert result.shape == (3, 4)
+        torch.testing.assert_close(result, kl_divergence(q, p))
+
+
 def test_one_dimension_without_event(form):
     q = dist.Normal(torch.tensor([0.3, -1.0]), 0.5)
     p = dist.Normal(torch.tensor([[-1.0], [0.0], [2.0]]), 1.5)
