@@ -87,7 +87,7 @@ def test_parts_agree_with_direct_formulae(make_model, case):
     for j, (q, prior) in enumerate(zip(model.encode(x), model.facet_priors, strict=True)):
         m, v = q.mean, q.variance
         z.append(m + v.sqrt() * torch.randn(m.shape, dtype=m.dtype))
-        mu, sigma2 = prior.loc, prior.log_scale.exp() ** 2
+        mu, sigma2 = prior.loc, prior.component(torch.arange(prior.clusters)).variance
         pi = prior.logits.exp() / prior.logits.exp().sum()
         kl = 0.5 * ((sigma2[:, None] / v).log() + (v + (m - mu[:, None]) ** 2) / sigma2[:, None] - 1).sum(
             -1

@@ -5,9 +5,22 @@ import pytest
 import torch
 
 from pyro_mfcvae import priors
-from pyro_mfcvae.priors import DiagonalGaussian, DiagonalGaussianMixture, FacetPrior
+from pyro_mfcvae.priors import (
+    INITIALIZATIONS,
+    DiagonalGaussian,
+    DiagonalGaussianMixture,
+    FacetPrior,
+    FullGaussian,
+    FullGaussianMixture,
+)
 
-RECIPES = [DiagonalGaussian(), DiagonalGaussian(learn_weights=False)]
+RECIPES = [
+    DiagonalGaussian(),
+    DiagonalGaussian(learn_weights=False),
+    FullGaussian(),
+    FullGaussian(learn_weights=False),
+]
+MIXTURES = [DiagonalGaussianMixture, FullGaussianMixture]
 
 
 def random_prior(recipe, K, D):
@@ -51,7 +64,12 @@ def test_samples_have_the_moments_of_the_density(recipe, K, D):
     for k in range(K):
         of_k = z[c == k]
         torch.testing.assert_close(of_k.mean(0), prior.loc[k].detach(), atol=0.05, rtol=0)
-        torch.testing.assert_close(of_k.std(0), prior.log_scale[k].exp().detach(), atol=0.05, rtol=0)
+        expected = prior.component(torch.tensor(k))
+        torch.testing.assert_close(of_k.var(0), expected.variance.detach(), atol=0.05, rtol=0.05)
+        if hasattr(expected, "covariance_matrix"):
+            torch.testing.assert_close(
+                of_k.T.cov().reshape(D, D), expected.covariance_matrix.detach(), atol=0.05, rtol=0.05
+            )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -72,7 +90,7 @@ def test_a_new_or_reset_prior_is_standard_normal(recipe):
         prior.reset()
         component = prior.component(torch.arange(3))
         assert torch.equal(component.mean, torch.zeros_like(component.mean))
-        assert torch.equal(component.variance, torch.ones_like(component.mean))
+        torch.testing.assert_close(component.variance, torch.ones_like(component.mean))
         torch.testing.assert_close(
             prior.weights().log_prob(torch.arange(3)).exp(),
             torch.full((3,), 1 / 3, dtype=component.mean.dtype),
@@ -80,13 +98,45 @@ def test_a_new_or_reset_prior_is_standard_normal(recipe):
     assert torch.equal(recipe(3, 2).component(torch.arange(3)).mean, torch.zeros(3, 2))
 
 
+@pytest.mark.parametrize("recipe", [DiagonalGaussian, FullGaussian])
 @pytest.mark.parametrize("learn", [True, False])
-def test_weights_are_parameters_only_if_learned(learn):
-    prior = DiagonalGaussian(learn_weights=learn)(3, 2)
+def test_weights_are_parameters_only_if_learned(recipe, learn):
+    prior = recipe(learn_weights=learn)(3, 2)
     assert ("logits" in dict(prior.named_parameters())) == learn
     assert "logits" in prior.state_dict()
-    assert set(dict(prior.named_parameters())) - {"logits"} == {"loc", "log_scale"}
+    others = {"loc", "raw_scale"} | ({"lower"} if recipe is FullGaussian else set())
+    assert set(dict(prior.named_parameters())) - {"logits"} == others
     assert isinstance(prior, FacetPrior)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_scales_are_bounded_from_below(mixture):
+    prior = mixture(3, 2)
+    with torch.no_grad():
+        prior.raw_scale.fill_(-1e6)
+    component = prior.component(torch.arange(3))
+    assert (component.variance >= 0.99e-8).all()
+    value = component.log_prob(torch.zeros(2)).sum()
+    assert value.isfinite()
+    value.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in prior.parameters())
+    prior.set_covariances(np.zeros((3, 2)) + 1e-12)
+    assert prior.raw_scale.isfinite().all()
+
+
+def test_covariances_are_taken_exactly():
+    rng = np.random.default_rng(0)
+    factors = np.tril(rng.normal(size=(4, 3, 3)))
+    covariances = factors @ factors.transpose(0, 2, 1) + 0.1 * np.eye(3)
+    prior = FullGaussianMixture(4, 3).double()
+    prior.set_covariances(covariances)
+    found = prior.component(torch.arange(4)).covariance_matrix
+    np.testing.assert_allclose(found.detach().numpy(), covariances, rtol=1e-10)
+    variances = rng.uniform(0.1, 2, (4, 3))
+    for mixture in MIXTURES:
+        prior = mixture(4, 3).double()
+        prior.set_covariances(variances)
+        np.testing.assert_allclose(prior.component(torch.arange(4)).variance.detach().numpy(), variances)
 
 
 def clusters(weights=(0.2, 0.3, 0.5), N=600):
@@ -97,26 +147,85 @@ def clusters(weights=(0.2, 0.3, 0.5), N=600):
     return centres, scales, y, (centres[y] + scales[y] * rng.normal(size=(N, 2))).astype(np.float32)
 
 
+@pytest.mark.parametrize("mixture", MIXTURES)
 @pytest.mark.parametrize("learn", [True, False])
-def test_initialization_recovers_separated_clusters(learn):
+def test_initialization_recovers_separated_clusters(mixture, learn):
     centres, scales, y, z = clusters()
-    prior = DiagonalGaussianMixture(3, 2, learn_weights=learn)
+    prior = mixture(3, 2, learn_weights=learn)
     prior.initialize(z, seed=0)
     loc = prior.loc.detach().numpy()
     order = list(min(itertools.permutations(range(3)), key=lambda p: np.abs(loc[list(p)] - centres).sum()))
     np.testing.assert_allclose(loc[order], centres, atol=0.15)
-    np.testing.assert_allclose(prior.log_scale.exp().detach().numpy()[order], scales, atol=0.1)
+    deviations = prior.component(torch.arange(3)).variance.sqrt().detach().numpy()
+    np.testing.assert_allclose(deviations[order], scales, atol=0.1)
     weights = np.bincount(y) / len(y) if learn else np.full(3, 1 / 3)
     found = prior.weights().log_prob(torch.arange(3)).exp().detach().numpy()
     np.testing.assert_allclose(found[order], weights, atol=1e-3)
     assert all(p.requires_grad and p.grad is None for p in prior.parameters())
 
 
-def test_initialization_is_deterministic_given_the_seed():
+def test_full_covariances_are_found():
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.9], [0.9, 1.0]])
+    z = rng.multivariate_normal([1.0, -2.0], covariance, 5_000)
+    prior = FullGaussianMixture(1, 2)
+    prior.initialize(z, seed=0)
+    found = prior.component(torch.arange(1)).covariance_matrix[0].detach().numpy()
+    np.testing.assert_allclose(found, covariance, atol=0.06)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_means_without_a_fit(mixture):
+    """k-means++ takes data that are far from each other; glorot does not look at the data."""
+    _, _, y, z = clusters()
+    prior = mixture(3, 2, initialization="k-means++")
+    prior.initialize(z, seed=0)
+    loc = prior.loc.detach().numpy()
+    rows = [int(np.abs(z - mean).sum(1).argmin()) for mean in loc]
+    np.testing.assert_allclose(z[rows], loc, rtol=1e-6)
+    assert sorted(y[rows]) == [0, 1, 2]
+    variance = prior.component(torch.arange(3)).variance.detach().numpy()
+    np.testing.assert_allclose(variance, np.tile(z.var(0), (3, 1)), rtol=1e-3)
+    np.testing.assert_allclose(prior.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
+
+    many = mixture(1_500, 500, initialization="glorot")
+    many.initialize(np.zeros((10, 500), np.float32), seed=0)
+    assert many.loc.std().item() == pytest.approx((2 / 2_000) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+def test_the_starting_scale_may_be_given(mixture, initialization):
+    _, _, _, z = clusters()
+    prior = mixture(3, 2, initialization=initialization, scale=0.1)
+    prior.initialize(z, seed=0)
+    variance = prior.component(torch.arange(3)).variance
+    torch.testing.assert_close(variance, torch.full((3, 2), 0.01))
+
+
+@pytest.mark.parametrize("recipe", [DiagonalGaussian, FullGaussian])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initialization": "random"}, "initialization: got 'random', expected one of .*k-means"),
+        ({"scale": 0.0}, "scale: got 0.0, expected a number above"),
+        ({"scale": float("nan")}, "scale: got nan"),
+    ],
+)
+def test_bad_options(recipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        recipe(**options)
+    with pytest.raises(ValueError, match=message):
+        DiagonalGaussianMixture(3, 2, **options)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+def test_initialization_is_deterministic_given_the_seed(mixture, initialization):
     z = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
 
     def fitted(seed):
-        prior = DiagonalGaussianMixture(5, 3)
+        prior = mixture(5, 3, initialization=initialization)
         prior.initialize(z, seed)
         return prior.state_dict()
 
@@ -128,11 +237,13 @@ def test_initialization_is_deterministic_given_the_seed():
     assert torch.equal(state[1], torch.get_rng_state())
 
 
-def test_initialization_survives_an_embedding_without_structure():
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+def test_initialization_survives_an_embedding_without_structure(mixture, initialization):
     """As many clusters as data, and a collapsed dimension."""
     z = np.zeros((4, 2), np.float32)
     z[:, 0] = np.arange(4)
-    prior = DiagonalGaussianMixture(4, 2)
+    prior = mixture(4, 2, initialization=initialization)
     prior.initialize(z, seed=0)
     assert all(parameter.isfinite().all() for parameter in prior.parameters())
 
@@ -154,7 +265,7 @@ def test_a_prior_may_leave_initialization_out():
 
 
 def test_every_name_builds_a_prior():
-    assert "diagonal_gaussian" in priors.available()
+    assert priors.available() == ("diagonal_gaussian", "full_gaussian")
     for name in priors.available():
         prior = priors.RECIPES[name]()(3, 2)
         assert prior.component(torch.arange(3)).event_shape == (2,)

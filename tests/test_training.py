@@ -113,7 +113,9 @@ def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatc
     initialize = DiagonalGaussianMixture.initialize
 
     def spy(prior, embedding, seed):
-        standard = all(not parameter.any() for parameter in prior.parameters())
+        components = prior.component(torch.arange(prior.clusters))
+        unit = torch.allclose(components.variance, torch.ones(()))
+        standard = unit and not components.mean.any() and not prior.logits.any()
         events.append((model.kl_weights.copy(), standard, embedding.shape, seed))
         initialize(prior, embedding, seed)
 
@@ -131,11 +133,11 @@ def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatc
 def test_without_a_warm_up_the_mixture_is_fitted_first(make_config, monkeypatch):
     fits = []
     monkeypatch.setattr(
-        DiagonalGaussianMixture, "initialize", lambda prior, *_: fits.append(prior.log_scale.clone())
+        DiagonalGaussianMixture, "initialize", lambda prior, *_: fits.append(prior.raw_scale.clone())
     )
     model, before, _ = trained(make_config(J=1))
     assert len(fits) == 1
-    assert {"priors.0.loc", "priors.0.log_scale"} <= moved(model, before)  # learned from the first step on
+    assert {"priors.0.loc", "priors.0.raw_scale"} <= moved(model, before)  # learned from the first step on
 
 
 def test_weights_follow_the_schedule(make_config):

@@ -54,8 +54,8 @@ class ByHand:
         for (m, s), prior in zip(self.encoder(x), self.priors, strict=True):
             z.append(m + s * torch.randn_like(m))
             difference = m - prior.loc.unsqueeze(1)  # (K, N, D)
-            log_scale = prior.log_scale.unsqueeze(1)
-            kl = log_scale - s.log() + 0.5 * (s.square() + difference.square()) / (2 * log_scale).exp() - 0.5
+            scale = (F.softplus(prior.raw_scale) + 1e-4).unsqueeze(1)
+            kl = (scale / s).log() + 0.5 * (s.square() + difference.square()) / scale.square() - 0.5
             log_pi = prior.logits.log_softmax(0).unsqueeze(1)
             elbo = elbo + (log_pi - kl.sum(-1)).logsumexp(0).sum()
         logits = self.decoder(z, self.ones)
