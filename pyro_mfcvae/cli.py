@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import sys
 import zipfile
@@ -265,7 +266,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     if arguments.quick:
         config = _with_stages(config, epochs=[2] * len(config.stages))
     clusters = " and ".join(str(facet.clusters) for facet in config.facets)
-    epochs = sum(stage.epochs for stage in config.stages)
+    epochs = sum(stage.epochs or 0 for stage in config.stages)
     _say(
         f"2. Training for {epochs} epochs, without labels, to sort them in {len(config.facets)} ways: "
         f"facets of {clusters} clusters.{'' if arguments.quick else ' This takes some minutes.'}"
@@ -293,7 +294,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     say(f"{dataset.title[0].upper()}{dataset.title[1:]}.")
     for j, facet in enumerate(config.facets):
         say(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}.")
-    say(f"Stages of {', '.join(str(stage.epochs) for stage in config.stages)} epochs.")
+    say(str(config.schedule))
     results = []
     with _threads(arguments.threads):
         for seed in arguments.seed:
@@ -516,14 +517,15 @@ def _suitable(dataset: _Dataset) -> Callable[..., MFCVAEConfig]:
 
 def _with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Any) -> MFCVAEConfig:
     """Other options of the stages; warm-up and fade-in shrink with the epochs."""
-    stages = []
-    for stage, n in zip(config.stages, epochs or [s.epochs for s in config.stages], strict=True):
-        stages.append(dataclasses.replace(_lasting(stage, n), **options))
+    stages = list(config.stages)
+    if epochs:
+        stages = [_lasting(stage, n) for stage, n in zip(stages, epochs, strict=True)]
+    stages = [dataclasses.replace(stage, **options) for stage in stages]
     return dataclasses.replace(config, schedule=Schedule(tuple(stages)))
 
 
 def _lasting(stage: Stage, epochs: int) -> Stage:
-    share = min(1.0, max(epochs, 0) / stage.epochs)
+    share = min(1.0, max(epochs, 0) / (stage.epochs or math.inf))
     return dataclasses.replace(
         stage,
         epochs=epochs,

@@ -98,6 +98,11 @@ class MFCVAEConfig:
         """The stages of the schedule."""
         return cast(Schedule, self.schedule).stages
 
+    @property
+    def held_out(self) -> float:
+        """Fraction of the data that is not trained on."""
+        return cast(Schedule, self.schedule).held_out
+
     def to_json(self) -> str:
         """This configuration as JSON.
 
@@ -119,7 +124,9 @@ class MFCVAEConfig:
                 Facet(**{**facet, "prior": _decode(facet["prior"], priors.RECIPES)})
                 for facet in fields["facets"]
             )
-            fields["schedule"] = Schedule(tuple(Stage(**stage) for stage in fields["schedule"]["stages"]))
+            schedule = dict(fields["schedule"])
+            schedule["stages"] = tuple(Stage(**stage) for stage in schedule["stages"])
+            fields["schedule"] = Schedule(**schedule)
             fields["likelihood"] = _decode(fields["likelihood"], likelihoods.RECIPES)
             fields["network"] = _decode(fields["network"], networks.RECIPES)
             return cls(**fields)

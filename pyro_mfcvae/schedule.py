@@ -5,42 +5,63 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
+
+Fade = Literal["linear", "cosine"]
+Decay = Literal["cosine", "linear", "exponential"]
+Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
+FADES: tuple[str, ...] = get_args(Fade)
+DECAYS: tuple[str, ...] = get_args(Decay)
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
 
 @dataclass(frozen=True)
 class Stage:
     r"""One step of the progressive schedule: a run of one optimiser.
 
-    A facet takes part from the stage that introduces it; before, its fade-in alpha_j and its KL weight
-    beta_j are zero and its parameters are frozen. In its first stage,
+    A facet takes part from the stage that introduces it; before, its fade-in alpha_j is zero and its
+    KL weight beta_j is ``pre_training_kl_weight``, and its parameters are frozen. In its first stage,
 
     .. math::
-        \alpha_j = \min(1, t / T), \qquad \beta_j = \alpha_j \times
-        (\text{warm\_up\_kl\_weight or } \text{kl\_weight})
+        \alpha_j = f(t / T), \qquad \beta_j = f(t / T_{KL}) \times
+        (\text{warm\_up\_kl\_weight or } \text{kl\_weight}), \qquad f(u) = \min(1, u)
 
-    at step t, with T = ``fade_in_steps``. During the first ``warm_up_epochs`` the prior of a new facet
-    is a fixed standard normal, or what the prior makes of ``reset``; then its mixture is fitted to
-    the embedding, and learned from there on.
+    at step t, with T = ``fade_in_steps``; f may be half a cosine instead. During the first
+    ``warm_up_epochs`` the prior of a new facet is a fixed standard normal, or what the prior makes of
+    ``reset``; then its mixture is fitted to the embedding, and learned from there on.
 
     Attributes:
         introduces: facets that take part from this stage on.
-        epochs: passes through the data.
+        epochs: passes through the data; None if ``steps`` is given.
         batch_size: data per step; a data set smaller than it is one batch.
-        learning_rate: of Adam.
-        decay_after: fraction of the stage after which the learning rate falls to zero along a cosine.
+        learning_rate: of the optimiser.
+        decay_after: fraction of the stage after which the learning rate falls to zero.
         warm_up_epochs: of the stage's epochs, those before the new facets' mixtures are fitted.
         warm_up_kl_weight: beta_j of the new facets during the warm-up.
         kl_weight: beta_j of every facet that takes part, else.
         fade_in_steps: T, steps over which new facets fade in; 0 is at once.
-        freeze: names of parameters that do not change, with shell wildcards, as in ``"encoder.*"``.
+        freeze: what does not change: names of parameters with shell wildcards, as in ``"encoder.*"``, and
+            the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
+            facets"`` (those of earlier stages) and ``"networks"``.
+        steps: steps of the optimiser, in place of ``epochs``; the last epoch may then be shorter.
+        fade: ``"linear"`` or ``"cosine"``.
+        kl_fade_in_steps: T_KL, steps over which the KL weights of new facets rise; None is T.
+        pre_training_kl_weight: beta_j of facets that take no part yet. Above zero their encoders do train.
+        optimizer: ``"adam"``, ``"adamw"``, ``"rmsprop"`` or ``"sgd"`` (with a momentum of 0.9).
+        decay: ``"cosine"``, ``"linear"`` or ``"exponential"`` (to a hundredth).
+        patience: epochs without a better ELBO of the held-out data after which the stage ends, with the
+            parameters of its best epoch; None is never. It asks for ``Schedule.held_out``.
 
     Raises:
         ValueError: for a value outside its range, by the attribute's name.
+
+    References:
+        Falck et al. (2021), section 3.3; Li, Murkute, Gyawali, Wang (2020), Progressive Learning and
+        Disentanglement of Hierarchical Representations (fade-in and pre-training weights).
     """
 
     introduces: tuple[int, ...]
-    epochs: int
+    epochs: int | None = None
     batch_size: int = 256
     learning_rate: float = 2e-3
     decay_after: float = 0.7
@@ -49,15 +70,28 @@ class Stage:
     kl_weight: float = 1.0
     fade_in_steps: int = 0
     freeze: tuple[str, ...] = ()
+    steps: int | None = None
+    fade: Fade = "linear"
+    kl_fade_in_steps: int | None = None
+    pre_training_kl_weight: float = 0.0
+    optimizer: Optimizer = "adam"
+    decay: Decay = "cosine"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "introduces", tuple(self.introduces))
         object.__setattr__(self, "freeze", _patterns(self.freeze))
-        _at_least("epochs", self.epochs, 1)
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"epochs: got {self.epochs} with steps={self.steps}, expected one of the two to be given"
+            )
+        for name, minimum in (("epochs", 1), ("steps", 1), ("kl_fade_in_steps", 0), ("patience", 1)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), minimum)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("warm_up_epochs", self.warm_up_epochs, 0)
         _at_least("fade_in_steps", self.fade_in_steps, 0)
-        for name in ("warm_up_kl_weight", "kl_weight"):
+        for name in ("warm_up_kl_weight", "kl_weight", "pre_training_kl_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: got {value}, expected a number of at least 0")
@@ -65,22 +99,71 @@ class Stage:
             raise ValueError(f"learning_rate: got {self.learning_rate}, expected a positive number")
         if not 0 <= self.decay_after <= 1:
             raise ValueError(f"decay_after: got {self.decay_after}, expected a number in [0, 1]")
-        if self.warm_up_epochs >= self.epochs:
+        for name, known in (("fade", FADES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {known}")
+        if self.epochs is not None and self.warm_up_epochs >= self.epochs:
             raise ValueError(
                 f"warm_up_epochs: got {self.warm_up_epochs}, expected fewer than epochs="
                 f"{self.epochs}, since the mixtures are fitted after the warm-up"
             )
 
-    def fade(self, step: int) -> float:
+    def fade_in(self, step: int) -> float:
         """alpha_j in [0, 1] of the facets that this stage introduces, at its 0-based ``step``."""
-        return 1.0 if step >= self.fade_in_steps else step / self.fade_in_steps
+        return self._faded(step, self.fade_in_steps)
 
-    def decay(self, progress: float) -> float:
-        """Factor in [0, 1] of the learning rate, at a fraction ``progress`` of the stage."""
-        if progress <= self.decay_after:
+    def kl_fade_in(self, step: int) -> float:
+        """Factor in [0, 1] of their beta_j."""
+        return self._faded(
+            step, self.fade_in_steps if self.kl_fade_in_steps is None else self.kl_fade_in_steps
+        )
+
+    def _faded(self, step: int, steps: int) -> float:
+        if step >= steps:
             return 1.0
-        remaining = (progress - self.decay_after) / (1 - self.decay_after)
-        return 0.5 * (1 + math.cos(math.pi * remaining))
+        return step / steps if self.fade == "linear" else 0.5 * (1 - math.cos(math.pi * step / steps))
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The learning rate at a fraction ``progress`` of the stage."""
+        if progress <= self.decay_after:
+            return self.learning_rate
+        fallen = (progress - self.decay_after) / (1 - self.decay_after)
+        if self.decay == "cosine":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
+        if self.decay == "linear":
+            return self.learning_rate * (1 - fallen)
+        return self.learning_rate * math.pow(0.01, fallen)
+
+    def __str__(self) -> str:
+        """This stage in one line."""
+        return ", ".join(cell for cell in self._cells() if cell)
+
+    def _cells(self) -> tuple[str, ...]:
+        """What it introduces, its length, batch, optimiser, weights, fade-in, and what is frozen."""
+        new = "no new facet"
+        if self.introduces:
+            new = f"facet{'s' * (len(self.introduces) > 1)} {', '.join(map(str, self.introduces))}"
+        length = f"{self.steps} steps" if self.epochs is None else f"{self.epochs} epochs"
+        if self.patience is not None:
+            length += f" or {self.patience} without gain"
+        rate = f"{self.optimizer} {self.learning_rate:g}"
+        if self.decay_after < 1:
+            rate += f", {self.decay} decay after {100 * self.decay_after:.0f} %"
+        weight = f"KL weight {self.kl_weight:g}"
+        if self.warm_up_epochs:
+            weight = (
+                f"warm-up {self.warm_up_epochs} epochs at KL weight {self.warm_up_kl_weight:g}, "
+                f"then {self.kl_weight:g}"
+            )
+        if self.pre_training_kl_weight:
+            weight += f", before its stage {self.pre_training_kl_weight:g}"
+        fade = ""
+        if self.fade_in_steps or self.kl_fade_in_steps:
+            fade = f"{self.fade} fade-in {self.fade_in_steps} steps"
+            if self.kl_fade_in_steps not in (None, self.fade_in_steps):
+                fade += f" (KL {self.kl_fade_in_steps})"
+        frozen = f"frozen {', '.join(self.freeze)}" if self.freeze else ""
+        return new, length, f"batch {self.batch_size}", rate, weight, fade, frozen
 
 
 @dataclass(frozen=True)
@@ -89,17 +172,23 @@ class Schedule:
 
     Attributes:
         stages: the stages.
+        held_out: fraction in [0, 1) of the data that is not trained on; the history then has its ELBO.
 
     Raises:
-        ValueError: if a facet is introduced twice or not at all.
+        ValueError: if a facet is introduced twice or not at all, or a stage with ``patience`` has no
+            held-out data to look at.
 
     Example:
         >>> schedule = Schedule.progressive(2, epochs=(30, 10))
         >>> [stage.introduces for stage in schedule.stages]
         [(1,), (0,)]
+        >>> print(schedule)
+        1  facet 1  30 epochs  batch 256  adam 0.002, cosine decay after 70 %  KL weight 1
+        2  facet 0  10 epochs  batch 256  adam 0.002, cosine decay after 70 %  KL weight 1
     """
 
     stages: tuple[Stage, ...]
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
@@ -110,6 +199,22 @@ class Schedule:
             raise ValueError(
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out: got {self.held_out}, expected a fraction in [0, 1)")
+        if self.held_out == 0 and any(stage.patience is not None for stage in self.stages):
+            raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
+
+    def __str__(self) -> str:
+        """A table of the stages, a line each."""
+        rows = [(str(i), *stage._cells()) for i, stage in enumerate(self.stages, start=1)]
+        columns = [column for column in zip(*rows, strict=True) if any(column)]
+        widths = [max(map(len, column)) for column in columns]
+        lines = zip(*columns, strict=True)
+        table = "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+        return table + (f"\nheld out: {100 * self.held_out:g} % of the data" if self.held_out else "")
 
     @property
     def num_facets(self) -> int:

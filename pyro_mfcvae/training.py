@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import pyro
@@ -23,6 +25,16 @@ MONITOR_SIZE = 2_000  # data that the history's figures are taken on
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
 EVALUATION_BATCH = 1_000
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+class DeadClustersWarning(UserWarning):
+    """Fewer than half of a facet's clusters are the most probable one for any datum."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class EpochRecord:
         learning_rate: at the end of the epoch.
         fade_in: alpha_j at the end of the epoch.
         kl_weights: beta_j at the end of the epoch.
+        held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
     """
 
     stage: int
@@ -59,6 +72,7 @@ class EpochRecord:
     learning_rate: float
     fade_in: tuple[float, ...]
     kl_weights: tuple[float, ...]
+    held_out_elbo: float | None = None
 
 
 def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list[EpochRecord]:
@@ -77,13 +91,18 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
 
     Raises:
         FloatingPointError: if the loss is no longer finite.
-        ValueError: if a stage freezes a name that no parameter has, or everything.
+        ValueError: if a stage freezes a name that no parameter has, or everything, if it ends before its
+            warm-up, or if too few data are left to hold out.
+
+    Warns:
+        DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
     """
     stages = model.config.stages
+    run = _Run(model, x, seed)
     for stage in stages:
         _check_patterns(stage, model)
-    run = _Run(model, x, seed)
-    total = sum(stage.epochs * run.steps_per_epoch(stage) for stage in stages)
+        run.check_length(stage)
+    total = sum(run.total_steps(stage) for stage in stages)
     model.declares_parameters = False  # the optimiser has them from the module
     try:
         with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
@@ -93,6 +112,7 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
     finally:
         model.declares_parameters = True
         model.requires_grad_(True).eval()
+    run.warn_of_dead_clusters()
     return run.history
 
 
@@ -101,12 +121,12 @@ class _Run:
 
     def __init__(self, model: MFCVAE, x: Tensor, seed: int) -> None:
         self.model = model
-        self.x = x
+        self.x, self.held_out = _split(x, model.config.held_out, seed)
         self.seed = seed
         self.elbo = model.elbo()
         self.order = torch.Generator(device=x.device).manual_seed(seed)
-        chosen = torch.randperm(len(x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
-        self.sample = x[chosen]
+        chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
+        self.sample = self.x[chosen]
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
@@ -116,40 +136,61 @@ class _Run:
         """A last batch that is not full is left to the next epoch's order."""
         return max(1, len(self.x) // stage.batch_size)
 
+    def total_steps(self, stage: Stage) -> int:
+        """Steps of the optimiser in the whole stage, unless it ends early."""
+        return stage.steps or cast(int, stage.epochs) * self.steps_per_epoch(stage)
+
+    def check_length(self, stage: Stage) -> None:
+        """With ``steps``, the number of epochs depends on the data."""
+        epochs = math.ceil(self.total_steps(stage) / self.steps_per_epoch(stage))
+        if stage.warm_up_epochs >= epochs:
+            raise ValueError(
+                f"warm_up_epochs: got {stage.warm_up_epochs}, expected fewer than the {epochs} epochs that "
+                f"{stage.steps} steps of these data are; raise steps"
+            )
+
     def stage(self, index: int, stage: Stage, bar: tqdm[None]) -> None:
         """Train one stage."""
         model, new = self.model, stage.introduces
+        past = set(self.active)
         self.active |= set(new)
         for j in new:
             model.facet_priors[j].reset()
         warming = stage.warm_up_epochs > 0
         if not warming:
             self._initialize_priors(new)
-        self._freeze(stage, warming)
-        optimizer = torch.optim.Adam(model.parameters(), lr=stage.learning_rate, fused=True)
+        self._freeze(stage, past, warming)
+        optimizer = OPTIMIZERS[stage.optimizer](model.parameters(), lr=stage.learning_rate)
+        best = _Best(stage.patience)
 
-        steps_per_epoch = self.steps_per_epoch(stage)
-        total = stage.epochs * steps_per_epoch
-        step = 0
-        for epoch in range(stage.epochs):
+        steps_per_epoch, total = self.steps_per_epoch(stage), self.total_steps(stage)
+        step = epoch = 0
+        while step < total:
             if warming and epoch == stage.warm_up_epochs:
                 warming = False
                 self._initialize_priors(new)
-                self._freeze(stage, warming)
+                self._freeze(stage, past, warming)
             model.train()
             loss_sum = torch.zeros((), device=self.x.device)
-            for batch in self._batches(stage.batch_size, steps_per_epoch):
-                self._set_weights(stage, stage.fade(step), warming)
+            count = min(steps_per_epoch, total - step)
+            for batch in self._batches(stage.batch_size, count):
+                self._set_weights(stage, step, warming)
                 for group in optimizer.param_groups:
-                    group["lr"] = stage.learning_rate * stage.decay(step / total)
+                    group["lr"] = stage.learning_rate_at(step / total)
                 loss_sum += self._step(batch, optimizer)
                 step += 1
                 bar.update()
-            self.steps += steps_per_epoch
+            self.steps += count
             _drop_vanished_moments(optimizer)
-            record = self._record(index, epoch, loss_sum, steps_per_epoch, optimizer)
+            record = self._record(index, epoch, loss_sum, count, optimizer)
             self.history.append(record)
             bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
+            epoch += 1
+            # Before all weights are up, the ELBO is one of another model.
+            if not warming and stage.fade_in(step) == 1 and best.is_over(record.held_out_elbo, model):
+                bar.total -= total - step
+                break
+        best.restore(model)
 
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
@@ -164,22 +205,28 @@ class _Run:
         for i in range(count):
             yield self.x[order[i * batch_size : (i + 1) * batch_size]]
 
-    def _set_weights(self, stage: Stage, fade: float, warming: bool) -> None:
-        """Alpha and beta of every facet: zero before its stage, faded in during it."""
+    def _set_weights(self, stage: Stage, step: int, warming: bool) -> None:
+        """Alpha and beta of every facet: faded in during its own stage, and what pre-trains it before."""
         alpha, beta = [], []
         for j in range(len(self.model.facet_priors)):
             is_new = j in stage.introduces
             weight = stage.warm_up_kl_weight if is_new and warming else stage.kl_weight
-            alpha.append((fade if is_new else 1.0) if j in self.active else 0.0)
-            beta.append(alpha[-1] * weight)
+            if j not in self.active:
+                alpha.append(0.0)
+                beta.append(stage.pre_training_kl_weight)
+            else:
+                alpha.append(stage.fade_in(step) if is_new else 1.0)
+                beta.append(weight * (stage.kl_fade_in(step) if is_new else 1.0))
         self.model.fade_in, self.model.kl_weights = alpha, beta
 
-    def _freeze(self, stage: Stage, warming: bool) -> None:
-        """What does not train has no gradient at all: a zero gradient would let Adam drift on."""
-        frozen = list(stage.freeze)
-        for j in range(len(self.model.facet_priors)):
+    def _freeze(self, stage: Stage, past: set[int], warming: bool) -> None:
+        """What does not train has no gradient at all: a zero gradient would let the optimiser drift on."""
+        J = len(self.model.facet_priors)
+        frozen = _expand(stage.freeze, past, J)
+        for j in range(J):
             if j not in self.active:
-                frozen += [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
+                pre_trains = stage.pre_training_kl_weight > 0
+                frozen += [p for p in _of_facet(j) if not (pre_trains and p.startswith("encoder."))]
             elif j in stage.introduces and warming:
                 frozen += [f"priors.{j}.*"]
         for name, parameter in self.model.named_parameters():
@@ -209,6 +256,7 @@ class _Run:
     ) -> EpochRecord:
         model = self.model.eval()
         loss = loss_sum.item() / steps
+        held_out = None if self.held_out is None else self._elbo(self.held_out)
         terms = model.elbo_terms(self.sample[:MONITOR_SIZE])
         if not (loss_sum.isfinite() and terms.elbo.isfinite().all()):
             raise FloatingPointError(
@@ -230,7 +278,84 @@ class _Run:
             learning_rate=optimizer.param_groups[0]["lr"],
             fade_in=tuple(model.fade_in),
             kl_weights=tuple(model.kl_weights),
+            held_out_elbo=held_out,
         )
+
+    def _elbo(self, x: Tensor) -> float:
+        """Mean ELBO of the facets that take part, in nats per datum."""
+        total = 0.0
+        for batch in x.split(EVALUATION_BATCH):
+            terms = self.model.elbo_terms(batch)
+            total += (terms.log_likelihood + sum(terms.facets[j] for j in self.active)).sum().item()
+        return total / len(x)
+
+    @torch.no_grad()
+    def warn_of_dead_clusters(self) -> None:
+        """A facet that lost its clusters is not worth much, whatever the ELBO says."""
+        batches = [self.model.encode(batch) for batch in self.sample.split(EVALUATION_BATCH)]
+        each = zip(*(self.model.responsibilities(q) for q in batches), strict=True)
+        for j, responsibilities in enumerate(each):
+            K = responsibilities[0].shape[-1]
+            alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
+            if alive < K / 2 and len(self.sample) >= K:
+                warnings.warn(
+                    f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
+                    "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
+                    "more of them alive; or give the facet fewer clusters",
+                    DeadClustersWarning,
+                    stacklevel=3,
+                )
+
+
+class _Best:
+    """The parameters at the best ELBO of the held-out data, if there is patience to wait for better."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.elbo = -math.inf
+        self.state: dict[str, Tensor] = {}
+        self.age = 0
+
+    def is_over(self, elbo: float | None, model: MFCVAE) -> bool:
+        """Take note of another epoch; whether it was one too many without a gain."""
+        if self.patience is None or elbo is None:
+            return False
+        self.age += 1
+        if elbo > self.elbo:
+            self.elbo, self.age = elbo, 0
+            self.state = {name: value.clone() for name, value in model.state_dict().items()}
+        return self.age >= self.patience
+
+    def restore(self, model: MFCVAE) -> None:
+        """Go back to the best."""
+        if self.state:
+            model.load_state_dict(self.state)
+
+
+def _split(x: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Data to train on, and data to hold out."""
+    if fraction == 0:
+        return x, None
+    count = round(fraction * len(x))
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"held_out: got {fraction} of {len(x)} data, which leaves none to hold out or none to train on"
+        )
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    return x[order[count:]], x[order[:count]]
+
+
+def _of_facet(j: int) -> list[str]:
+    """Patterns of the parameters that belong to facet j alone."""
+    return [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
+
+
+def _expand(freeze: Sequence[str], past: set[int], num_facets: int) -> list[str]:
+    """Replace the groups of parameters by the patterns of their names."""
+    groups = {f"facet {j}": _of_facet(j) for j in range(num_facets)}
+    groups["past facets"] = [pattern for j in past for pattern in _of_facet(j)]
+    groups["networks"] = ["encoder.*", "decoder.*"]
+    return [pattern for name in freeze for pattern in groups.get(name, [name])]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -239,25 +364,33 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _check_patterns(stage: Stage, model: MFCVAE) -> None:
     names = [name for name, _ in model.named_parameters()]
-    unused = [pattern for pattern in stage.freeze if not any(_matches(n, [pattern]) for n in names)]
+    facets = set(range(len(model.facet_priors)))
+    unused = [
+        pattern
+        for pattern in stage.freeze
+        if not any(_matches(name, _expand([pattern], facets, len(facets))) for name in names)
+    ]
     if unused:
         raise ValueError(
-            f"freeze: got {unused}, which no parameter's name matches; the names are {', '.join(names)}"
+            f"freeze: got {unused}, which no parameter's name matches; the groups are 'facet 0' to "
+            f"'facet {len(facets) - 1}', 'past facets' and 'networks', the names {', '.join(names)}"
         )
-    if all(_matches(name, stage.freeze) for name in names):
+    if all(_matches(name, _expand(stage.freeze, set(), len(facets))) for name in names):
         raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
 
 
 @torch.no_grad()
 def _drop_vanished_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Set Adam's first moments to zero where they have vanished.
+    """Set first moments to zero where they have vanished.
 
     A unit of a network that no longer responds has no gradient, and its moments would decay until they
     are denormal numbers and stay so: processors are slow with those, and a step of MNIST took 1.5 times
     as long from the third epoch on.
     """
     for state in optimizer.state.values():
-        state["exp_avg"].masked_fill_(state["exp_avg"].abs() < VANISHED, 0.0)
+        for name in ("exp_avg", "momentum_buffer"):
+            if isinstance(state.get(name), Tensor):
+                state[name].masked_fill_(state[name].abs() < VANISHED, 0.0)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_mfcvae import Schedule, Stage
+from pyro_mfcvae.schedule import DECAYS, FADES
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,6 @@ from pyro_mfcvae import Schedule, Stage
         ("epochs", 0),
         ("epochs", -1),
         ("epochs", 2.5),
-        ("epochs", None),
         ("batch_size", 0),
         ("batch_size", 64.0),
         ("learning_rate", 0.0),
@@ -32,6 +32,12 @@ from pyro_mfcvae import Schedule, Stage
         ("kl_weight", math.inf),
         ("fade_in_steps", -1),
         ("fade_in_steps", 0.5),
+        ("kl_fade_in_steps", -1),
+        ("pre_training_kl_weight", -0.1),
+        ("patience", 0),
+        ("fade", "sine"),
+        ("decay", "step"),
+        ("optimizer", "lbfgs"),
     ],
 )
 def test_a_bad_value_is_named(field, value):
@@ -53,11 +59,11 @@ def test_lists_become_tuples():
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (1, 0.25), (3, 0.75), (4, 1.0), (100, 1.0)])
 def test_fade(step, expected):
-    assert Stage((0,), 1, fade_in_steps=4).fade(step) == expected
+    assert Stage((0,), 1, fade_in_steps=4).fade_in(step) == expected
 
 
 def test_without_steps_it_fades_in_at_once():
-    assert Stage((0,), 1).fade(0) == 1.0
+    assert Stage((0,), 1).fade_in(0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -75,20 +81,93 @@ def test_without_steps_it_fades_in_at_once():
     ],
 )
 def test_decay(decay_after, progress, expected):
-    assert Stage((0,), 1, decay_after=decay_after).decay(progress) == pytest.approx(expected, abs=1e-12)
+    stage = Stage((0,), 1, decay_after=decay_after, learning_rate=3.0)
+    assert stage.learning_rate_at(progress) == pytest.approx(3 * expected, abs=1e-12)
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_decay_never_rises(decay_after, p, q):
-    stage = Stage((0,), 1, decay_after=decay_after)
-    assert 1.0 >= stage.decay(min(p, q)) >= stage.decay(max(p, q)) >= 0.0
+@pytest.mark.parametrize(
+    ("decay", "expected"), [("cosine", 0.8535533905932737), ("linear", 0.75), ("exponential", 0.1**0.5)]
+)
+def test_shapes_of_decay(decay, expected):
+    stage = Stage((0,), 1, decay_after=0.2, decay=decay, learning_rate=1.0)
+    assert stage.learning_rate_at(0.4) == pytest.approx(expected)
+    assert stage.learning_rate_at(1.0) == pytest.approx(0.01 if decay == "exponential" else 0.0, abs=1e-12)
 
 
-@given(st.integers(0, 1000), st.integers(0, 2000))
-def test_fade_rises_from_zero_to_one(steps, step):
-    stage = Stage((0,), 1, fade_in_steps=steps)
-    assert 0.0 <= stage.fade(step) <= stage.fade(step + 1) <= 1.0
-    assert stage.fade(steps) == 1.0
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.sampled_from(DECAYS))
+def test_decay_never_rises(decay_after, p, q, decay):
+    stage = Stage((0,), 1, decay_after=decay_after, decay=decay, learning_rate=1.0)
+    assert 1.0 >= stage.learning_rate_at(min(p, q)) >= stage.learning_rate_at(max(p, q)) >= 0.0
+
+
+@given(st.integers(0, 1000), st.integers(0, 2000), st.sampled_from(FADES))
+def test_fade_rises_from_zero_to_one(steps, step, fade):
+    stage = Stage((0,), 1, fade_in_steps=steps, fade=fade)
+    assert 0.0 <= stage.fade_in(step) <= stage.fade_in(step + 1) <= 1.0
+    assert stage.fade_in(steps) == 1.0
+    assert stage.kl_fade_in(step) == stage.fade_in(step)
+
+
+def test_the_kl_weight_may_fade_in_on_its_own():
+    stage = Stage((0,), 1, fade_in_steps=4, kl_fade_in_steps=8, fade="cosine")
+    assert stage.fade_in(2) == pytest.approx(0.5)
+    assert stage.kl_fade_in(2) == pytest.approx(0.5 * (1 - math.cos(math.pi / 4)))
+    assert stage.kl_fade_in(4) == pytest.approx(0.5)
+    assert Stage((0,), 1, fade_in_steps=4, kl_fade_in_steps=0).kl_fade_in(0) == 1.0
+
+
+@pytest.mark.parametrize("lengths", [{}, {"epochs": 3, "steps": 100}])
+def test_a_stage_lasts_epochs_or_steps(lengths):
+    with pytest.raises(ValueError, match=r"epochs: got (None|3) with steps=(None|100), expected one"):
+        Stage((0,), **lengths)
+    assert Stage((0,), steps=100).epochs is None
+
+
+@pytest.mark.parametrize("held_out", [-0.1, 1.0, math.nan])
+def test_bad_fractions_to_hold_out(held_out):
+    with pytest.raises(ValueError, match=f"held_out: got {held_out}, expected a fraction"):
+        Schedule((Stage((0,), 3),), held_out=held_out)
+
+
+def test_patience_needs_held_out_data():
+    stages = (Stage((0,), 3, patience=2),)
+    with pytest.raises(ValueError, match="held_out: got 0, expected a positive fraction"):
+        Schedule(stages)
+    assert Schedule(stages, held_out=0.1).held_out == 0.1
+
+
+def test_a_stage_is_one_line():
+    assert str(Stage((1,), 20)) == (
+        "facet 1, 20 epochs, batch 256, adam 0.002, cosine decay after 70 %, KL weight 1"
+    )
+    stage = Stage(
+        (0, 2),
+        steps=900,
+        optimizer="sgd",
+        decay_after=1.0,
+        warm_up_epochs=3,
+        fade_in_steps=50,
+        kl_fade_in_steps=100,
+        fade="cosine",
+        pre_training_kl_weight=0.01,
+        freeze=("facet 1", "*.bias"),
+        patience=4,
+    )
+    assert str(stage) == (
+        "facets 0, 2, 900 steps or 4 without gain, batch 256, sgd 0.002, warm-up 3 epochs at KL weight "
+        "0.1, then 1, before its stage 0.01, cosine fade-in 50 steps (KL 100), frozen facet 1, *.bias"
+    )
+
+
+def test_a_schedule_is_a_table():
+    """Columns that no stage uses are left out, the others start at one place."""
+    stages = (Stage((1,), 20, batch_size=64), Stage((), steps=1_000, freeze=("facet 1",), patience=2))
+    lines = str(Schedule((*stages, Stage((0,), 5)), held_out=0.1)).splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == "held out: 10 % of the data"
+    assert len({line.index("batch") for line in lines[:3]}) == 1
+    assert "fade-in" not in str(lines)
+    assert lines[1].endswith("frozen facet 1")
 
 
 @pytest.mark.parametrize("J", [1, 2, 4])

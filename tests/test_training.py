@@ -15,7 +15,7 @@ from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import _drop_vanished_moments, _Run, train
+from pyro_mfcvae.training import OPTIMIZERS, DeadClustersWarning, _drop_vanished_moments, _Run, train
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -90,13 +90,16 @@ def test_with_all_stages_everything_trains(make_config):
     assert moved(model, before) == names(model, "")
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "pattern",
     ["encoder.*", "decoder.rungs.0.*", "*.rungs.*", "priors.1.loc", "*.weight", "encoder.backbone.?.0.bias"],
 )
-def test_frozen_parameters_stay_bit_for_bit(make_config, pattern):
-    """In the second stage, after Adam has moved all of them in the first."""
-    stages = (Stage((0, 1), 2, BATCH), Stage((), 2, BATCH, freeze=(pattern,)))
+def test_frozen_parameters_stay_bit_for_bit(make_config, pattern, optimizer):
+    """In the second stage, after the optimiser has moved all of them in the first."""
+    rate = 1e-4 if optimizer == "sgd" else 2e-3
+    options = {"batch_size": BATCH, "optimizer": optimizer, "learning_rate": rate}
+    stages = (Stage((0, 1), 2, **options), Stage((), 2, freeze=(pattern,), **options))
     one, _, _ = trained(in_stages(make_config, 2, stages[0]))
     two, _, history = trained(in_stages(make_config, 2, *stages))
     frozen = {name for name in names(two, "") if fnmatch.fnmatchcase(name, pattern)}
@@ -105,6 +108,144 @@ def test_frozen_parameters_stay_bit_for_bit(make_config, pattern):
     assert all(p.requires_grad for p in two.parameters())
     assert two.declares_parameters
     assert len(history) == 4
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_momentum_does_not_move_what_is_frozen_within_a_stage(make_config, optimizer):
+    """A prior is frozen until its warm-up is over, and the same optimiser goes on then."""
+    stage = Stage((0,), 3, BATCH, warm_up_epochs=2, optimizer=optimizer, learning_rate=1e-4)
+    config = in_stages(make_config, 1, stage)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DiagonalGaussianMixture, "initialize", lambda prior, *_: seen.append(prior.loc.clone()))
+        model, _, _ = trained(config)
+    assert len(seen) == 1
+    assert not seen[0].any()
+    assert model.facet_priors[0].loc.any()
+
+
+@pytest.mark.parametrize(
+    ("group", "frozen"),
+    [
+        ("facet 0", ("priors.0.", "encoder.rungs.0.", "decoder.rungs.0.")),
+        ("facet 1", ("priors.1.", "encoder.rungs.1.")),
+        ("past facets", ("priors.1.", "encoder.rungs.1.")),
+        ("networks", ("encoder.", "decoder.")),
+    ],
+)
+def test_groups_of_parameters_may_be_frozen(make_config, group, frozen):
+    """A group is the same as the patterns that it stands for."""
+    results = []
+    for freeze in ((group,), tuple(f"{prefix}*" for prefix in frozen)):
+        stages = (Stage((1,), 1, BATCH), Stage((0,), 1, BATCH, freeze=freeze))
+        results.append(trained(in_stages(make_config, 2, *stages))[0].state_dict())
+    before = trained(in_stages(make_config, 2, Stage((1,), 1, BATCH), Stage((0,), 1, BATCH)))[0].state_dict()
+    assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
+    assert any(not torch.equal(value, before[name]) for name, value in results[0].items())
+
+
+def test_a_stage_may_last_a_number_of_steps(make_config):
+    config = in_stages(make_config, 1, Stage((0,), steps=2 * STEPS + 1, batch_size=BATCH, decay_after=0.0))
+    _, _, history = trained(config)
+    assert [record.steps for record in history] == [STEPS, 2 * STEPS, 2 * STEPS + 1]
+    progress = 2 * STEPS / (2 * STEPS + 1)
+    assert history[-1].learning_rate == pytest.approx(config.stages[0].learning_rate_at(progress))
+
+
+def test_a_warm_up_longer_than_the_steps_is_an_error(make_config):
+    stage = Stage((0,), steps=2 * STEPS, batch_size=BATCH, warm_up_epochs=2)
+    with pytest.raises(ValueError, match=r"warm_up_epochs: got 2, expected fewer than the 2 epochs that 6"):
+        trained(in_stages(make_config, 1, stage))
+
+
+def test_the_kl_weight_rises_apart_from_the_fade_in(make_config):
+    stage = Stage((0,), 2, BATCH, fade_in_steps=STEPS, kl_fade_in_steps=4 * STEPS, kl_weight=2.0)
+    _, _, history = trained(in_stages(make_config, 1, stage))
+    assert [r.fade_in for r in history] == [((STEPS - 1) / STEPS,), (1.0,)]
+    expected = [2 * (STEPS - 1) / (4 * STEPS), 2 * (2 * STEPS - 1) / (4 * STEPS)]
+    assert [r.kl_weights[0] for r in history] == pytest.approx(expected)
+
+
+def test_pre_training_moves_the_encoder_of_a_facet_that_takes_no_part(make_config):
+    """Towards its prior; neither its prior nor its part of the decoder moves."""
+    stages = (
+        Stage((1,), 3, BATCH, pre_training_kl_weight=0.5),
+        Stage((0,), 1, BATCH, freeze=("*.rungs.0.*",)),
+    )
+    model, before, history = trained(in_stages(make_config, 2, *stages))
+    assert {n for n in moved(model, before) if ".rungs.0." in n} == names(model, "encoder.rungs.0.")
+    assert [r.kl_weights[0] for r in history] == [0.5, 0.5, 0.5, 1.0]
+    assert [r.fade_in[0] for r in history] == [0.0, 0.0, 0.0, 1.0]
+    assert history[2].facet_terms[0] > history[0].facet_terms[0]
+
+
+# --- held-out data ------------------------------------------------------------------------------
+
+
+def test_held_out_data_are_not_trained_on(make_config, monkeypatch):
+    seen = []
+    guide = MFCVAE.guide
+    monkeypatch.setattr(MFCVAE, "guide", lambda self, x, **kw: (seen.append(x), guide(self, x, **kw))[1])
+    x = torch.arange(100.0).unsqueeze(1).expand(100, 6) / 100
+    schedule = Schedule((Stage((0,), 4, 8),), held_out=0.2)
+    _, _, history = trained(make_config(J=1, schedule=schedule), x)
+    assert len(torch.cat(seen)[:, 0].unique()) == 80
+    assert all(math.isfinite(record.held_out_elbo) for record in history)
+    _, _, without = trained(make_config(J=1), x)
+    assert {record.held_out_elbo for record in without} == {None}
+
+
+def test_the_held_out_elbo_is_that_of_the_model(make_config):
+    x = data(40)
+    schedule = Schedule((Stage((0,), 2, 8),), held_out=0.25)
+    model, _, history = trained(make_config(J=1, schedule=schedule), x)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    draws = [model.elbo_terms(x[order[:10]]).elbo.mean().item() for _ in range(200)]
+    assert history[-1].held_out_elbo == pytest.approx(np.mean(draws), abs=5 * np.std(draws))
+
+
+def test_patience_ends_a_stage_at_its_best(make_config, monkeypatch):
+    """By a made-up ELBO that is best in the third epoch, the second after the warm-up."""
+    elbos = iter([9.0, 1.0, 3.0, 2.0, 2.5, 99.0, 98.0])
+    states = []
+
+    def elbo(run, x):
+        states.append(copy.deepcopy(run.model.state_dict()))
+        return next(elbos)
+
+    monkeypatch.setattr(_Run, "_elbo", elbo)
+    stage = Stage((0,), 50, BATCH, patience=2, warm_up_epochs=1)
+    model, _, history = trained(make_config(J=1, schedule=Schedule((stage,), held_out=0.1)))
+    assert [record.held_out_elbo for record in history] == [9.0, 1.0, 3.0, 2.0, 2.5]
+    assert all(torch.equal(value, states[2][name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("held_out", [1e-6, 0.999])
+def test_too_few_data_to_hold_out(make_config, held_out):
+    config = make_config(J=1, schedule=Schedule((Stage((0,), 1),), held_out=held_out))
+    with pytest.raises(ValueError, match=r"held_out: got .* of 100 data, which leaves none"):
+        trained(config)
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_dead_clusters_are_reported(make_config, dead):
+    """By name of the facet, with what to do."""
+    config = make_config(J=2, K=(4, 4), epochs=1)
+    torch.manual_seed(0)
+    model = MFCVAE(config, (6,))
+    run = _Run(model, data(), 0)
+    with torch.no_grad():
+        for j, prior in enumerate(model.facet_priors):
+            z = torch.cat([model.encode(data())[j].mean])
+            prior.loc.copy_(z[torch.linspace(0, 99, 4).long()])
+            if j == dead:
+                prior.loc.fill_(1e3)
+                prior.loc[2] = z.mean(0)
+    with pytest.warns(
+        DeadClustersWarning, match=f"facet {dead}: only 1 of 4 clusters are in use.*warm_up_ep"
+    ) as w:
+        run.warn_of_dead_clusters()
+    assert len(w) == 1
 
 
 def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatch):
@@ -154,8 +295,8 @@ def test_weights_follow_the_schedule(make_config):
     assert [r.kl_weights[0] for r in history] == pytest.approx([0, 0, 0.1 * half, 2 * most, 2, 2])
     assert [r.kl_weights[1] for r in history] == [0.5, 0.5, 2.0, 2.0, 2.0, 2.0]
     expected = [
-        1e-3 * stages[0].decay((STEPS - 1) / (2 * STEPS)),
-        1e-3 * stages[0].decay((2 * STEPS - 1) / (2 * STEPS)),
+        stages[0].learning_rate_at((STEPS - 1) / (2 * STEPS)),
+        stages[0].learning_rate_at((2 * STEPS - 1) / (2 * STEPS)),
     ]
     assert [r.learning_rate for r in history[:2]] == pytest.approx(expected)
     assert history[2].learning_rate == 2e-3
@@ -318,7 +459,7 @@ def test_vanished_moments_become_zero_before_they_are_denormal() -> None:
     [
         (
             ("encoder.*", "enoder.*"),
-            r"freeze: got \['enoder\.\*'\], which no parameter's name matches; the names",
+            r"freeze: got \['enoder\.\*'\], which no parameter's name matches; the groups are 'facet 0'",
         ),
         (("*",), r"freeze: got \('\*',\), which leaves nothing to train"),
     ],
