@@ -1,12 +1,17 @@
 """The benchmarks run, and check what they compare; their figures are in tests/benchmarks/README.md."""
 
+import importlib.util
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pyro_mfcvae.data import RenderedShapes
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -44,3 +49,59 @@ def test_gradient_variance():
     assert ratio == 1
     assert rows["monte_carlo", "1"][0] > encoder
     assert priors < 1e-9 < 1e-6 < rows["monte_carlo", "10"][2] < rows["monte_carlo", "1"][2]
+
+
+@pytest.fixture(scope="module")
+def reproduce():
+    spec = importlib.util.spec_from_file_location("reproduce", FOLDER / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("angle", [-0.4, 0.0, 0.3])
+@pytest.mark.parametrize("width", [2.0, 3.0, 5.0])
+def test_strokes_are_measured(reproduce, angle, width):
+    """A stroke of known width that leans to the right by a known angle."""
+    rows, columns = np.indices((28, 28)) - 13.5
+    across = columns * math.cos(angle) + rows * math.sin(angle)
+    along = rows * math.cos(angle) - columns * math.sin(angle)
+    image = ((abs(across) < width / 2) & (abs(along) < 10)).astype(float)[None]
+    assert reproduce.slant(image)[0] == pytest.approx(angle, abs=0.06)
+    thickness = reproduce.stroke_thickness(image)[0]
+    assert width < thickness < 1.4 * width + 2  # of pixels, whose nearest edge is half a pixel away or more
+
+
+def test_thicker_strokes_measure_thicker(reproduce):
+    images = np.zeros((3, 28, 28))
+    for i, half in enumerate((1, 2, 4)):
+        images[i, 4:24, 14 - half : 14 + half] = 1
+    assert np.all(np.diff(reproduce.stroke_thickness(images)) > 1)
+
+
+def test_explained_variance(reproduce):
+    rng = np.random.default_rng(0)
+    clusters = rng.integers(0, 5, 20_000)
+    noise = rng.normal(size=20_000)
+    assert reproduce.explained_variance(clusters.astype(float), clusters) == pytest.approx(1)
+    assert reproduce.explained_variance(noise, clusters) < 1e-3
+    assert reproduce.explained_variance(2**0.5 * noise + clusters, clusters) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
+    def load(data):
+        train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)
+        return train.images, test.images, test.labels, test.label_names
+
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results.csv")
+    row = (load, lambda: make_config(epochs=1), [(-1, "floor_hue"), (0, "shape")], None)
+    monkeypatch.setitem(reproduce.ROWS, "tiny", row)
+    for seed in (0, 1, 0):
+        reproduce.append(reproduce.run("tiny", None, seed))
+    records = reproduce.read()
+    assert [(r["seed"], r["facet"]) for r in records] == [("1", "1"), ("1", "0"), ("0", "1"), ("0", "0")]
+    assert all(0 <= float(r["purity"]) <= 1 for r in records)
+    lines = reproduce.table().splitlines()
+    assert len(lines) == 4
+    mean = np.mean([float(r["purity"]) for r in records if r["facet"] == "1"])
+    assert lines[2].startswith(f"| tiny | 1 | floor_hue | 2 | {mean:.3f} +- ")

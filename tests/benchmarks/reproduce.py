@@ -1,0 +1,185 @@
+"""Train a preset with several seeds, print its row, and add the runs to results.csv.
+
+From the root of the repository, with the data sets in DATA as torchvision keeps them:
+
+    python tests/benchmarks/reproduce.py mnist --data DATA --seeds 0 1 2 3 4
+    python tests/benchmarks/reproduce.py --table          # of all that is in results.csv
+
+Training sees no labels; the scores are those of test data that were not trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import os
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+import pyro_mfcvae as mf
+
+RESULTS = Path(__file__).with_name("results.csv")
+SCORES = ("purity", "hungarian_accuracy", "nmi", "ari")
+
+
+def stroke_thickness(images):
+    """Of drawings (N, H, W) in [0, 1], in pixels: distances to the edge average a quarter of the width."""
+    return np.array([4 * ndimage.distance_transform_edt(image > 0.5)[image > 0.5].mean() for image in images])
+
+
+def slant(images):
+    """Of drawings (N, H, W), in radians, from the second moments."""
+    angles = []
+    for image in images:
+        rows, columns = np.indices(image.shape)
+        weight = image / image.sum()
+        row, column = (weight * rows).sum(), (weight * columns).sum()
+        covariance = (weight * (rows - row) * (columns - column)).sum()
+        angles.append(np.arctan2(-covariance, (weight * (rows - row) ** 2).sum()))
+    return np.array(angles)
+
+
+def explained_variance(values, clusters):
+    """Fraction of the variance of ``values`` (N,) that lies between the clusters (N,)."""
+    means = {k: values[clusters == k].mean() for k in np.unique(clusters)}
+    fitted = np.array([means[k] for k in clusters])
+    return fitted.var() / values.var()
+
+
+def digits(data):
+    train, test = (mf.data.mnist(data, train=train) for train in (True, False))
+    return train.x, test.x, test.labels, test.label_names
+
+
+def rendered(subset):
+    def load(data):
+        train, test = getattr(mf.data.RenderedShapes, subset)().split(test_fraction=0.2, seed=0)
+        return train.images, test.images, test.labels, test.label_names
+
+    return load
+
+
+def one_digit_per_cluster():
+    """The mnist preset with as many clusters as there are digits, for the Hungarian accuracy."""
+    style, digit = mf.presets.mnist().facets
+    return mf.presets.mnist(facets=(style, dataclasses.replace(digit, clusters=10)))
+
+
+def style(images, clusters):
+    """What facet 0 of MNIST says of how a digit is drawn."""
+    drawings = images.reshape(len(images), 28, 28).numpy()
+    return {
+        f"explained_{name}": explained_variance(measure(drawings), clusters[:, 0])
+        for name, measure in (("thickness", stroke_thickness), ("slant", slant))
+    }
+
+
+ROWS = {
+    # name: (data, preset, (facet, label) that the row is about, further measures)
+    "mnist": (digits, mf.presets.mnist, [(-1, "digit"), (0, "digit")], style),
+    "mnist_k10": (digits, one_digit_per_cluster, [(-1, "digit")], None),
+    "shapes_floor": (rendered("floor"), mf.presets.shapes, [(-1, "floor_hue"), (0, "shape")], None),
+    "shapes_wall": (rendered("wall"), mf.presets.shapes, [(-1, "wall_hue"), (0, "shape")], None),
+}
+
+
+def run(name, data, seed):
+    """Fit one seed; one record for each facet and label of the row."""
+    load, preset, pairs, measures = ROWS[name]
+    train, test, labels, label_names = load(data)
+    fitted = mf.fit(train, preset(), seed=seed, device="cpu", progress=False)
+    evaluation = fitted.evaluate(test, labels, label_names)
+    clusters = fitted.predict(test)
+    shared = {
+        "row": name,
+        "seed": seed,
+        "seconds": round(fitted.history[-1].seconds, 1),
+        "steps": fitted.history[-1].steps,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "elbo": round(fitted.score(test), 3),
+    }
+    records = []
+    for facet, label in pairs:
+        record = {**shared, "facet": facet % len(evaluation.clusters), "label": label}
+        record |= {score: evaluation.score(facet, label, score) for score in SCORES}
+        record |= {"alive": int(evaluation.alive[facet]), "clusters": evaluation.clusters[facet]}
+        if measures and facet == 0:
+            record |= measures(test, clusters)
+        records.append({k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()})
+    return records
+
+
+def _cpu():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else "unknown"
+
+
+def append(records):
+    """Add records to the file; a run of the same row and seed is replaced."""
+    new = {(r["row"], str(r["seed"])) for r in records}
+    old = [r for r in read() if (r["row"], r["seed"]) not in new]
+    fields = list(dict.fromkeys(key for record in [*old, *records] for key in record))
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows([*old, *records])
+
+
+def read():
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def table():
+    """Mean +- standard deviation over the seeds of every row, facet and label, as Markdown."""
+    groups = defaultdict(list)
+    for record in read():
+        groups[record["row"], record["facet"], record["label"]].append(record)
+    lines = [
+        "| preset | facet | label | seeds | purity | Hungarian accuracy | NMI | ARI | alive | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (row, facet, label), records in groups.items():
+        scores = [_spread([float(r[score]) for r in records]) for score in SCORES]
+        alive = "-".join(str(f([int(r["alive"]) for r in records])) for f in (min, max))
+        seconds = _spread([float(r["seconds"]) for r in records], digits=0)
+        cells = [row, facet, label, str(len(records)), *scores]
+        cells += [f"{alive} of {records[0]['clusters']}", seconds]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values, digits=3):
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.{digits}f}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="row", help=", ".join(ROWS))
+    parser.add_argument("--data", default=os.environ.get("PYRO_MFCVAE_DATA", "data"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--table", action="store_true", help="only print the table of what is recorded")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        for name in arguments.rows:
+            for seed in arguments.seeds:
+                records = run(name, arguments.data, seed)
+                append(records)
+                for record in records:
+                    print({k: v for k, v in record.items() if k != "cpu"}, flush=True)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
