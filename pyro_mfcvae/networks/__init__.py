@@ -1,7 +1,8 @@
 """Encoders and decoders.
 
 What a configuration holds is a recipe: any callable ``(x_shape, latent_dims) -> (encoder, decoder)``,
-such as the frozen dataclass :class:`FullyConnectedLadder`, or its name.
+such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. There are four kinds: a ladder, a ladder's decoder under one encoder for each facet, one encoder and
+one decoder for each facet whose outputs add up, and one encoder and one decoder for all.
 """
 
 from __future__ import annotations
@@ -12,18 +13,28 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pyro_mfcvae.networks.fully_connected import (
+    FullyConnectedAdditive,
     FullyConnectedLadder,
-    LadderDecoder,
-    LadderEncoder,
+    FullyConnectedSeparateEncoders,
+    FullyConnectedShared,
 )
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
+from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder
 
 __all__ = [
+    "AdditiveDecoder",
     "Decoder",
     "Encoder",
+    "FullyConnectedAdditive",
     "FullyConnectedLadder",
+    "FullyConnectedSeparateEncoders",
+    "FullyConnectedShared",
     "LadderDecoder",
     "LadderEncoder",
+    "LadderOptions",
+    "LayerOptions",
     "NetworkFactory",
+    "SharedDecoder",
     "available",
 ]
 
@@ -49,7 +60,12 @@ class Decoder(Protocol):
 
 NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
-RECIPES: dict[str, type] = {"fully_connected_ladder": FullyConnectedLadder}
+RECIPES: dict[str, type] = {
+    "fully_connected_ladder": FullyConnectedLadder,
+    "fully_connected_separate_encoders": FullyConnectedSeparateEncoders,
+    "fully_connected_additive": FullyConnectedAdditive,
+    "fully_connected_shared": FullyConnectedShared,
+}
 
 
 def available() -> tuple[str, ...]:
