@@ -1,7 +1,8 @@
 """Encoders and decoders.
 
 What a configuration holds is a recipe: any callable ``(x_shape, latent_dims) -> (encoder, decoder)``,
-such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. There are four kinds: a ladder, a ladder's decoder under one encoder for each facet, one encoder and
+such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. There are four kinds, each fully
+connected and convolutional: a ladder, a ladder's decoder under one encoder for each facet, one encoder and
 one decoder for each facet whose outputs add up, and one encoder and one decoder for all.
 """
 
@@ -12,6 +13,12 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from pyro_mfcvae.networks.convolutional import (
+    ConvolutionalAdditive,
+    ConvolutionalLadder,
+    ConvolutionalSeparateEncoders,
+    ConvolutionalShared,
+)
 from pyro_mfcvae.networks.fully_connected import (
     FullyConnectedAdditive,
     FullyConnectedLadder,
@@ -23,6 +30,10 @@ from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderE
 
 __all__ = [
     "AdditiveDecoder",
+    "ConvolutionalAdditive",
+    "ConvolutionalLadder",
+    "ConvolutionalSeparateEncoders",
+    "ConvolutionalShared",
     "Decoder",
     "Encoder",
     "FullyConnectedAdditive",
@@ -65,6 +76,10 @@ RECIPES: dict[str, type] = {
     "fully_connected_separate_encoders": FullyConnectedSeparateEncoders,
     "fully_connected_additive": FullyConnectedAdditive,
     "fully_connected_shared": FullyConnectedShared,
+    "convolutional_ladder": ConvolutionalLadder,
+    "convolutional_separate_encoders": ConvolutionalSeparateEncoders,
+    "convolutional_additive": ConvolutionalAdditive,
+    "convolutional_shared": ConvolutionalShared,
 }
 
 
