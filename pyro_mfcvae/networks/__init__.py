@@ -1,7 +1,9 @@
 """Encoders and decoders.
 
 What a configuration holds is a recipe: any callable ``(x_shape, latent_dims) -> (encoder, decoder)``,
-such as the frozen dataclass :class:`FullyConnectedLadder`, or its name.
+such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. There are four kinds, each fully
+connected and convolutional: a ladder, a ladder's decoder under one encoder for each facet, one encoder and
+one decoder for each facet whose outputs add up, and one encoder and one decoder for all.
 """
 
 from __future__ import annotations
@@ -11,20 +13,42 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from pyro_mfcvae.networks.fully_connected import (
-    FullyConnectedLadder,
-    LadderDecoder,
-    LadderEncoder,
+from pyro_mfcvae.networks.convolutional import (
+    ConvolutionalAdditive,
+    ConvolutionalLadder,
+    ConvolutionalSeparateEncoders,
+    ConvolutionalShared,
 )
+from pyro_mfcvae.networks.fully_connected import (
+    FullyConnectedAdditive,
+    FullyConnectedLadder,
+    FullyConnectedSeparateEncoders,
+    FullyConnectedShared,
+)
+from pyro_mfcvae.networks.initialization import initialize_from_data
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
+from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder
 
 __all__ = [
+    "AdditiveDecoder",
+    "ConvolutionalAdditive",
+    "ConvolutionalLadder",
+    "ConvolutionalSeparateEncoders",
+    "ConvolutionalShared",
     "Decoder",
     "Encoder",
+    "FullyConnectedAdditive",
     "FullyConnectedLadder",
+    "FullyConnectedSeparateEncoders",
+    "FullyConnectedShared",
     "LadderDecoder",
     "LadderEncoder",
+    "LadderOptions",
+    "LayerOptions",
     "NetworkFactory",
+    "SharedDecoder",
     "available",
+    "initialize_from_data",
 ]
 
 
@@ -49,7 +73,16 @@ class Decoder(Protocol):
 
 NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
-RECIPES: dict[str, type] = {"fully_connected_ladder": FullyConnectedLadder}
+RECIPES: dict[str, type] = {
+    "fully_connected_ladder": FullyConnectedLadder,
+    "fully_connected_separate_encoders": FullyConnectedSeparateEncoders,
+    "fully_connected_additive": FullyConnectedAdditive,
+    "fully_connected_shared": FullyConnectedShared,
+    "convolutional_ladder": ConvolutionalLadder,
+    "convolutional_separate_encoders": ConvolutionalSeparateEncoders,
+    "convolutional_additive": ConvolutionalAdditive,
+    "convolutional_shared": ConvolutionalShared,
+}
 
 
 def available() -> tuple[str, ...]:

@@ -1,98 +1,42 @@
-"""Fully connected ladder networks (a variational ladder autoencoder, VLAE)."""
+"""Fully connected networks: a variational ladder autoencoder (VLAE), and networks without a ladder."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-MIN_SCALE = 1e-4  # of q(z|x): keeps KL divergences and their gradients finite
-
-
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
-
-
-class LadderEncoder(nn.Module):
-    """A backbone that goes up; from its level j a rung leads to q(z_j | x).
-
-    Args:
-        x_shape: shape of one datum; it is flattened.
-        latent_dims: D_j of each facet.
-        widths: width of the backbone at each facet's level.
-    """
-
-    def __init__(self, x_shape: tuple[int, ...], latent_dims: Sequence[int], widths: Sequence[int]) -> None:
-        super().__init__()
-        inputs = (math.prod(x_shape), *widths[:-1])
-        self.backbone = nn.ModuleList(_layer(i, w) for i, w in zip(inputs, widths, strict=True))
-        self.rungs = nn.ModuleList(nn.Linear(w, 2 * d) for w, d in zip(widths, latent_dims, strict=True))
-
-    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Location and standard deviation (N, D_j) of q(z_j | x), for each facet."""
-        h = x.flatten(1)
-        statistics = []
-        for level, rung in zip(self.backbone, self.rungs, strict=True):
-            h = level(h)
-            # Autocast ends here: what follows is in the parameters' precision.
-            loc, scale = rung(h).to(rung.weight.dtype).chunk(2, -1)
-            statistics.append((loc, F.softplus(scale) + MIN_SCALE))
-        return statistics
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_widths
+from pyro_mfcvae.networks.modules import (
+    AdditiveDecoder,
+    LadderDecoder,
+    LadderEncoder,
+    SharedDecoder,
+    separate_encoders,
+    shared_encoder,
+)
 
 
-class LadderDecoder(nn.Module):
-    r"""A backbone that goes down from the deepest facet; the rungs of the others are added to it.
+def _hidden(options: LayerOptions, widths: Sequence[int]) -> list[nn.Module]:
+    """Hidden layers from the first width to the last."""
+    return [options.hidden(nn.Linear(i, o)) for i, o in itertools.pairwise(widths)]
 
-    .. math::
-        b_{J-1} = f_{J-1}(z_{J-1}), \qquad b_j = f_j(b_{j+1}) + g\, \alpha_j \, \mathrm{rung}_j(z_j)
 
-    with gate g and fade-in alpha_j, and two more layers from b_0 to x.
-
-    Args:
-        x_shape: shape of one datum.
-        latent_dims: D_j of each facet.
-        widths: width of the backbone at each facet's level.
-        gate: constant g of the gated addition.
-    """
-
-    def __init__(
-        self,
-        x_shape: tuple[int, ...],
-        latent_dims: Sequence[int],
-        widths: Sequence[int],
-        gate: float,
-    ) -> None:
-        super().__init__()
-        self.x_shape = x_shape
-        self.gate = gate
-        inputs = (*widths[1:], latent_dims[-1])
-        self.backbone = nn.ModuleList(_layer(i, w) for i, w in zip(inputs, widths, strict=True))
-        self.rungs = nn.ModuleList(_layer(d, w) for d, w in zip(latent_dims[:-1], widths[:-1], strict=True))
-        self.output = nn.Sequential(_layer(widths[0], widths[0]), nn.Linear(widths[0], math.prod(x_shape)))
-
-    def forward(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
-        r"""Merge the latents z_j (N, D_j), with weights ``fade_in``, into (N, *x_shape)."""
-        deepest = len(self.backbone) - 1
-        h = self.backbone[deepest](z[deepest] * fade_in[deepest])
-        for j in reversed(range(deepest)):
-            h = self.backbone[j](h)
-            if fade_in[j] > 0:  # exact and free while a facet has no part
-                h = h + self.gate * fade_in[j] * self.rungs[j](z[j])
-        return cast(Tensor, self.output(h).reshape(-1, *self.x_shape))
+def _network(options: LayerOptions, widths: Sequence[int]) -> nn.Sequential:
+    """Hidden layers, and a linear map to the last width."""
+    return nn.Sequential(*_hidden(options, widths[:-1]), nn.Linear(widths[-2], widths[-1]))
 
 
 @dataclass(frozen=True)
-class FullyConnectedLadder:
-    """Recipe of a fully connected ladder.
+class FullyConnectedLadder(LadderOptions):
+    """Recipe of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
 
     Attributes:
         widths: width of the backbone at each facet's level, from facet 0 to the deepest; None takes
             2000 for the deepest and 500 for the others, which for two facets is the paper's network.
-        gate: constant of the gated addition that merges a rung into the decoder's backbone.
 
     References:
         Zhao, Song, Ermon (2017), Learning Hierarchical Features from Generative Models; Falck et al.
@@ -100,19 +44,110 @@ class FullyConnectedLadder:
     """
 
     widths: tuple[int, ...] | None = None
-    gate: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.widths is not None:
             object.__setattr__(self, "widths", tuple(self.widths))
-            if not self.widths or min(self.widths) < 1:
-                raise ValueError(f"widths: got {self.widths}, expected positive integers")
+            check_widths("widths", self.widths)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
+        return self._encoder(x_shape, latent_dims), self._decoder(x_shape, latent_dims)
+
+    def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
+        inputs = math.prod(x_shape)
+        widths = self._widths(len(latent_dims))
+        backbone = _hidden(self, (inputs, *widths))
+        rungs = [nn.Linear(w, 2 * d) for w, d in zip(widths, latent_dims, strict=True)]
+        return LadderEncoder((inputs,), backbone, rungs)
+
+    def _decoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         J = len(latent_dims)
+        widths = self._widths(J)
+        merged = [self.merged(w, is_deepest=j == J - 1) for j, w in enumerate(widths)]
+        inputs = (*merged[1:], latent_dims[-1])
+        backbone = [self.hidden(nn.Linear(i, w)) for i, w in zip(inputs, widths, strict=True)]
+        rungs = [self.hidden(nn.Linear(d, w)) for d, w in zip(latent_dims[:-1], widths[:-1], strict=True)]
+        output = _network(self, (merged[0], widths[0], math.prod(x_shape)))
+        return LadderDecoder(
+            x_shape, backbone, rungs, output, gate=self.rung_weight, concatenate=self.concatenates
+        )
+
+    def _widths(self, J: int) -> tuple[int, ...]:
         widths = (500,) * (J - 1) + (2000,) if self.widths is None else self.widths
         if len(widths) != J:
             raise ValueError(f"widths: got {widths}, expected one for each of the {J} facets")
-        encoder = LadderEncoder(x_shape, latent_dims, widths)
-        return encoder, LadderDecoder(x_shape, latent_dims, widths, self.gate)
+        return widths
+
+
+@dataclass(frozen=True)
+class FullyConnectedSeparateEncoders(FullyConnectedLadder):
+    """Recipe of one encoder for each facet, and the decoder of :class:`FullyConnectedLadder`.
+
+    Attributes:
+        widths: width of the decoder's backbone at each facet's level.
+        encoder_widths: widths of the hidden layers of every encoder, from the data on.
+    """
+
+    encoder_widths: tuple[int, ...] = (500, 500)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
+        check_widths("encoder_widths", self.encoder_widths)
+
+    def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
+        inputs = math.prod(x_shape)
+        return separate_encoders(
+            (inputs,), (_network(self, (inputs, *self.encoder_widths, 2 * d)) for d in latent_dims)
+        )
+
+
+@dataclass(frozen=True)
+class FullyConnectedAdditive(LayerOptions):
+    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+
+    Further attributes are those of :class:`LayerOptions`.
+
+    Attributes:
+        widths: widths of the hidden layers of every encoder, from the data on; decoders mirror them.
+    """
+
+    widths: tuple[int, ...] = (128, 128)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "widths", tuple(self.widths))
+        check_widths("widths", self.widths)
+
+    def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+        r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
+        inputs = math.prod(x_shape)
+        encoders = [_network(self, (inputs, *self.widths, 2 * d)) for d in latent_dims]
+        decoders = [_network(self, (d, *reversed(self.widths), inputs)) for d in latent_dims]
+        return separate_encoders((inputs,), encoders), AdditiveDecoder(x_shape, decoders)
+
+
+@dataclass(frozen=True)
+class FullyConnectedShared(LayerOptions):
+    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+
+    Attributes:
+        widths: widths of the encoder's hidden layers, from the data on; the decoder mirrors them.
+    """
+
+    widths: tuple[int, ...] = (500, 2000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "widths", tuple(self.widths))
+        check_widths("widths", self.widths)
+
+    def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+        r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
+        inputs = math.prod(x_shape)
+        body = nn.Sequential(*_hidden(self, (inputs, *self.widths)))
+        heads = [nn.Linear(self.widths[-1], 2 * d) for d in latent_dims]
+        decoder = _network(self, (sum(latent_dims), *reversed(self.widths), inputs))
+        return shared_encoder((inputs,), body, heads), SharedDecoder(x_shape, decoder)

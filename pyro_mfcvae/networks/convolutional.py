@@ -1,0 +1,281 @@
+"""Convolutional networks for pictures: a variational ladder autoencoder (VLAE), and networks without one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_positive
+from pyro_mfcvae.networks.modules import (
+    AdditiveDecoder,
+    LadderDecoder,
+    LadderEncoder,
+    SharedDecoder,
+    separate_encoders,
+    shared_encoder,
+)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Shape of the features at one level of a pyramid.
+
+    Attributes:
+        size: height and width.
+        channels: of the encoder's backbone.
+        rung_channels: of a rung, and of the decoder's backbone where a rung is merged into it.
+    """
+
+    size: Size
+    channels: int
+    rung_channels: int
+
+
+class _Pyramid:
+    """Layers between a picture and its levels, each of half the size and twice the channels.
+
+    Level 0 is the first below the picture. A side of one pixel is halved no more, and where neither side
+    is, the channels stay.
+
+    Args:
+        options: of the hidden layers.
+        x_shape: shape of a picture, (C, H, W) or (H, W).
+        channels: of level 0.
+        num_levels: how many.
+    """
+
+    def __init__(
+        self, options: LayerOptions, x_shape: tuple[int, ...], channels: int, num_levels: int
+    ) -> None:
+        if len(x_shape) not in (2, 3):
+            raise ValueError(
+                f"x_shape: got {x_shape}, expected that of a picture, (C, H, W) or (H, W); reshape the data, "
+                "or use a fully connected network"
+            )
+        self.options = options
+        self.picture = (1, *x_shape) if len(x_shape) == 2 else x_shape
+        self.levels: list[_Level] = []
+        size = _size(self.picture[1:])
+        for j in range(num_levels):
+            half = _size(max(1, n // 2) for n in size)
+            if j > 0 and half != size:
+                channels *= 2
+            self.levels.append(_Level(half, channels, channels if j == 0 else 2 * channels))
+            size = half
+
+    def backbone(self) -> list[nn.Module]:
+        """The encoder's layers, from the picture to the last level."""
+        inputs, size = self.picture[0], _size(self.picture[1:])
+        layers: list[nn.Module] = []
+        for level in self.levels:
+            layers.append(self.options.hidden(_convolution(inputs, level.channels, size, 2)[0]))
+            inputs, size = level.channels, level.size
+        return layers
+
+    def encoder_rung(self, j: int, latent_dim: int) -> nn.Sequential:
+        """From the features of level j to 2 D_j statistics."""
+        level = self.levels[j]
+        first, size = _convolution(level.channels, level.channels, level.size, 2)
+        # Facet 0 is for what is small and local: its rung halves only once.
+        second, size = _convolution(level.channels, level.rung_channels, size, 1 if j == 0 else 2)
+        return nn.Sequential(
+            self.options.hidden(first),
+            self.options.hidden(second),
+            nn.Flatten(),
+            nn.Linear(level.rung_channels * math.prod(size), 2 * latent_dim),
+        )
+
+    def decoder_rung(self, j: int, latent_dim: int) -> nn.Sequential:
+        """From latents to features of level j."""
+        level = self.levels[j]
+        features = (level.rung_channels, *level.size)
+        plain = dataclasses.replace(self.options, batch_norm=False)
+        return nn.Sequential(
+            plain.hidden(nn.Linear(latent_dim, math.prod(features))), nn.Unflatten(1, features)
+        )
+
+    def up(self, j: int, inputs: int) -> nn.Sequential:
+        """From level j, with that many channels, to the one above it."""
+        level, above = self.levels[j], self.levels[j - 1]
+        return nn.Sequential(
+            self.options.hidden(_transposed(inputs, level.channels, level.size, above.size)),
+            self.options.hidden(_transposed(level.channels, above.rung_channels, above.size, above.size)),
+        )
+
+    def output(self, inputs: int) -> nn.Module:
+        """From level 0, with that many channels, to the picture."""
+        channels, *size = self.picture
+        return _transposed(inputs, channels, self.levels[0].size, _size(size))
+
+    def encoder(self, latent_dim: int) -> nn.Sequential:
+        """From the picture to 2 D statistics, through all levels."""
+        return nn.Sequential(*self.backbone(), self.encoder_rung(len(self.levels) - 1, latent_dim))
+
+    def decoder(self, latent_dim: int) -> nn.Sequential:
+        """From latents to the picture, through all levels."""
+        deepest = len(self.levels) - 1
+        ups = (self.up(j, self.levels[j].rung_channels) for j in range(deepest, 0, -1))
+        return nn.Sequential(
+            self.decoder_rung(deepest, latent_dim), *ups, self.output(self.levels[0].rung_channels)
+        )
+
+
+def _size(sides: Iterable[int]) -> Size:
+    height, width = sides
+    return height, width
+
+
+def _convolution(inputs: int, outputs: int, size: Size, stride: int) -> tuple[nn.Conv2d, Size]:
+    """A convolution over 4 pixels, and the size that it leaves: a half (stride 2), or less by one."""
+    # A side of one pixel stays: with its padding it has room for a kernel of 3, once.
+    kernel = _size(4 if n > 1 else 3 for n in size)
+    strides = _size(stride if n > 1 else 1 for n in size)
+    left = _size((n + 2 - k) // s + 1 for n, k, s in zip(size, kernel, strides, strict=True))
+    return nn.Conv2d(inputs, outputs, kernel, strides, padding=1), left
+
+
+def _transposed(inputs: int, outputs: int, size: Size, target: Size) -> nn.ConvTranspose2d:
+    """A convolution to the target's size: the same, twice that, or one more."""
+    sides = tuple(zip(size, target, strict=True))
+    return nn.ConvTranspose2d(
+        inputs,
+        outputs,
+        kernel_size=_size(3 if n == m else 4 for n, m in sides),
+        stride=_size(1 if n == m else 2 for n, m in sides),
+        padding=1,
+        output_padding=_size(0 if n == m else m - 2 * n for n, m in sides),
+    )
+
+
+@dataclass(frozen=True)
+class ConvolutionalLadder(LadderOptions):
+    r"""Recipe of a convolutional ladder; further attributes are those of :class:`LadderOptions`.
+
+    Level j has :math:`2^j` times the channels and :math:`2^{-(j+1)}` times the sides of the picture. Its
+    strided convolutions have kernels of 4 pixels, and the decoder's transposed ones mirror them.
+    With ``activation="elu"`` and ``batch_norm=True``, for two facets and pictures (3, 32, 32), this is
+    the paper's network for SVHN and 3D Shapes, but for the weight normalisation of its encoder and for
+    the activation at its very end.
+
+    Attributes:
+        channels: of the backbone at facet 0's level; the paper has 64.
+        merge: as in :class:`LadderOptions`, here by default ``"concatenate"``, along the channels.
+
+    References:
+        Li, Murkute, Gyawali, Wang (2020), Progressive Learning and Disentanglement of Hierarchical
+        Representations; Falck et al. (2021), appendix on the architectures.
+    """
+
+    channels: int = 64
+    merge: str = field(default="concatenate", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("channels", self.channels)
+
+    def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+        r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
+        return self._encoder(x_shape, latent_dims), self._decoder(x_shape, latent_dims)
+
+    def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
+        pyramid = _Pyramid(self, x_shape, self.channels, len(latent_dims))
+        rungs = [pyramid.encoder_rung(j, d) for j, d in enumerate(latent_dims)]
+        return LadderEncoder(pyramid.picture, pyramid.backbone(), rungs)
+
+    def _decoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
+        J = len(latent_dims)
+        pyramid = _Pyramid(self, x_shape, self.channels, J)
+        merged = [
+            self.merged(level.rung_channels, is_deepest=j == J - 1) for j, level in enumerate(pyramid.levels)
+        ]
+        backbone = [pyramid.up(j, merged[j]) for j in range(1, J)]
+        backbone.append(pyramid.decoder_rung(J - 1, latent_dims[-1]))
+        rungs = [pyramid.decoder_rung(j, d) for j, d in enumerate(latent_dims[:-1])]
+        return LadderDecoder(
+            x_shape,
+            backbone,
+            rungs,
+            pyramid.output(merged[0]),
+            gate=self.rung_weight,
+            concatenate=self.concatenates,
+        )
+
+
+@dataclass(frozen=True)
+class ConvolutionalSeparateEncoders(ConvolutionalLadder):
+    """Recipe of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
+
+    Attributes:
+        levels: how often an encoder halves the picture before its rung; None takes the number of facets,
+            with which every encoder is that of the ladder's deepest facet.
+    """
+
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.levels is not None:
+            check_positive("levels", self.levels)
+
+    def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
+        pyramid = _Pyramid(self, x_shape, self.channels, self.levels or len(latent_dims))
+        return separate_encoders(pyramid.picture, [pyramid.encoder(d) for d in latent_dims])
+
+
+@dataclass(frozen=True)
+class ConvolutionalAdditive(LayerOptions):
+    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+
+    Further attributes are those of :class:`LayerOptions`.
+
+    Attributes:
+        channels: at the first level.
+        levels: how often an encoder halves the picture before its rung, and a decoder doubles its size.
+    """
+
+    channels: int = 32
+    levels: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("channels", self.channels)
+        check_positive("levels", self.levels)
+
+    def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+        r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
+        pyramid = _Pyramid(self, x_shape, self.channels, self.levels)
+        encoders = [pyramid.encoder(d) for d in latent_dims]
+        decoders = [pyramid.decoder(d) for d in latent_dims]
+        return separate_encoders(pyramid.picture, encoders), AdditiveDecoder(x_shape, decoders)
+
+
+@dataclass(frozen=True)
+class ConvolutionalShared(LayerOptions):
+    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+
+    Attributes:
+        channels: at the first level.
+        levels: how often the encoder halves the picture before its rungs, and the decoder doubles its size.
+    """
+
+    channels: int = 64
+    levels: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("channels", self.channels)
+        check_positive("levels", self.levels)
+
+    def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+        r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
+        pyramid = _Pyramid(self, x_shape, self.channels, self.levels)
+        body = nn.Sequential(*pyramid.backbone())
+        heads = [pyramid.encoder_rung(self.levels - 1, d) for d in latent_dims]
+        decoder = pyramid.decoder(sum(latent_dims))
+        return shared_encoder(pyramid.picture, body, heads), SharedDecoder(x_shape, decoder)

@@ -1,0 +1,98 @@
+"""Initialisation of a network by the data that it will see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+
+
+@torch.no_grad()
+def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
+    r"""Give every unit's pre-activation a mean of zero and a variance of one on a batch.
+
+    .. math::
+        w \leftarrow w / s, \qquad b \leftarrow (b - m) / s
+
+    for every linear and convolutional layer, with the mean m and the standard deviation s of its output
+    over the batch and, for a convolution, over positions. Layers are changed in the order in which they
+    run, each on what the changed ones before it make. A unit that is constant is only shifted, a layer
+    without a bias only scaled; a layer that does not run, such as a rung that is faded out, stays.
+
+    Args:
+        module: network, in training or evaluation as it will be used next; it is changed in place.
+        *inputs: what it is called with, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
+
+    Raises:
+        ValueError: if no linear or convolutional layer runs.
+
+    References:
+        Salimans, Kingma (2016), Weight Normalization; Mishkin, Matas (2016), All You Need is a Good Init.
+
+    Example:
+        >>> from pyro_mfcvae.networks import FullyConnectedLadder
+        >>> encoder, _ = FullyConnectedLadder(widths=(8, 8))((6,), (2, 2))
+        >>> x = torch.rand(100, 6)
+        >>> initialize_from_data(encoder, x)
+        >>> encoder.backbone[0][0](x).std(0, correction=0).round(decimals=3)
+        tensor([1., 1., 1., 1., 1., 1., 1., 1.], grad_fn=<RoundBackward1>)
+    """
+    handles: dict[nn.Module, RemovableHandle] = {}
+
+    def standardize(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        handles.pop(layer).remove()  # a layer that runs twice is changed by its first run
+        return _standardize(layer, output)
+
+    for layer in module.modules():
+        if isinstance(layer, _LINEAR):
+            handles[layer] = layer.register_forward_hook(standardize)
+    found = len(handles)
+    try:
+        module(*inputs)
+    finally:
+        for handle in handles.values():
+            handle.remove()
+    if len(handles) == found:
+        raise ValueError(
+            f"module: {type(module).__name__} runs none of its {found} linear and convolutional layers; "
+            "expected at least one"
+        )
+
+
+def _standardize(layer: Any, output: Tensor) -> Tensor:
+    """Standardise a layer's output, and change its parameters so that it is what the layer makes."""
+    units = -1 if isinstance(layer, nn.Linear) else 1
+    flat = output.to(layer.weight.dtype).movedim(units, 0).flatten(1)  # (units, batch and positions)
+    scale, mean = torch.std_mean(flat, 1, correction=0)
+    # What rounding leaves of a constant is no deviation.
+    scale = torch.where(scale > 1e-6 * flat.abs().amax(1), scale, 1.0)
+    if layer.bias is None:
+        mean = torch.zeros_like(mean)
+    else:
+        _assign(layer, "bias", (layer.bias - mean) / scale)
+    _assign(layer, "weight", layer.weight / _per_weight(layer, scale))
+    shape = [1] * output.dim()
+    shape[units] = -1
+    return ((output - mean.view(shape)) / scale.view(shape)).to(output.dtype)
+
+
+def _per_weight(layer: Any, scale: Tensor) -> Tensor:
+    """The scale of each unit, in a shape that broadcasts with the layer's weight."""
+    positions = (1,) * (layer.weight.dim() - 2)
+    if not isinstance(layer, _TRANSPOSED):
+        return scale.view(-1, 1, *positions)
+    # A weight (inputs, outputs of a group, ...): inputs of the same group share their outputs' scales.
+    groups = scale.view(layer.groups, -1, *positions)
+    return groups.repeat_interleave(layer.in_channels // layer.groups, 0)
+
+
+def _assign(layer: nn.Module, name: str, value: Tensor) -> None:
+    if name in layer._parameters:
+        getattr(layer, name).copy_(value)
+    else:  # under a parametrisation, such as weight normalisation, which assigning inverts
+        setattr(layer, name, value)

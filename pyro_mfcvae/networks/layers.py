@@ -1,0 +1,113 @@
+"""What the recipes share: the options of a hidden layer and of a ladder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+# What multiplies a rung where the recipe does not say: in the paper both merges, each with its own.
+GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What every hidden layer is made of, in this order: linear map, activation, batch norm, dropout.
+
+    Batch normalisation comes after the activation, as in the paper, and needs batches of at least two
+    data in training.
+
+    Attributes:
+        activation: one of ``"relu"``, ``"leaky_relu"``, ``"elu"``, ``"silu"`` and ``"gelu"``.
+        batch_norm: whether to normalise; in a convolutional network, the outputs of convolutions.
+        dropout: probability that a unit is left out in a step of training.
+
+    Raises:
+        ValueError: for a value outside its range, by the attribute's name.
+    """
+
+    activation: str = "relu"
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_name("activation", self.activation, tuple(ACTIVATIONS))
+        if not isinstance(self.batch_norm, bool):
+            raise ValueError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
+        if isinstance(self.dropout, bool) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout!r}, expected a number in [0, 1)")
+
+    def hidden(self, linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+        """A hidden layer around a linear map."""
+        layers: list[nn.Module] = [linear, ACTIVATIONS[self.activation]()]
+        if self.batch_norm:
+            if isinstance(linear, nn.Linear):
+                layers.append(nn.BatchNorm1d(linear.out_features))
+            else:
+                layers.append(nn.BatchNorm2d(linear.out_channels))
+        if self.dropout > 0:
+            layers.append(nn.Dropout(self.dropout))
+        return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderOptions(LayerOptions):
+    r"""How a ladder's decoder merges a rung into its backbone.
+
+    .. math::
+        \text{gated\_add:}\; b + g\, \alpha_j\, \mathrm{rung}_j(z_j), \qquad
+        \text{concatenate:}\; [b,\; g\, \alpha_j\, \mathrm{rung}_j(z_j)]
+
+    Attributes:
+        merge: ``"gated_add"`` or ``"concatenate"``.
+        gate: g; None takes the paper's, 0.1 for the addition and 1 for the concatenation.
+
+    Raises:
+        ValueError: for an unknown merge.
+    """
+
+    merge: str = "gated_add"
+    gate: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("merge", self.merge, tuple(GATES))
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether rungs are concatenated to the backbone, rather than added."""
+        return self.merge == "concatenate"
+
+    @property
+    def rung_weight(self) -> float:
+        """g, given or taken."""
+        return GATES[self.merge] if self.gate is None else self.gate
+
+    def merged(self, width: int, is_deepest: bool) -> int:
+        """Width of b_j for a backbone of that width; nothing is merged at the deepest level."""
+        return 2 * width if self.concatenates and not is_deepest else width
+
+
+def check_name(field: str, value: object, names: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the value is one of the names."""
+    if value not in names:
+        raise ValueError(f"{field}: got {value!r}, expected one of {names}")
+
+
+def check_widths(field: str, widths: tuple[int, ...]) -> None:
+    """Raise a ValueError unless there are widths and all are positive."""
+    if not widths or min(widths) < 1:
+        raise ValueError(f"{field}: got {widths}, expected positive integers")
+
+
+def check_positive(field: str, value: object) -> None:
+    """Raise a ValueError unless the value is a positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{field}: got {value!r}, expected an integer of at least 1")
