@@ -52,6 +52,8 @@ class MFCVAEConfig:
         num_kl_samples: samples of each facet's latent wherever the objective estimates a facet term;
             ``"analytic"`` needs none for Gaussian components.
         num_particles: samples of all latents for the likelihood, in each step of training.
+        data_init: whether the networks are initialised by a batch of the data, with
+            :func:`networks.initialize_from_data`.
 
     Raises:
         TypeError: for a value of another type.
@@ -72,6 +74,7 @@ class MFCVAEConfig:
     elbo: Objective = "analytic"
     num_kl_samples: int = 1
     num_particles: int = 1
+    data_init: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(self.facets))

@@ -16,14 +16,17 @@ import pyro
 import torch
 from pyro.distributions import Distribution
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from pyro_mfcvae.model import MFCVAE
+from pyro_mfcvae.networks import initialize_from_data
 from pyro_mfcvae.schedule import Stage
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
 EVALUATION_BATCH = 1_000
+INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -103,6 +106,8 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
         _check_patterns(stage, model)
         run.check_length(stage)
     total = sum(run.total_steps(stage) for stage in stages)
+    if model.config.data_init:
+        run.initialize_networks()
     model.declares_parameters = False  # the optimiser has them from the module
     try:
         with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
@@ -170,7 +175,7 @@ class _Run:
                 warming = False
                 self._initialize_priors(new)
                 self._freeze(stage, past, warming)
-            model.train()
+            _train_mode(model)
             loss_sum = torch.zeros((), device=self.x.device)
             count = min(steps_per_epoch, total - step)
             for batch in self._batches(stage.batch_size, count):
@@ -233,6 +238,15 @@ class _Run:
             parameter.requires_grad_(not _matches(name, frozen))
             if not parameter.requires_grad:
                 parameter.grad = None
+
+    @torch.no_grad()
+    def initialize_networks(self) -> None:
+        """Standardise all pre-activations on a batch of the data, with every facet taking part."""
+        model, x = self.model, self.sample[:INITIALIZATION_BATCH]
+        model.train()
+        initialize_from_data(model.encoder, model.likelihood.preprocess(x))
+        z = [q.sample() for q in model.encode(x)]
+        initialize_from_data(model.decoder, z, [1.0] * len(z))
 
     @torch.no_grad()
     def _initialize_priors(self, facets: tuple[int, ...]) -> None:
@@ -330,6 +344,14 @@ class _Best:
         """Go back to the best."""
         if self.state:
             model.load_state_dict(self.state)
+
+
+def _train_mode(model: MFCVAE) -> None:
+    """Training mode for all but frozen batch normalisation, whose running averages would move."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
+            module.eval()
 
 
 def _split(x: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor | None]:

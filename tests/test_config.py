@@ -2,14 +2,15 @@ import dataclasses
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, Stage, presets
+from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.objectives import OBJECTIVES
-from pyro_mfcvae.priors import DiagonalGaussian
+from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian
 
 FACETS = (Facet(3, 2), Facet(4, 5))
 
@@ -61,6 +62,40 @@ def test_json_round_trip(config):
     assert hash(again) == hash(config)
     assert again.to_json() == text
     json.loads(text, parse_constant=pytest.fail)  # no NaN, no Infinity
+
+
+PAPER = {
+    # section 4 and appendix: K, D, epochs, fade-in, batch size, learning rate, sigma, full covariance
+    presets.paper_mnist: ((25, 25), (5, 5), (201, 201), 15_000, 512, 5e-4, None, False),
+    presets.paper_shapes3d_floor: ((60, 20), (20, 2), (101, 301), 2_000, 150, 3e-4, 0.6, True),
+    presets.paper_shapes3d_wall: ((60, 20), (20, 2), (101, 301), 2_000, 150, 3e-4, 0.6, True),
+    presets.paper_svhn: ((200, 50), (22, 7), (101, 301), 15_000, 150, 5e-4, 0.3, True),
+}
+
+
+@pytest.mark.parametrize("preset", PAPER)
+def test_presets_of_the_paper(preset):
+    config = preset()
+    clusters, latent_dims, epochs, fade_in, batch_size, learning_rate, sigma, full = PAPER[preset]
+    assert tuple(facet.clusters for facet in config.facets) == clusters
+    assert tuple(facet.latent_dim for facet in config.facets) == latent_dims
+    assert {type(facet.prior) for facet in config.facets} == {FullGaussian if full else DiagonalGaussian}
+    assert {facet.prior.scale for facet in config.facets} == {0.1}  # a variance of 0.01
+    assert {facet.prior.learn_weights for facet in config.facets} == {not full}
+    assert tuple(stage.epochs for stage in config.stages) == epochs
+    assert [stage.introduces for stage in config.stages] == [(1,), (0,)]
+    assert [stage.fade_in_steps for stage in config.stages] == [0, fade_in]
+    for stage in config.stages:
+        assert (stage.batch_size, stage.learning_rate, stage.decay_after) == (batch_size, learning_rate, 1.0)
+        assert (stage.optimizer, stage.warm_up_epochs, stage.kl_weight) == ("adam", 0, 1.0)
+    assert getattr(config.likelihood, "sigma", None) == sigma
+    assert config.elbo == "monte_carlo"
+    assert config.num_kl_samples == 1
+    assert MFCVAEConfig.from_json(config.to_json()) == config
+    x_shape = (1, 28, 28) if preset is presets.paper_mnist else (3, 32, 32)
+    model = MFCVAE(config, x_shape)
+    features = model.decode([torch.randn(2, d) for d in latent_dims])
+    assert features.shape == (2, *x_shape)
 
 
 @pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])

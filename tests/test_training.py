@@ -110,6 +110,36 @@ def test_frozen_parameters_stay_bit_for_bit(make_config, pattern, optimizer):
     assert len(history) == 4
 
 
+def test_running_averages_of_frozen_batch_normalisation_stay(make_config):
+    """They are no parameters, and would follow every batch that they see in training mode."""
+    network = FullyConnectedLadder(widths=(8, 8), batch_norm=True)
+    stages = (Stage((0, 1), 2, BATCH), Stage((), 2, BATCH, freeze=("encoder.*",)))
+    one, two = (
+        trained(make_config(J=2, schedule=Schedule(stages[:n]), network=network))[0].state_dict()
+        for n in (1, 2)
+    )
+    running = {name for name in one if "running" in name or "num_batches" in name}
+    assert len(running) > 6
+    for name in running:
+        assert torch.equal(one[name], two[name]) == name.startswith("encoder."), name
+    assert all(torch.equal(one[name], two[name]) for name in one if name.startswith("encoder."))
+
+
+@pytest.mark.parametrize("data_init", [True, False])
+def test_networks_may_be_initialised_by_the_data(make_config, data_init):
+    """What they make of the data before the first step then has a mean of zero and a variance of one."""
+    config = make_config(J=2, data_init=data_init)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            _Run, "stage", lambda run, *_: seen.append(run.model.encoder.backbone[0][0](run.sample))
+        )
+        model, before, _ = trained(config)
+    spread = seen[0].std(0, correction=0)
+    assert torch.allclose(spread, torch.ones(()), atol=1e-4) == data_init
+    assert bool(moved(model, before)) == data_init
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_momentum_does_not_move_what_is_frozen_within_a_stage(make_config, optimizer):
     """A prior is frozen until its warm-up is over, and the same optimiser goes on then."""
