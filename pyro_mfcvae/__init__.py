@@ -6,6 +6,7 @@ from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.fit import fit
 from pyro_mfcvae.fitted import FittedMFCVAE, load
 from pyro_mfcvae.model import MFCVAE
+from pyro_mfcvae.runs import FittedRuns
 from pyro_mfcvae.schedule import Schedule, Stage
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Facet",
     "FacetELBO",
     "FittedMFCVAE",
+    "FittedRuns",
     "MFCVAEConfig",
     "Schedule",
     "Stage",

@@ -18,17 +18,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import pyro_mfcvae
 from pyro_mfcvae import plots, presets
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes, as_labelled, mnist
-from pyro_mfcvae.devices import PRECISIONS
-from pyro_mfcvae.evaluation import SCORES, TITLES, Evaluation
+from pyro_mfcvae.devices import PRECISIONS, threads
+from pyro_mfcvae.evaluation import Evaluation, text_table
 from pyro_mfcvae.fit import fit
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.parallel import MAX_SEED
+from pyro_mfcvae.runs import RunsEvaluation, mean_and_sd
 from pyro_mfcvae.schedule import Schedule, Stage
 
 PROGRAM = "pyro_mfcvae"
@@ -38,7 +39,6 @@ PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
     "shapes": presets.shapes,
     "tabular": presets.tabular,
 }
-MAX_SEED = 2**32 - 1
 TEST_FRACTION = 0.2
 
 DESCRIPTION = """\
@@ -63,6 +63,7 @@ examples:
   python -m pyro_mfcvae fit data.npy --out result --clusters 10,5 --latent-dims 3
   python -m pyro_mfcvae fit data.npz --out result --clusters 10 --epochs 50
   python -m pyro_mfcvae fit mnist --out result --epochs 40,20 --seed 0,1,2
+  python -m pyro_mfcvae fit data.npy --out result --restarts 5 --workers auto
 
 Facets are numbered from 0, the lowest level of the network, to the deepest. They are trained deepest
 first, one stage each, and --epochs follows that order.
@@ -217,7 +218,20 @@ def _add_fit(commands: Any) -> None:
         type=_seeds,
         default=(0,),
         metavar="S,S,..",
-        help="one, or several to fit one after another, with mean and standard deviation (default: 0)",
+        help="one, or several to fit, with mean and standard deviation (default: 0)",
+    )
+    add(
+        "--restarts",
+        type=int,
+        metavar="R",
+        help="fit R seeds from --seed on, and keep the one with the highest ELBO of the training data",
+    )
+    add(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes for several seeds or restarts, of one thread each, or auto for one a core; "
+        "with 1 (default) they are fitted one after another, and each seed is written when it is finished",
     )
     _add_computing(command)
     add("--threads", type=int, metavar="N", help="processor threads to use (default: PyTorch's choice)")
@@ -249,6 +263,15 @@ def _seed(text: str) -> int:
     if len(seeds) > 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected one number")
     return seeds[0]
+
+
+def _workers(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected auto or a whole number") from None
 
 
 # The commands
@@ -297,15 +320,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     say(str(config.schedule))
     results = []
     with _threads(arguments.threads):
-        for seed in arguments.seed:
-            fitted = fit(
-                dataset.train,
-                config,
-                seed=seed,
-                device=arguments.device,
-                precision=arguments.precision,
-                progress=not arguments.quiet and sys.stderr.isatty(),
-            )
+        for seed, fitted in _fits(arguments, dataset, config):
             folder = _folder(out / f"seed_{seed}") if several else out
             results.append(_report(fitted, dataset, seed, folder))
             np.save(folder / "clusters.npy", fitted.predict(dataset.x))
@@ -317,6 +332,35 @@ def _fit(arguments: argparse.Namespace) -> None:
         summary = _summary(results, fitted, dataset)
         _say(summary)
         (out / "evaluation.txt").write_text(summary + "\n", encoding="utf-8")
+
+
+def _fits(
+    arguments: argparse.Namespace, dataset: _Dataset, config: MFCVAEConfig
+) -> Iterator[tuple[int, FittedMFCVAE]]:
+    """Models with their seeds: as they are finished one after another, or all at once from processes."""
+    seeds, restarts, workers = arguments.seed, arguments.restarts, arguments.workers
+    options: dict[str, Any] = {
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "progress": not arguments.quiet and sys.stderr.isatty(),
+    }
+    if workers is not None:
+        options["workers"] = workers
+    if restarts is not None:
+        if len(seeds) > 1:
+            raise ValueError(
+                f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only"
+            )
+        best = fit(dataset.train, config, seed=seeds[0], restarts=restarts, **{"workers": 1} | options)
+        for seed, elbo in best.restarts.items():
+            _say(f"restart with seed {seed}: ELBO {elbo:.2f} nats per datum of the training data")
+        yield max(best.restarts, key=best.restarts.__getitem__), best
+    elif workers in (None, 1) or len(seeds) == 1:
+        for seed in seeds:
+            yield seed, fit(dataset.train, config, seed=seed, **options)
+    else:
+        runs = fit(dataset.train, config, seeds=seeds, **options)
+        yield from zip(runs.seeds, runs, strict=True)
 
 
 def _report(fitted: FittedMFCVAE, dataset: _Dataset, seed: int, folder: Path) -> _Result:
@@ -359,28 +403,17 @@ def _summary(results: Sequence[_Result], fitted: FittedMFCVAE, dataset: _Dataset
     best = max(results, key=lambda result: result.elbo)
     lines = [
         f"mean and standard deviation over {len(results)} seeds ({seeds}), on {dataset.where}",
-        f"training: {_spread([r.seconds for r in results], 1)} s",
-        f"mean ELBO: {_spread([r.elbo for r in results], 2)} nats per datum; highest for seed {best.seed}",
+        f"training: {mean_and_sd([r.seconds for r in results], 1)} s",
+        f"mean ELBO: {mean_and_sd([r.elbo for r in results], 2)} nats per datum; "
+        f"highest for seed {best.seed}",
     ]
     for j, K in enumerate(fitted.clusters):
-        lines.append(f"facet {j}: {_spread([r.alive[j] for r in results], 1)} of {K} clusters alive")
+        lines.append(f"facet {j}: {mean_and_sd([r.alive[j] for r in results], 1)} of {K} clusters alive")
     evaluations = [result.evaluation for result in results if result.evaluation is not None]
     if evaluations:
-        rows = [["facet", "label", *(TITLES[score] for score in SCORES)]]
-        for j in range(fitted.num_facets):
-            for name in evaluations[0].label_names:
-                scores = [_spread([e.score(j, name, score) for e in evaluations], 3) for score in SCORES]
-                rows.append([str(j), name, *scores])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines.append("")
-        for row in rows:
-            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append("  ".join(padded).rstrip())
+        rows = RunsEvaluation(tuple(evaluations), tuple(result.seed for result in results)).table()
+        lines += ["", text_table(rows, left=range(len(rows[0])))]
     return "\n".join(lines)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    return f"{np.mean(values):.{digits}f} +- {np.std(values, ddof=1):.{digits}f}"
 
 
 def _seconds(fitted: FittedMFCVAE) -> float:
@@ -407,15 +440,10 @@ def _folder(path: Path) -> Path:
 @contextlib.contextmanager
 def _threads(number: int | None) -> Iterator[None]:
     """Let PyTorch use this many threads within."""
-    before = torch.get_num_threads()
-    if number is not None:
-        if number < 1:
-            raise ValueError(f"--threads: got {number}, expected at least 1")
-        torch.set_num_threads(number)
-    try:
+    if number is not None and number < 1:
+        raise ValueError(f"--threads: got {number}, expected at least 1")
+    with threads(number):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # Data

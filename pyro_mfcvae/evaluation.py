@@ -1,6 +1,6 @@
 """How every facet scores against every label, as one table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -112,26 +112,31 @@ class Evaluation:
         return f"{self.num_data:,} data; clusters: alive/all"
 
     def __str__(self) -> str:
-        rows = self._table()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                # the label is text, all else numbers
-                cell.ljust(width) if i == 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        return "\n".join([*lines, self._redundancy_line(), self._caption()])
+        # the label is text, all else numbers
+        return "\n".join([text_table(self._table(), left={2}), self._redundancy_line(), self._caption()])
 
     def _repr_html_(self) -> str:
-        titles, *rows = self._table()
-        head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            f"<p>{self._redundancy_line()}<br>{self._caption()}</p>"
-        )
+        return html_table(self._table(), [self._redundancy_line(), self._caption()])
+
+
+def text_table(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
+    """Rows of cells as aligned lines; the columns ``left`` are flush left, all others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        padded = (cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in cells)
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Rows of cells, of which the first are titles, with lines of text below."""
+    titles, *others = rows
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in others)
+    text = "<br>".join(map(escape, notes))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{text}</p>"
 
 
 def evaluate(

@@ -32,19 +32,25 @@ class FittedMFCVAE:
     Args:
         model: the trained module.
         history: one record for each epoch of training.
+        seed: what it was trained with, if that is known.
 
     Attributes:
         model: the trained module, on the device where it computes.
         history: one :class:`EpochRecord` for each epoch of training.
+        seed: what it was trained with; None after :func:`load`, since the file does not have it.
+        restarts: of ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
+            which this model's is the highest; empty else.
     """
 
-    def __init__(self, model: MFCVAE, history: Sequence[EpochRecord]) -> None:
+    def __init__(self, model: MFCVAE, history: Sequence[EpochRecord], *, seed: int | None = None) -> None:
         self.model = model.eval()
         # Training may have used bfloat16 networks; what a user holds is worth full precision.
         self.model.precision = "float32"
         self.model.fade_in = [1.0] * len(model.config.facets)
         self.model.kl_weights = [1.0] * len(model.config.facets)
         self.history = tuple(history)
+        self.seed = seed
+        self.restarts: dict[int, float] = {}
 
     @property
     def clusters(self) -> tuple[int, ...]:

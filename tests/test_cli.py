@@ -120,6 +120,46 @@ def test_seeds_without_labels_are_averaged(npy, tmp_path, capsys):
     assert re.search(r"facet 0: [\d.]+ \+- [\d.]+ of 3 clusters alive", printed)
 
 
+def test_restarts_keep_the_best(npy, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["fit", npy, "--out", str(out), "--seed", "3", "--restarts", "2", "--quiet", *QUICK]) == 0
+    assert files(out) == PICTURES | {"model.mfcvae", "evaluation.txt", "clusters.npy"}
+    printed = capsys.readouterr().out
+    elbo = {
+        int(s): float(e) for s, e in re.findall(r"restart with seed (\d+): ELBO (-?[\d.]+) nats", printed)
+    }
+    assert list(elbo) == [3, 4]
+    assert f"seed {max(elbo, key=elbo.get)}: trained in" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--seed 4,5 --workers 2", {"seeds": (4, 5), "workers": 2}),
+        ("--seed 4,5 --workers auto", {"seeds": (4, 5), "workers": "auto"}),
+        ("--seed 4,5", {"seed": 4}),  # one after another, each written when it is finished
+        ("--seed 4,5 --workers 1", {"seed": 4, "workers": 1}),
+        ("--restarts 3", {"seed": 0, "restarts": 3, "workers": 1}),
+        ("--seed 6 --restarts 3 --workers 2", {"seed": 6, "restarts": 3, "workers": 2}),
+    ],
+)
+def test_several_runs_are_those_of_fit(monkeypatch, tmp_path, data, options, expected):
+    _, rest = configured(monkeypatch, tmp_path, data[0], *options.split())
+    assert {name: rest[name] for name in ("seed", "seeds", "restarts", "workers") if name in rest} == expected
+
+
+def test_runs_of_processes_are_reported(monkeypatch, npy, data, tmp_path, capsys):
+    real = cli.fit
+    monkeypatch.setattr(cli, "fit", lambda *args, **options: real(*args, **{**options, "workers": 1}))
+    command = ["fit", npy, "--seed", "1,2", *QUICK]
+    for name, workers in (("a", []), ("b", ["--workers", "2"])):
+        assert main([*command, "--out", str(tmp_path / name), *workers]) == 0
+    for seed in (1, 2):
+        a, b = (np.load(tmp_path / f"{name}/seed_{seed}/clusters.npy") for name in "ab")
+        np.testing.assert_array_equal(a, b)
+    assert files(tmp_path / "b") == {"seed_1", "seed_2", "evaluation.txt"}
+
+
 def test_images_in_bytes_are_clustered(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "x.npy", x)
@@ -211,6 +251,10 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--likelihood bernoulli", "Bernoulli likelihood needs values in [0, 1]"),
         ("--seed -1", "argument --seed: got '-1'"),
         ("--seed 1,1", "argument --seed: got '1,1'"),
+        ("--restarts 0", "restarts: got 0, expected an integer of at least 1"),
+        ("--restarts 2 --seed 0,1", "--restarts: got 2 with 2 seeds, expected the first one only"),
+        ("--workers many", "argument --workers: got 'many', expected auto or a whole number"),
+        ("--workers 0", "workers: got 0, expected 'auto' or an integer of at least 1"),
         ("--device abacus", "device: 'abacus' is not available"),
         ("--precision 3", "argument --precision"),
         ("--threads 0", "--threads: got 0"),
@@ -298,7 +342,7 @@ def test_it_is_a_module():
 
 
 def test_what_takes_long_to_import_is_imported_when_used():
-    late = {"arviz", "matplotlib", "scipy", "sklearn", "torchvision"}
+    late = {"arviz", "joblib", "matplotlib", "scipy", "sklearn", "torchvision"}
     code = f"import sys, pyro_mfcvae.cli; print(sorted({late} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

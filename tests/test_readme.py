@@ -7,6 +7,8 @@ import pyro
 import pytest
 import torch
 
+import pyro_mfcvae as mf
+
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL
 )
@@ -33,6 +35,18 @@ def test_the_configuration() -> None:
     names: dict[str, object] = {}
     exec("import pyro_mfcvae as mf\n" + text, names)
     assert [stage.epochs for stage in names["config"].stages] == [30, 20]  # type: ignore[attr-defined]
+
+
+def test_several_runs() -> None:
+    """As written, but of a small model, and in this process."""
+    x = torch.rand(40, 4)
+    config = mf.presets.tabular(facets=(mf.Facet(3, 2),), schedule=mf.Schedule.progressive(1, epochs=1))
+    names = {"mf": mf, "dataset": x, "x": x, "labels": torch.arange(40) % 2, "config": config}
+    text = block("mf.fit(dataset, seeds=range(5))")
+    for argument in ("seeds=range(5)", "restarts=5"):
+        text = text.replace(f"dataset, {argument}", f"dataset, config, {argument}, workers=1, progress=False")
+    exec(text, names)
+    assert names["fitted"].restarts[names["fitted"].seed] == max(names["runs"].scores)  # type: ignore[attr-defined]
 
 
 def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
