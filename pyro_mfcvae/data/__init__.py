@@ -4,4 +4,10 @@ from .inputs import LabelledData, as_labelled, as_tensor
 from .mnist import mnist
 from .shapes import RenderedShapes
 
-__all__ = ["LabelledData", "RenderedShapes", "as_labelled", "as_tensor", "mnist"]
+__all__ = [
+    "LabelledData",
+    "RenderedShapes",
+    "as_labelled",
+    "as_tensor",
+    "mnist",
+]
