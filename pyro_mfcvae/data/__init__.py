@@ -3,6 +3,7 @@
 from .inputs import LabelledData, as_labelled, as_tensor
 from .mnist import mnist
 from .shapes import RenderedShapes
+from .svhn import svhn
 
 __all__ = [
     "LabelledData",
@@ -10,4 +11,5 @@ __all__ = [
     "as_labelled",
     "as_tensor",
     "mnist",
+    "svhn",
 ]
