@@ -3,11 +3,13 @@
 from .inputs import LabelledData, as_labelled, as_tensor
 from .mnist import mnist
 from .shapes import RenderedShapes
+from .shapes3d import Shapes3D
 from .svhn import svhn
 
 __all__ = [
     "LabelledData",
     "RenderedShapes",
+    "Shapes3D",
     "as_labelled",
     "as_tensor",
     "mnist",
