@@ -1,5 +1,6 @@
 """Turning what users have into tensors, and the data sets of the examples."""
 
+from .facets import make_facets
 from .inputs import LabelledData, as_labelled, as_tensor
 from .mnist import mnist
 from .shapes import RenderedShapes
@@ -12,6 +13,7 @@ __all__ = [
     "Shapes3D",
     "as_labelled",
     "as_tensor",
+    "make_facets",
     "mnist",
     "svhn",
 ]
