@@ -22,7 +22,8 @@ import numpy.typing as npt
 import pyro_mfcvae
 from pyro_mfcvae import plots, presets
 from pyro_mfcvae.config import MFCVAEConfig
-from pyro_mfcvae.data import RenderedShapes, as_labelled, mnist
+from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
+from pyro_mfcvae.data.factors import FactorImages
 from pyro_mfcvae.devices import PRECISIONS, threads
 from pyro_mfcvae.evaluation import Evaluation, text_table
 from pyro_mfcvae.fit import fit
@@ -55,7 +56,10 @@ FIT_EXAMPLES = f"""\
 data sets:
   mnist      the digits, in DIR/MNIST/raw as torchvision stores them (--root DIR, or the environment
              variable {DATA_VARIABLE}); scored on the 10,000 test images
+  svhn       house numbers cut to digits, in DIR/train_32x32.mat and DIR/test_32x32.mat; scored on the
+             26,032 test images
   shapes     4,800 rendered rooms with an object; scored on a fifth of them, held out
+  shapes3d   4,800 images of 3D Shapes, in DIR/3dshapes.h5; scored on a fifth of them, held out
   FILE.npy   one array, the datum first: (N, D), (N, H, W) or (N, C, H, W); bytes are scaled to [0, 1]
   FILE.npz   an array "x" and, to score the clusters by and never to train on, integers "y", (N,) or (N, F)
 
@@ -192,10 +196,17 @@ def _add_fit(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=_fit)
-    command.add_argument("dataset", metavar="{mnist,shapes,FILE.npy,FILE.npz}", help="see below")
+    command.add_argument(
+        "dataset", metavar="{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}", help="see below"
+    )
     add = command.add_argument
     add("--out", type=Path, required=True, help="folder for the results, made if need be")
-    add("--root", type=Path, help=f"folder of MNIST (default: ${DATA_VARIABLE}, else data)")
+    add("--root", type=Path, help=f"folder of mnist, svhn, shapes3d (default: ${DATA_VARIABLE}, else data)")
+    add(
+        "--subset",
+        choices=("floor", "wall"),
+        help="of shapes and shapes3d: which hue varies with scale, shape and orientation (default: floor)",
+    )
     add(
         "--preset",
         choices=("auto", *PRESETS),
@@ -283,7 +294,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     if arguments.quick:
         factors = {"floor_hue": [0, 3, 6], "wall_hue": [6], "scale": [0, 7], "shape": "all"}
         factors["orientation"] = [0, 2, 4, 7, 10, 12, 14]
-    dataset = _shapes(factors)
+    dataset = _shapes(RenderedShapes(factors))
     _say(f"1. Rendered {dataset.title}.")
     config = presets.shapes()
     if arguments.quick:
@@ -451,29 +462,40 @@ def _threads(number: int | None) -> Iterator[None]:
 
 def _load(arguments: argparse.Namespace) -> _Dataset:
     name = arguments.dataset
-    if arguments.root is not None and name != "mnist":
-        raise ValueError("--root: it is for mnist only; give a file by its path")
+    if arguments.root is not None and name not in ("mnist", "svhn", "shapes3d"):
+        raise ValueError("--root: it is for mnist, svhn and shapes3d only; give a file by its path")
+    if arguments.subset is not None and name not in ("shapes", "shapes3d"):
+        raise ValueError("--subset: it is for shapes and shapes3d only")
+    root = arguments.root or Path(os.environ.get(DATA_VARIABLE) or "data")
+    wall = arguments.subset == "wall"
     if name == "mnist":
-        root = arguments.root or Path(os.environ.get(DATA_VARIABLE) or "data")
-        train, test = mnist(root), mnist(root, train=False)
-        title = f"MNIST, {len(train):,} images of 28 x 28 to train on and {len(test):,} to test"
-        return _Dataset(title, train.x, test.x, test.labels.numpy(), test.label_names, held_out=True)
+        return _digits("MNIST", mnist(root), mnist(root, train=False))
+    if name == "svhn":
+        return _digits("SVHN", svhn(root), svhn(root, train=False))
     if name == "shapes":
-        return _shapes()
+        return _shapes(RenderedShapes.wall() if wall else RenderedShapes.floor())
+    if name == "shapes3d":
+        return _shapes(Shapes3D.wall(root) if wall else Shapes3D.floor(root))
     if Path(name).suffix not in (".npy", ".npz"):
-        raise ValueError(f"dataset: got {name!r}, expected mnist, shapes, or a file .npy or .npz")
+        known = "mnist, svhn, shapes, shapes3d, or a file .npy or .npz"
+        raise ValueError(f"dataset: got {name!r}, expected {known}")
     return _read(Path(name))
 
 
-def _shapes(factors: dict[str, Any] | None = None) -> _Dataset:
-    """Rendered pictures, a fifth of them held out, with the factors that vary as labels."""
-    rendered = RenderedShapes(factors)
-    train, test = rendered.split(TEST_FRACTION)
-    varying = [f for f, name in enumerate(rendered.factor_names) if len(rendered.factors[name]) > 1]
-    names = tuple(rendered.factor_names[f] for f in varying)
-    factors_text = ", ".join(f"{len(rendered.factors[name])} of {name}" for name in names)
+def _digits(name: str, train: LabelledData, test: LabelledData) -> _Dataset:
+    side = " x ".join(map(str, train.x.shape[2:]))
+    title = f"{name}, {len(train):,} images of {side} to train on and {len(test):,} to test"
+    return _Dataset(title, train.x, test.x, test.labels.numpy(), test.label_names, held_out=True)
+
+
+def _shapes(pictures: FactorImages) -> _Dataset:
+    """Pictures of rooms, a fifth of them held out, with the factors that vary as labels."""
+    train, test = pictures.split(TEST_FRACTION)
+    varying = [f for f, name in enumerate(pictures.factor_names) if len(pictures.factors[name]) > 1]
+    names = tuple(pictures.factor_names[f] for f in varying)
+    factors_text = ", ".join(f"{len(pictures.factors[name])} of {name}" for name in names)
     title = (
-        f"{len(rendered):,} images of a room with an object ({factors_text}), "
+        f"{len(pictures):,} images of a room with an object ({factors_text}), "
         f"{len(train):,} to train on and {len(test):,} to test"
     )
     return _Dataset(title, train.images, test.images, test.labels[:, varying], names, held_out=True)

@@ -10,6 +10,7 @@ import pytest
 import pyro_mfcvae
 from pyro_mfcvae import cli, load
 from pyro_mfcvae.cli import main
+from pyro_mfcvae.data import RenderedShapes
 
 QUICK = ["--clusters", "3,2", "--latent-dims", "2", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
 PICTURES = {
@@ -258,7 +259,8 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--device abacus", "device: 'abacus' is not available"),
         ("--precision 3", "argument --precision"),
         ("--threads 0", "--threads: got 0"),
-        ("--root here", "--root: it is for mnist only"),
+        ("--root here", "--root: it is for mnist, svhn and shapes3d only"),
+        ("--subset wall", "--subset: it is for shapes and shapes3d only"),
         ("--unknown", "unrecognized arguments: --unknown"),
     ],
 )
@@ -271,7 +273,7 @@ def test_bad_data_are_refused(tmp_path, capsys):
         return refused(capsys, "fit", tmp_path / name, "--out", tmp_path / "out")
 
     assert "there is no file" in fit("absent.npy")
-    assert "expected mnist, shapes, or a file .npy or .npz" in fit("cifar")
+    assert "expected mnist, svhn, shapes, shapes3d, or a file .npy or .npz" in fit("cifar")
     (tmp_path / "text.npy").write_text("1, 2, 3\n")
     assert "is not an array that NumPy can read" in fit("text.npy")
     (tmp_path / "empty.npz").write_text("")
@@ -297,6 +299,54 @@ def test_mnist_is_looked_for(tmp_path, capsys, monkeypatch):
     assert str(tmp_path / "a") in refused(capsys, "fit", "mnist", "--out", tmp_path, "--root", tmp_path / "a")
     monkeypatch.setenv("PYRO_MFCVAE_DATA", str(tmp_path / "b"))
     assert str(tmp_path / "b") in refused(capsys, "fit", "mnist", "--out", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), [("svhn", "train_32x32.mat"), ("shapes3d", "3dshapes.h5")])
+def test_other_files_are_looked_for(tmp_path, capsys, monkeypatch, name, file):
+    line = refused(capsys, "fit", name, "--out", tmp_path, "--root", tmp_path / "a")
+    assert str(tmp_path / "a") in line
+    assert file in line
+    monkeypatch.setenv("PYRO_MFCVAE_DATA", str(tmp_path / "b"))
+    assert str(tmp_path / "b") in refused(capsys, "fit", name, "--out", tmp_path)
+
+
+def loaded(*arguments):
+    """What a call would be given as data."""
+    return cli._load(cli._parser().parse_args(["fit", *map(str, arguments), "--out", "out"]))
+
+
+def test_svhn_is_read(tmp_path):
+    import scipy.io
+
+    x = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 9), dtype=np.uint8)
+    y = np.arange(1, 10)[:, None]
+    scipy.io.savemat(tmp_path / "train_32x32.mat", {"X": x, "y": y})
+    scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": x[..., :4], "y": y[:4]})
+    dataset = loaded("svhn", "--root", tmp_path)
+    assert dataset.title == "SVHN, 9 images of 32 x 32 to train on and 4 to test"
+    assert tuple(dataset.train.shape) == (9, 3, 32, 32)
+    assert dataset.labels.tolist() == [[1], [2], [3], [4]]
+    assert dataset.held_out
+    assert dataset.where == "4 test data"
+
+
+@pytest.mark.parametrize("subset", ["floor", "wall"])
+def test_a_subset_of_the_shapes(monkeypatch, tmp_path, subset):
+    class Rendered(RenderedShapes):
+        """In the place of 3D Shapes, of which there is no file."""
+
+        floor = classmethod(lambda cls, path: RenderedShapes.floor(16))
+        wall = classmethod(lambda cls, path: RenderedShapes.wall(16))
+
+    monkeypatch.setattr(cli, "Shapes3D", Rendered)
+    for dataset in (
+        loaded("shapes", "--subset", subset),
+        loaded("shapes3d", "--root", tmp_path, "--subset", subset),
+    ):
+        assert dataset.label_names == (f"{subset}_hue", "scale", "shape", "orientation")
+        assert (len(dataset.train), len(dataset.x)) == (3840, 960)
+        assert dataset.labels.shape == (960, 4)
+        assert dataset.held_out
 
 
 def test_results_need_a_folder(npy, capsys):
@@ -342,7 +392,7 @@ def test_it_is_a_module():
 
 
 def test_what_takes_long_to_import_is_imported_when_used():
-    late = {"arviz", "joblib", "matplotlib", "scipy", "sklearn", "torchvision"}
+    late = {"arviz", "h5py", "joblib", "matplotlib", "scipy", "sklearn", "torchvision"}
     code = f"import sys, pyro_mfcvae.cli; print(sorted({late} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

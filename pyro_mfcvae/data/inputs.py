@@ -6,15 +6,15 @@ float32 (taken as it is). Only the joined result is scaled, so that pictures sta
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from .shapes import RenderedShapes
+from .factors import FactorImages, split_rows
 
 __all__ = ["LabelledData", "as_labelled", "as_tensor"]
 
@@ -22,7 +22,7 @@ Join = Callable[[list[torch.Tensor]], torch.Tensor]
 
 ACCEPTED = (
     "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of "
-    "numbers, a torch or torchvision Dataset, RenderedShapes, or a torch DataLoader"
+    "numbers, a torch or torchvision Dataset, RenderedShapes, Shapes3D, or a torch DataLoader"
 )
 
 # Modules whose datasets return their arrays unchanged when they have no transform, and the
@@ -45,8 +45,29 @@ class LabelledData:
     labels: torch.Tensor
     label_names: tuple[str, ...]
 
+    def split(self, test_fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
+        """Divide the data at random into a training and a test set.
+
+        Args:
+            test_fraction: share of the data in the test set, strictly between 0 and 1.
+            seed: seed of the division, an int from 0.
+
+        Returns:
+            The training and the test set, copies of disjoint rows that keep their order.
+
+        Raises:
+            TypeError: ``test_fraction`` is no number, or ``seed`` no int.
+            ValueError: ``test_fraction`` is out of range or leaves a side empty, or ``seed`` is
+                negative.
+        """
+        train, test = split_rows(len(self), test_fraction, seed, "more data")
+        return self._rows(train), self._rows(test)
+
     def __len__(self) -> int:
         return len(self.x)
+
+    def _rows(self, rows: npt.NDArray[np.int64]) -> Self:
+        return replace(self, x=self.x[rows], labels=self.labels[rows])
 
 
 def as_tensor(data: Any, *, name: str = "x") -> torch.Tensor:
@@ -79,10 +100,10 @@ def as_labelled(data: Any, *, name: str = "dataset") -> tuple[torch.Tensor, torc
 
     Args:
         data: an array or tensor (N, ...); a pair (x, y) of them; anything with ``to_numpy``;
-            nested lists of numbers; `LabelledData`; `RenderedShapes`; a torch Dataset or
-            IterableDataset with items ``x`` or ``(x, y, ...)``, or a list of such items; a
-            DataLoader (without automatic batching, what it yields are batches). A tensor or
-            array that is float32 already is not copied.
+            nested lists of numbers; `LabelledData`; `RenderedShapes`; `Shapes3D`; a
+            torch Dataset or IterableDataset with items ``x`` or ``(x, y, ...)``, or a list of such
+            items; a DataLoader (without automatic batching, what it yields are batches). A tensor
+            or array that is float32 already is not copied.
         name: what error messages call the data.
 
     Returns:
@@ -120,7 +141,7 @@ def _read(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
             return _collect(data, name, torch.cat)
     if isinstance(data, IterableDataset):
         return _collect(data, name, torch.stack)
-    if isinstance(data, (Dataset, RenderedShapes)):
+    if isinstance(data, (Dataset, FactorImages)):
         return _read_dataset(data, name)
     if _is_array(data):
         return _raw(data, name), None

@@ -10,24 +10,22 @@ z towards the camera at azimuth 0; the object stands on the floor, y = 0, at the
 
 import colorsys
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Real
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .factors import FACTORS, Choice, FactorImages, check_int
 
 __all__ = ["RenderedShapes"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Hit: TypeAlias = Callable[[Array, Array], Array]
-Choice: TypeAlias = Sequence[int] | Literal["all"]
 
-HUES = 10
-SCALES = np.linspace(0.75, 1.25, 8)
-AZIMUTHS = np.deg2rad(np.linspace(-30.0, 30.0, 15))
+HUES = FACTORS["floor_hue"]
+SCALES = np.linspace(0.75, 1.25, FACTORS["scale"])
+AZIMUTHS = np.deg2rad(np.linspace(-30.0, 30.0, FACTORS["orientation"]))
 SATURATION = 0.8
 SUBSAMPLES = 4  # per pixel and axis
 
@@ -218,64 +216,11 @@ def _palette(hues: Iterable[int]) -> Array:
     return np.array([*(colorsys.hsv_to_rgb(h / HUES, SATURATION, 1.0) for h in hues), (1, 1, 1)])
 
 
-def _check_int(
-    name: str, value: Any, low: int, high: int, advice: str, error: type[Exception] = ValueError
-) -> int:
-    counted: Any = None if isinstance(value, bool) else value  # True is an int to Python
-    try:
-        number = operator.index(counted)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an int, got {value!r} ({kind}); {advice}") from None
-    if not low <= number <= high:
-        raise error(f"{name} must be from {low} to {high}, got {number}; {advice}")
-    return number
-
-
-def _check_choice(name: str, choice: Any, size: int) -> tuple[int, ...]:
-    """Return the chosen values of one factor, ascending."""
-    if isinstance(choice, str) and choice == "all":
-        return tuple(range(size))
-    what, advice = f"factors[{name!r}]", "give a list such as [0], or 'all' for every value"
-    listed = isinstance(choice, Sequence | np.ndarray) and getattr(choice, "ndim", 1) == 1
-    if not listed or isinstance(choice, str | bytes):
-        kind = type(choice).__name__
-        raise TypeError(f"{what} must be a list of ints or 'all', got {choice!r} ({kind}); {advice}")
-    values = sorted(_check_int(f"a value of {what}", v, 0, size - 1, advice) for v in choice)
-    if not values:
-        raise ValueError(f"{what} is empty, expected values from 0 to {size - 1}; {advice}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"{what} repeats a value, got {values}; give each value once")
-    return tuple(values)
-
-
-def _check_factors(factors: object) -> dict[str, tuple[int, ...]]:
-    if not isinstance(factors, Mapping):
-        raise TypeError(
-            f"factors must be a mapping from names to values, got {factors!r} "
-            f"({type(factors).__name__}); pass for example {{'shape': 'all'}}"
-        )
-    for name in factors:
-        if name not in FACTORS:
-            raise ValueError(f"factors has the unknown name {name!r}; use {', '.join(FACTORS)}")
-    return {name: _check_choice(name, factors.get(name, (0,)), n) for name, n in FACTORS.items()}
-
-
-FACTORS: Mapping[str, int] = MappingProxyType(
-    {
-        "floor_hue": HUES,
-        "wall_hue": HUES,
-        "object_hue": HUES,
-        "scale": len(SCALES),
-        "shape": len(SOLIDS),
-        "orientation": len(AZIMUTHS),
-    }
-)
 FLOOR: Mapping[str, Choice] = {**dict.fromkeys(FACTORS, "all"), "wall_hue": [6], "object_hue": [0]}
 WALL: Mapping[str, Choice] = {**dict.fromkeys(FACTORS, "all"), "floor_hue": [3], "object_hue": [0]}
 
 
-class RenderedShapes:
+class RenderedShapes(FactorImages):
     """Render a room with an object: six known factors, as in 3D Shapes.
 
     The factors and their sizes are those of DeepMind's 3D Shapes (Burgess & Kim, 2018,
@@ -316,19 +261,10 @@ class RenderedShapes:
         ((3, 16, 16), dtype('uint8'), [0, 0, 0, 7, 3, 0])
     """
 
-    FACTORS: ClassVar[Mapping[str, int]] = FACTORS
-    factor_names: ClassVar[tuple[str, ...]] = tuple(FACTORS)
-    label_names: ClassVar[tuple[str, ...]] = factor_names
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-
     def __init__(self, factors: Mapping[str, Choice] | None = None, *, image_size: int = 32) -> None:
         advice = "pass a side in pixels such as 32 or 64"
-        self.image_size = _check_int("image_size", image_size, 16, 256, advice)
-        self.factors = _check_factors(FLOOR if factors is None else factors)
-        combinations = list(itertools.product(*self.factors.values()))
-        self.labels = np.array(combinations, dtype=np.int64)
+        side = check_int("image_size", image_size, 16, 256, advice)
+        super().__init__(FLOOR if factors is None else factors, side)
         self.images = self._render()
 
     @classmethod
@@ -363,57 +299,6 @@ class RenderedShapes:
         """
         return cls(WALL, image_size=image_size)
 
-    def split(self, test_fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
-        """Divide the pictures at random into a training and a test set.
-
-        Args:
-            test_fraction: Share of the pictures in the test set, strictly between 0 and 1.
-            seed: Seed of the division, an int from 0.
-
-        Returns:
-            The training and the test set, copies of disjoint rows that keep their order.
-
-        Raises:
-            TypeError: ``test_fraction`` is no number, or ``seed`` no int.
-            ValueError: ``test_fraction`` is out of range or leaves a side empty, or ``seed`` is
-                negative.
-
-        Example:
-            >>> train, test = RenderedShapes({"orientation": "all"}, image_size=16).split(0.2)
-            >>> len(train), len(test)
-            (12, 3)
-        """
-        given: Any = test_fraction
-        if isinstance(given, bool) or not isinstance(given, Real):
-            kind = type(given).__name__
-            raise TypeError(f"test_fraction must be a number, got {given!r} ({kind}); try 0.2")
-        if not 0.0 < test_fraction < 1.0:
-            raise ValueError(f"test_fraction must be between 0 and 1, got {given}; try 0.2")
-        seed = _check_int("seed", seed, 0, 2**63 - 1, "pass 0, 1, 2, ...")
-        n_test = round(test_fraction * len(self))
-        if not 0 < n_test < len(self):
-            raise ValueError(
-                f"test_fraction={test_fraction} of {len(self)} images leaves "
-                f"{len(self) - n_test} to train and {n_test} to test, expected at least one in "
-                "each; choose another fraction or more values in factors"
-            )
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self._rows(np.sort(order[n_test:])), self._rows(np.sort(order[:n_test]))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return picture (3, S, S), uint8, and labels (6,), int64, of one row."""
-        n, advice = len(self), "for several rows use .images[rows] and .labels[rows]"
-        i = _check_int("index", index, -n, n - 1, advice, IndexError)
-        return self.images[i], self.labels[i]
-
-    def __repr__(self) -> str:
-        varying = ", ".join(f"{k}: {len(v)}" for k, v in self.factors.items() if len(v) > 1)
-        size = f"{self.image_size}x{self.image_size}"
-        return f"{type(self).__name__}({len(self)} images of {size}, varying {varying or 'nothing'})"
-
     def _render(self) -> npt.NDArray[np.uint8]:
         *hues, scales, shapes, orientations = self.factors.values()
         palettes = np.array([_palette(combination) for combination in itertools.product(*hues)])
@@ -426,9 +311,3 @@ class RenderedShapes:
             colour = np.minimum(sum(parts, np.zeros(())), 1.0)
             images[:, i, j, k] = np.rint(255.0 * colour)
         return images.reshape(-1, 3, side, side)
-
-    def _rows(self, rows: npt.NDArray[np.int64]) -> Self:
-        part = type(self).__new__(type(self))
-        part.__dict__.update(self.__dict__)
-        part.images, part.labels = self.images[rows], self.labels[rows]
-        return part
