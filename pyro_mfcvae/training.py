@@ -303,11 +303,11 @@ class _Run:
             total += (terms.log_likelihood + sum(terms.facets[j] for j in self.active)).sum().item()
         return total / len(x)
 
-    @torch.no_grad()
     def warn_of_dead_clusters(self) -> None:
         """A facet that lost its clusters is not worth much, whatever the ELBO says."""
-        batches = [self.model.encode(batch) for batch in self.sample.split(EVALUATION_BATCH)]
-        each = zip(*(self.model.responsibilities(q) for q in batches), strict=True)
+        with torch.no_grad():
+            batches = [self.model.encode(batch) for batch in self.sample.split(EVALUATION_BATCH)]
+            each = list(zip(*(self.model.responsibilities(q) for q in batches), strict=True))
         for j, responsibilities in enumerate(each):
             K = responsibilities[0].shape[-1]
             alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
@@ -317,7 +317,7 @@ class _Run:
                     "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
                     "more of them alive; or give the facet fewer clusters",
                     DeadClustersWarning,
-                    stacklevel=3,
+                    stacklevel=5,  # where fit is called
                 )
 
 

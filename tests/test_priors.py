@@ -188,9 +188,9 @@ def test_means_without_a_fit(mixture):
     np.testing.assert_allclose(variance, np.tile(z.var(0), (3, 1)), rtol=1e-3)
     np.testing.assert_allclose(prior.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
 
-    many = mixture(1_500, 500, initialization="glorot")
-    many.initialize(np.zeros((10, 500), np.float32), seed=0)
-    assert many.loc.std().item() == pytest.approx((2 / 2_000) ** 0.5, rel=0.01)
+    many = mixture(300, 50, initialization="glorot")
+    many.initialize(np.zeros((10, 50), np.float32), seed=0)
+    assert many.loc.std().item() == pytest.approx((2 / 350) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)

@@ -250,6 +250,12 @@ def test_patience_ends_a_stage_at_its_best(make_config, monkeypatch):
     assert all(torch.equal(value, states[2][name]) for name, value in model.state_dict().items())
 
 
+def test_the_warning_points_to_the_call_of_fit(make_config):
+    with pytest.warns(DeadClustersWarning) as caught:
+        fit(torch.zeros(50, 6), make_config(J=1, K=20, epochs=1), progress=False)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize("held_out", [1e-6, 0.999])
 def test_too_few_data_to_hold_out(make_config, held_out):
     config = make_config(J=1, schedule=Schedule((Stage((0,), 1),), held_out=held_out))
