@@ -39,6 +39,8 @@ class Stage:
         warm_up_epochs: of the stage's epochs, those before the new facets' mixtures are fitted.
         warm_up_kl_weight: beta_j of the new facets during the warm-up.
         kl_weight: beta_j of every facet that takes part, else.
+        past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
+            what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
         fade_in_steps: T, steps over which new facets fade in; 0 is at once.
         freeze: what does not change: names of parameters with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
@@ -73,6 +75,7 @@ class Stage:
     steps: int | None = None
     fade: Fade = "linear"
     kl_fade_in_steps: int | None = None
+    past_kl_weight: float | None = None
     pre_training_kl_weight: float = 0.0
     optimizer: Optimizer = "adam"
     decay: Decay = "cosine"
@@ -91,9 +94,9 @@ class Stage:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("warm_up_epochs", self.warm_up_epochs, 0)
         _at_least("fade_in_steps", self.fade_in_steps, 0)
-        for name in ("warm_up_kl_weight", "kl_weight", "pre_training_kl_weight"):
+        for name in ("warm_up_kl_weight", "kl_weight", "past_kl_weight", "pre_training_kl_weight"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: got {value}, expected a number of at least 0")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate: got {self.learning_rate}, expected a positive number")
@@ -155,6 +158,8 @@ class Stage:
                 f"warm-up {self.warm_up_epochs} epochs at KL weight {self.warm_up_kl_weight:g}, "
                 f"then {self.kl_weight:g}"
             )
+        if self.past_kl_weight is not None:
+            weight += f", of past facets {self.past_kl_weight:g}"
         if self.pre_training_kl_weight:
             weight += f", before its stage {self.pre_training_kl_weight:g}"
         fade = ""

@@ -216,6 +216,8 @@ class _Run:
         for j in range(len(self.model.facet_priors)):
             is_new = j in stage.introduces
             weight = stage.warm_up_kl_weight if is_new and warming else stage.kl_weight
+            if not is_new and stage.past_kl_weight is not None:
+                weight = stage.past_kl_weight
             if j not in self.active:
                 alpha.append(0.0)
                 beta.append(stage.pre_training_kl_weight)

@@ -34,6 +34,7 @@ from pyro_mfcvae.schedule import DECAYS, FADES
         ("fade_in_steps", 0.5),
         ("kl_fade_in_steps", -1),
         ("pre_training_kl_weight", -0.1),
+        ("past_kl_weight", -1.0),
         ("patience", 0),
         ("fade", "sine"),
         ("decay", "step"),
@@ -150,12 +151,13 @@ def test_a_stage_is_one_line():
         kl_fade_in_steps=100,
         fade="cosine",
         pre_training_kl_weight=0.01,
+        past_kl_weight=3.0,
         freeze=("facet 1", "*.bias"),
         patience=4,
     )
     assert str(stage) == (
         "facets 0, 2, 900 steps or 4 without gain, batch 256, sgd 0.002, warm-up 3 epochs at KL weight "
-        "0.1, then 1, before its stage 0.01, cosine fade-in 50 steps (KL 100), frozen facet 1, *.bias"
+        "0.1, then 1, of past facets 3, before its stage 0.01, cosine fade-in 50 steps (KL 100), frozen facet 1, *.bias"
     )
 
 

@@ -196,6 +196,16 @@ def test_the_kl_weight_rises_apart_from_the_fade_in(make_config):
     assert [r.kl_weights[0] for r in history] == pytest.approx(expected)
 
 
+def test_past_facets_may_have_a_weight_of_their_own(make_config):
+    stages = (
+        Stage((1,), 1, BATCH, kl_weight=0.5, past_kl_weight=9.0),
+        Stage((0,), 2, BATCH, warm_up_epochs=1, kl_weight=2.0, past_kl_weight=3.0),
+        Stage((), 1, BATCH, past_kl_weight=0.0),
+    )
+    _, _, history = trained(in_stages(make_config, 2, *stages))
+    assert [r.kl_weights for r in history] == [(0.0, 0.5), (0.1, 3.0), (2.0, 3.0), (0.0, 0.0)]
+
+
 def test_pre_training_moves_the_encoder_of_a_facet_that_takes_no_part(make_config):
     """Towards its prior; neither its prior nor its part of the decoder moves."""
     stages = (
