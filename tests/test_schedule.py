@@ -157,7 +157,8 @@ def test_a_stage_is_one_line():
     )
     assert str(stage) == (
         "facets 0, 2, 900 steps or 4 without gain, batch 256, sgd 0.002, warm-up 3 epochs at KL weight "
-        "0.1, then 1, of past facets 3, before its stage 0.01, cosine fade-in 50 steps (KL 100), frozen facet 1, *.bias"
+        "0.1, then 1, of past facets 3, before its stage 0.01, cosine fade-in 50 steps (KL 100), "
+        "frozen facet 1, *.bias"
     )
 
 
