@@ -61,6 +61,8 @@ def shapes(**overrides: Any) -> MFCVAEConfig:
             "warm_up_epochs": 7,
             # Less would let a new facet repeat what the deeper one knows already.
             "warm_up_kl_weight": 1.0,
+            # What is not of the floor's clusters is cheaper to keep in the new facet.
+            "past_kl_weight": 3.0,
             "fade_in_steps": 40,
             "decay_after": 0.5,
             **steps,
