@@ -192,7 +192,8 @@ class _Run:
             bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
             epoch += 1
             # Before all weights are up, the ELBO is one of another model.
-            if not warming and stage.fade_in(step) == 1 and best.is_over(record.held_out_elbo, model):
+            is_up = not warming and stage.fade_in(step) == stage.kl_fade_in(step) == 1
+            if is_up and best.is_over(record.held_out_elbo, model):
                 bar.total -= total - step
                 break
         best.restore(model)

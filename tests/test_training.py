@@ -266,6 +266,17 @@ def test_the_warning_points_to_the_call_of_fit(make_config):
     assert [warning.filename for warning in caught] == [__file__]
 
 
+@pytest.mark.parametrize("fades", [{"fade_in_steps": 2 * STEPS}, {"kl_fade_in_steps": 2 * STEPS}])
+def test_patience_waits_until_all_weights_are_up(make_config, monkeypatch, fades):
+    """The ELBO of the first epoch, the best of all, is that of weights that are still rising."""
+    elbos = iter([9.0, 1.0, 3.0, 2.0, 99.0])
+    monkeypatch.setattr(_Run, "_elbo", lambda run, x: next(elbos))
+    stage = Stage((0,), 50, BATCH, patience=1, **fades)
+    schedule = Schedule((stage,), held_out=0.04)  # as many steps an epoch as without
+    _, _, history = trained(make_config(J=1, schedule=schedule))
+    assert [record.held_out_elbo for record in history] == [9.0, 1.0, 3.0, 2.0]
+
+
 @pytest.mark.parametrize("held_out", [1e-6, 0.999])
 def test_too_few_data_to_hold_out(make_config, held_out):
     config = make_config(J=1, schedule=Schedule((Stage((0,), 1),), held_out=held_out))
