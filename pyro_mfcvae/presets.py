@@ -11,6 +11,15 @@ from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder, Netw
 from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian, PriorFactory
 from pyro_mfcvae.schedule import Schedule, Stage
 
+# What the paper's settings for colour pictures share.
+_PAPER_COLOUR: dict[str, Any] = {
+    "prior": FullGaussian(scale=0.1, learn_weights=False),
+    "network": ConvolutionalLadder(activation="elu", batch_norm=True),
+    "data_init": True,
+    "epochs": (101, 301),
+    "batch_size": 150,
+}
+
 
 def mnist(**overrides: Any) -> MFCVAEConfig:
     """Grey images in [0, 1]: two facets of 25 clusters, the paper's ladder, a fast schedule.
@@ -125,15 +134,11 @@ def paper_shapes3d_floor(**overrides: Any) -> MFCVAEConfig:
     """
     return _paper(
         overrides,
-        prior=FullGaussian(scale=0.1, learn_weights=False),
         sizes=((60, 20), (20, 2)),
         likelihood=Gaussian(sigma=0.6),
-        network=ConvolutionalLadder(activation="elu", batch_norm=True),
-        data_init=True,
-        epochs=(101, 301),
         fade_in_steps=2_000,
-        batch_size=150,
         learning_rate=3e-4,
+        **_PAPER_COLOUR,
     )
 
 
@@ -160,15 +165,11 @@ def paper_svhn(**overrides: Any) -> MFCVAEConfig:
     """
     return _paper(
         overrides,
-        prior=FullGaussian(scale=0.1, learn_weights=False),
         sizes=((200, 22), (50, 7)),
         likelihood=Gaussian(sigma=0.3),
-        network=ConvolutionalLadder(activation="elu", batch_norm=True),
-        data_init=True,
-        epochs=(101, 301),
         fade_in_steps=15_000,
-        batch_size=150,
         learning_rate=5e-4,
+        **_PAPER_COLOUR,
     )
 
 
