@@ -37,7 +37,8 @@ PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
     "mnist": presets.mnist,
-    "shapes": presets.shapes,
+    "shapes3d": presets.shapes3d,
+    "svhn": presets.svhn,
     "tabular": presets.tabular,
 }
 TEST_FRACTION = 0.2
@@ -85,6 +86,7 @@ class _Dataset:
         labels: integers (N, F), or None.
         label_names: of the F labels; None leaves the naming to the evaluation.
         held_out: whether ``x`` are data that were not trained on.
+        preset: the one that is made for them; None leaves the choice to ``fit``.
     """
 
     title: str
@@ -93,6 +95,7 @@ class _Dataset:
     labels: npt.NDArray[np.int64] | None = None
     label_names: tuple[str, ...] | None = None
     held_out: bool = False
+    preset: Callable[..., MFCVAEConfig] | None = None
 
     @property
     def where(self) -> str:
@@ -296,7 +299,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         factors["orientation"] = [0, 2, 4, 7, 10, 12, 14]
     dataset = _shapes(RenderedShapes(factors))
     _say(f"1. Rendered {dataset.title}.")
-    config = presets.shapes()
+    config = presets.shapes3d()
     if arguments.quick:
         config = _with_stages(config, epochs=[2] * len(config.stages))
     clusters = " and ".join(str(facet.clusters) for facet in config.facets)
@@ -471,7 +474,8 @@ def _load(arguments: argparse.Namespace) -> _Dataset:
     if name == "mnist":
         return _digits("MNIST", mnist(root), mnist(root, train=False))
     if name == "svhn":
-        return _digits("SVHN", svhn(root), svhn(root, train=False))
+        digits = _digits("SVHN", svhn(root), svhn(root, train=False))
+        return dataclasses.replace(digits, preset=presets.svhn)
     if name == "shapes":
         return _shapes(RenderedShapes.wall() if wall else RenderedShapes.floor())
     if name == "shapes3d":
@@ -559,7 +563,9 @@ def _configure(arguments: argparse.Namespace, dataset: _Dataset) -> MFCVAEConfig
 
 
 def _suitable(dataset: _Dataset) -> Callable[..., MFCVAEConfig]:
-    """The preset that ``fit`` takes for these data, ready for overrides."""
+    """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
+    if dataset.preset is not None:
+        return dataset.preset
     x, _ = as_labelled(dataset.train)
     is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)

@@ -51,6 +51,17 @@ def test_gradient_variance():
     assert priors < 1e-9 < 1e-6 < rows["monte_carlo", "10"][2] < rows["monte_carlo", "1"][2]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "PYRO_MFCVAE_DATA" not in os.environ, reason="PYRO_MFCVAE_DATA does not say where MNIST is"
+)
+def test_time_to_purity():
+    """One cluster, as in the warm-up, has the share of the commonest digit for its purity."""
+    data = os.environ["PYRO_MFCVAE_DATA"]
+    text = output("time_to_purity.py", data, "--purity", "0.1", "--seeds", "0")
+    assert text.startswith("seed 0: purity 0.1135 after 1 epochs, ")
+
+
 @pytest.fixture(scope="module")
 def reproduce():
     spec = importlib.util.spec_from_file_location("reproduce", FOLDER / "reproduce.py")

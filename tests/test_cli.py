@@ -328,6 +328,7 @@ def test_svhn_is_read(tmp_path):
     assert dataset.labels.tolist() == [[1], [2], [3], [4]]
     assert dataset.held_out
     assert dataset.where == "4 test data"
+    assert cli._suitable(dataset) is pyro_mfcvae.presets.svhn
 
 
 @pytest.mark.parametrize("subset", ["floor", "wall"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
-from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
 from pyro_mfcvae.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian
 
@@ -98,7 +98,7 @@ def test_presets_of_the_paper(preset):
     assert features.shape == (2, *x_shape)
 
 
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes3d, presets.svhn, presets.tabular])
 def test_presets(preset):
     config = preset()
     assert MFCVAEConfig.from_json(config.to_json()) == config
@@ -119,10 +119,11 @@ def test_presets(preset):
 
 
 @pytest.mark.parametrize("J", [1, 2, 3, 4])
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes3d, presets.svhn, presets.tabular])
 def test_presets_build_a_network_for_any_number_of_facets(preset, J):
     config = preset(facets=(Facet(2, 2),) * J)
-    encoder, _ = config.network((4,), (2,) * J)
+    x_shape = (3, 32, 32) if isinstance(config.network, ConvolutionalLadder) else (4,)
+    encoder, _ = config.network(x_shape, (2,) * J)
     assert len(encoder.rungs) == J
 
 
@@ -248,9 +249,9 @@ def test_a_name_of_another_kind_of_recipe_is_refused():
         ((7,), False, presets.tabular()),
         ((28, 28), True, presets.mnist()),
         ((1, 28, 28), True, presets.mnist()),
-        ((3, 32, 32), True, presets.shapes()),
-        ((3, 32, 32), False, presets.shapes(likelihood=Gaussian(sigma=0.3, standardize=True))),
-        ((1, 28, 28), False, presets.shapes(likelihood=Gaussian(sigma=0.3, standardize=True))),
+        ((3, 32, 32), True, presets.shapes3d()),
+        ((3, 32, 32), False, presets.shapes3d(likelihood=Gaussian(sigma=0.3, standardize=True))),
+        ((1, 28, 28), False, presets.shapes3d(likelihood=Gaussian(sigma=0.3, standardize=True))),
     ],
 )
 def test_the_preset_suits_the_data(shape, is_unit, expected):

@@ -128,7 +128,7 @@ def test_rendered_shapes(make_config):
     [
         (VECTORS * 100 - 3, Gaussian(sigma=0.3, standardize=True)),
         (VECTORS.reshape(20, 1, 2, 2), presets.mnist().likelihood),
-        (np.repeat(VECTORS.reshape(20, 1, 2, 2), 3, 1), presets.shapes().likelihood),
+        (np.repeat(VECTORS.reshape(20, 1, 2, 2), 3, 1), presets.shapes3d().likelihood),
         (VECTORS.reshape(20, 1, 2, 2) * 9, Gaussian(sigma=0.3, standardize=True)),
     ],
 )

@@ -52,11 +52,11 @@ def test_several_runs() -> None:
 def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As written, but with few epochs."""
     monkeypatch.chdir(tmp_path)
-    short = "mf.presets.shapes(schedule=mf.Schedule.progressive(2, epochs=1)), seed=0, progress=False"
+    short = "mf.presets.shapes3d(schedule=mf.Schedule.progressive(2, epochs=1)), seed=0, progress=False"
     text = block("RenderedShapes()")
-    assert "mf.presets.shapes(), seed=0" in text
+    assert "mf.presets.shapes3d(), seed=0" in text
     names: dict[str, object] = {}
-    exec(text.replace("mf.presets.shapes(), seed=0", short), names)
+    exec(text.replace("mf.presets.shapes3d(), seed=0", short), names)
     fitted, again, test = names["fitted"], names["again"], names["test"]
     predicted = [model.predict(test.images) for model in (fitted, again)]  # type: ignore[attr-defined]
     assert (predicted[0] == predicted[1]).all()

@@ -84,8 +84,9 @@ ROWS = {
     # name: (data, preset, (facet, label) that the row is about, further measures)
     "mnist": (digits, mf.presets.mnist, [(-1, "digit"), (0, "digit")], style),
     "mnist_k10": (digits, one_digit_per_cluster, [(-1, "digit")], None),
-    "shapes_floor": (rendered("floor"), mf.presets.shapes, [(-1, "floor_hue"), (0, "shape")], None),
-    "shapes_wall": (rendered("wall"), mf.presets.shapes, [(-1, "wall_hue"), (0, "shape")], None),
+    "paper_mnist": (digits, mf.presets.paper_mnist, [(-1, "digit"), (0, "digit")], style),
+    "shapes_floor": (rendered("floor"), mf.presets.shapes3d, [(-1, "floor_hue"), (0, "shape")], None),
+    "shapes_wall": (rendered("wall"), mf.presets.shapes3d, [(-1, "wall_hue"), (0, "shape")], None),
 }
 
 
