@@ -1,16 +1,10 @@
-"""Priors of a facet: mixtures p(z) = sum_k p(c = k) p(z | c = k).
-
-A prior is an ``nn.Module`` that gives the mixture weights and, for values of the discrete variable,
-the components. What a configuration holds is a recipe: any callable ``(clusters, latent_dim) ->
-FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name.
-"""
+"""Mixtures of Gaussians."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,50 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PriorFactory = Callable[[int, int], "FacetPrior"]
+from .base import FacetPrior
+
 Initialization = Literal["mixture", "k-means++", "glorot"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
 
 MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
 MIN_VARIANCE = 1e-4  # added to what is found in an embedding
-
-
-class FacetPrior(nn.Module, ABC):
-    """A mixture prior over one facet's latent.
-
-    Subclasses give :meth:`weights` and :meth:`component`; the two methods of initialisation may be
-    left as they are, and then the prior starts, and stays in warm-up, as constructed.
-
-    Args:
-        clusters: number of components K.
-        latent_dim: dimension D of the latent.
-    """
-
-    def __init__(self, clusters: int, latent_dim: int) -> None:
-        super().__init__()
-        self.clusters = clusters
-        self.latent_dim = latent_dim
-
-    @abstractmethod
-    def weights(self) -> dist.Distribution:
-        """p(c), a categorical distribution over K values with batch shape ()."""
-
-    @abstractmethod
-    def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c), batch shape that of the integer tensor ``c``, event shape (D,)."""
-
-    def reset(self) -> None:
-        """Make p(z) standard normal, for the warm-up of a facet."""
-        return
-
-    def initialize(self, embedding: np.ndarray, seed: int) -> None:
-        """Fit the mixture to an embedding of the data.
-
-        Args:
-            embedding: latents, shape (N, D).
-            seed: of the fit.
-        """
-        return
 
 
 class GaussianMixturePrior(FacetPrior):
@@ -297,11 +254,3 @@ class FullGaussian(DiagonalGaussian):
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
         return FullGaussianMixture(clusters, latent_dim, **asdict(self))
-
-
-RECIPES: dict[str, type] = {"diagonal_gaussian": DiagonalGaussian, "full_gaussian": FullGaussian}
-
-
-def available() -> tuple[str, ...]:
-    """Names that ``Facet(prior=...)`` takes."""
-    return tuple(RECIPES)

@@ -1,0 +1,34 @@
+"""Priors of a facet: mixtures p(z) = sum_k p(c = k) p(z | c = k).
+
+A prior is an ``nn.Module`` that gives the mixture weights and, for values of the discrete variable,
+the components. What a configuration holds is a recipe: any callable ``(clusters, latent_dim) ->
+FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name.
+"""
+
+from .base import FacetPrior, PriorFactory
+from .gaussian import (
+    DiagonalGaussian,
+    DiagonalGaussianMixture,
+    FullGaussian,
+    FullGaussianMixture,
+    GaussianMixturePrior,
+)
+
+__all__ = [
+    "RECIPES",
+    "DiagonalGaussian",
+    "DiagonalGaussianMixture",
+    "FacetPrior",
+    "FullGaussian",
+    "FullGaussianMixture",
+    "GaussianMixturePrior",
+    "PriorFactory",
+    "available",
+]
+
+RECIPES: dict[str, type] = {"diagonal_gaussian": DiagonalGaussian, "full_gaussian": FullGaussian}
+
+
+def available() -> tuple[str, ...]:
+    """Names that ``Facet(prior=...)`` takes."""
+    return tuple(RECIPES)
