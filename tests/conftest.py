@@ -6,9 +6,14 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule
 from pyro_mfcvae.networks import FullyConnectedLadder
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

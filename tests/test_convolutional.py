@@ -47,7 +47,7 @@ def test_shapes(recipe, x_shape, J):
     st.lists(st.integers(1, 3), min_size=1, max_size=5).map(tuple),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_shape(recipe, x_shape, latent_dims, batch_norm):
     encoder, decoder = recipe(channels=1, batch_norm=batch_norm)(x_shape, latent_dims)
     check_shapes(encoder.eval(), decoder.eval(), x_shape, latent_dims)

@@ -307,7 +307,7 @@ def mixtures(draw):
     return weights / weights.sum(), numbers(-3, 3), numbers(0.3, 2), m, s, x
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mixtures())
 def test_order_of_the_relatives_in_exact_expectation(case):
     pi, mu, sigma, m, s, x = case
@@ -340,7 +340,7 @@ def test_order_of_the_relatives_in_exact_expectation(case):
     np.testing.assert_allclose(r.numpy().ravel(), vade_r, atol=2e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     K=st.integers(1, 4),
     full=st.tuples(st.booleans(), st.booleans()),

@@ -42,7 +42,7 @@ def accuracy(data, test, size):
     return scores
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     clusters=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     more=st.integers(0, 40),
@@ -57,7 +57,7 @@ def test_vectors(clusters, more, dims, extra_dims, seed):
     check(data, clusters, n)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     clusters=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     more=st.integers(0, 40),

@@ -53,7 +53,7 @@ def form(request, monkeypatch):
     expand=st.booleans(),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_divergence_is_that_of_the_pair(q_kind, p_kind, K, D, plates, gap, expand, seed):
     """For any plates, any place of the enumeration dim, with components expanded by plates or not."""
     q = gaussian(q_kind, *draw(*plates, D=D, seed=seed))
