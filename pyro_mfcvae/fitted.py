@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.importance import MIN_PARTICLES, Bounds, bounds, check_particles
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.storage import read_model, write_model
 from pyro_mfcvae.training import EpochRecord
@@ -219,6 +220,57 @@ class FittedMFCVAE:
         with seeded(seed, self.model.device):
             return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
 
+    def log_likelihood(self, x: Any, num_particles: int = 100, seed: int = 0) -> np.ndarray:
+        r"""Importance-weighted log-likelihood of each datum, which is closer to log p(x) than the ELBO.
+
+        .. math::
+            \log p(x_n) \ge E \log \frac1S \sum_s
+            \frac{p(x_n|z_s) \prod_j p(z_{j,s})}{\prod_j q(z_{j,s}|x_n)}, \qquad z_s \sim q(z|x_n)
+
+        :math:`p(z_j)` is the mixture, with the discrete variable summed out. The expectation grows with
+        S, from that of the ELBO with objective ``"marginal"`` at S = 1 to log p(x). :meth:`pareto_k` says
+        whether S suffices.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; memory does not grow with it.
+            seed: of the samples.
+
+        Returns:
+            Nats, float64, shape (N,); higher is better.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, or
+                ``num_particles`` is not an integer of at least 1.
+
+        References:
+            Burda et al. (2016), Importance weighted autoencoders.
+        """
+        return self._bounds(x, num_particles, seed).log_likelihood
+
+    def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
+        """How far :meth:`log_likelihood` of each datum can be trusted, with the same samples.
+
+        Below 0.7 the error falls with the number of samples as usual; above it, a few samples dominate
+        the estimate, and it is likely to be too low by an unknown amount.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum, at least 25.
+            seed: of the samples.
+
+        Returns:
+            The shape k of the tail of the importance weights, float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`, and for fewer than 25 samples.
+
+        References:
+            Vehtari et al. (2024), Pareto smoothed importance sampling.
+        """
+        check_particles(num_particles, MIN_PARTICLES)
+        return self._bounds(x, num_particles, seed).pareto_k
+
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
         r"""Compare every facet with every label, which must not have been used to train or select.
 
@@ -247,6 +299,13 @@ class FittedMFCVAE:
             TypeError: if the configuration holds a recipe that JSON does not know.
         """
         write_model(path, self.model, self.history)
+
+    def _bounds(self, x: Any, num_particles: int, seed: int) -> Bounds:
+        check_particles(num_particles)
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            return bounds(self.model, x, num_particles)
 
     def _check(self, x: Any) -> Tensor:
         r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
