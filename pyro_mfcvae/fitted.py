@@ -14,6 +14,7 @@ from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
 from pyro_mfcvae.importance import MIN_PARTICLES, Bounds, bounds, check_particles
+from pyro_mfcvae.inference_data import convert, groups
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.storage import read_model, write_model
 from pyro_mfcvae.training import EpochRecord
@@ -287,6 +288,56 @@ class FittedMFCVAE:
             ValueError: if data and labels differ in length.
         """
         return evaluate(self.predict(x), np.asarray(labels), names, self.clusters)
+
+    def to_inference_data(
+        self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True
+    ) -> Any:
+        r"""What the model says of data, for ArviZ: one chain of independent draws from q(z | x).
+
+        R-hat and the effective sample size of such draws say nothing about how well q fits; the Pareto k
+        of the importance weights does, and so does ``posterior_predictive`` beside ``observed_data``.
+
+        ===================== ==========================================================================
+        group                 variables, and their dimensions after ``(chain, draw)``
+        ===================== ==========================================================================
+        posterior             ``z_j (datum, z_j_dim)``; ``responsibilities_j (datum, cluster_j)``, which
+                              are the same in all draws; draws of what all data share, if the prior has any
+        posterior_predictive  ``x (datum, x_dim_0, ...)`` from p(x | z)
+        prior_predictive      ``x``, of as many data, from p(z) p(x | z)
+        log_likelihood        ``x (datum)``: log p(x_n), importance-weighted over all draws. The draws are
+                              Bayesian bootstraps of the weights: they differ by its Monte Carlo error
+        sample_stats          ``log_weight (datum)``: log p(x, z) - log q(z | x); ``pareto_k``, without
+                              chain and draw, for 25 draws or more
+        observed_data         ``x``, without chain and draw
+        training              the fields of :attr:`history` by ``epoch`` and ``facet``
+        ===================== ==========================================================================
+
+        Log-likelihoods are in nats, and of x given point estimates of the parameters: what
+        ``arviz.loo`` makes of them is an out-of-sample score if x was not trained on.
+
+        Args:
+            x: data (N, *x_shape).
+            num_draws: number of draws S.
+            seed: of the draws.
+            predictive: whether to draw data, too; they are 2 S times as large as x.
+
+        Returns:
+            ``arviz.InferenceData`` where ArviZ is older than version 1, else ``xarray.DataTree``, which
+            is what ArviZ takes then.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, if there are no
+                draws, or if the predictive groups would have more than 2**28 values each.
+
+        References:
+            Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
+            (1981), The Bayesian bootstrap.
+        """
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
+        return convert(data)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file (safetensors, with the configuration and history as JSON in it).
