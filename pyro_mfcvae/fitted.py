@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae import importance
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
-from pyro_mfcvae.importance import MIN_PARTICLES, Bounds, bounds, check_particles
 from pyro_mfcvae.inference_data import convert, groups
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.storage import read_model, write_model
@@ -247,7 +247,7 @@ class FittedMFCVAE:
         References:
             Burda et al. (2016), Importance weighted autoencoders.
         """
-        return self._bounds(x, num_particles, seed).log_likelihood
+        return self.bounds(x, num_particles, seed).log_likelihood
 
     def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
         """How far :meth:`log_likelihood` of each datum can be trusted, with the same samples.
@@ -269,8 +269,28 @@ class FittedMFCVAE:
         References:
             Vehtari et al. (2024), Pareto smoothed importance sampling.
         """
-        check_particles(num_particles, MIN_PARTICLES)
-        return self._bounds(x, num_particles, seed).pareto_k
+        importance.check_particles(num_particles, importance.MIN_PARTICLES)
+        return self.bounds(x, num_particles, seed).pareto_k
+
+    def bounds(self, x: Any, num_particles: int = 100, seed: int = 0) -> importance.Bounds:
+        """ELBO, :meth:`log_likelihood` and :meth:`pareto_k` of each datum, all from the same samples.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; with fewer than 25, k is NaN.
+            seed: of the samples.
+
+        Returns:
+            Fields ``elbo`` and ``log_likelihood``, in nats, and ``pareto_k``, each float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`.
+        """
+        importance.check_particles(num_particles)
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            return importance.bounds(self.model, x, num_particles)
 
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
         r"""Compare every facet with every label, which must not have been used to train or select.
@@ -350,13 +370,6 @@ class FittedMFCVAE:
             TypeError: if the configuration holds a recipe that JSON does not know.
         """
         write_model(path, self.model, self.history)
-
-    def _bounds(self, x: Any, num_particles: int, seed: int) -> Bounds:
-        check_particles(num_particles)
-        x = self._check(x)
-        self.model.likelihood.check(x, "x")
-        with seeded(seed, self.model.device):
-            return bounds(self.model, x, num_particles)
 
     def _check(self, x: Any) -> Tensor:
         r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
