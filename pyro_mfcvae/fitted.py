@@ -250,7 +250,7 @@ class FittedMFCVAE:
         return self.bounds(x, num_particles, seed).log_likelihood
 
     def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
-        """How far :meth:`log_likelihood` of each datum can be trusted, with the same samples.
+        """How far :meth:`log_likelihood` of each datum, with as many samples, can be trusted.
 
         Below 0.7 the error falls with the number of samples as usual; above it, a few samples dominate
         the estimate, and it is likely to be too low by an unknown amount.
@@ -332,6 +332,7 @@ class FittedMFCVAE:
         training              the fields of :attr:`history` by ``epoch`` and ``facet``
         ===================== ==========================================================================
 
+        ``arviz.summary`` is for ``z_j``: of constants, such as the responsibilities, it makes NaN and zeros.
         Log-likelihoods are in nats, and of x given point estimates of the parameters: what
         ``arviz.loo`` makes of them is an out-of-sample score if x was not trained on.
 
