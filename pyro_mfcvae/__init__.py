@@ -1,6 +1,8 @@
 """Multi-Facet Clustering VAEs as a probabilistic program in Pyro."""
 
 from pyro_mfcvae import data, likelihoods, metrics, networks, plots, presets, priors
+from pyro_mfcvae.compare import compare
+from pyro_mfcvae.comparison import Comparison
 from pyro_mfcvae.config import Facet, MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.fit import fit
@@ -11,6 +13,7 @@ from pyro_mfcvae.schedule import Schedule, Stage
 
 __all__ = [
     "MFCVAE",
+    "Comparison",
     "Facet",
     "FacetELBO",
     "FittedMFCVAE",
@@ -18,6 +21,7 @@ __all__ = [
     "MFCVAEConfig",
     "Schedule",
     "Stage",
+    "compare",
     "data",
     "fit",
     "likelihoods",

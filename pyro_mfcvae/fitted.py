@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae import importance
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.inference_data import convert, groups
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.storage import read_model, write_model
 from pyro_mfcvae.training import EpochRecord
@@ -219,6 +221,77 @@ class FittedMFCVAE:
         with seeded(seed, self.model.device):
             return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
 
+    def log_likelihood(self, x: Any, num_particles: int = 100, seed: int = 0) -> np.ndarray:
+        r"""Importance-weighted log-likelihood of each datum, which is closer to log p(x) than the ELBO.
+
+        .. math::
+            \log p(x_n) \ge E \log \frac1S \sum_s
+            \frac{p(x_n|z_s) \prod_j p(z_{j,s})}{\prod_j q(z_{j,s}|x_n)}, \qquad z_s \sim q(z|x_n)
+
+        :math:`p(z_j)` is the mixture, with the discrete variable summed out. The expectation grows with
+        S, from that of the ELBO with objective ``"marginal"`` at S = 1 to log p(x). :meth:`pareto_k` says
+        whether S suffices.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; memory does not grow with it.
+            seed: of the samples.
+
+        Returns:
+            Nats, float64, shape (N,); higher is better.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, or
+                ``num_particles`` is not an integer of at least 1.
+
+        References:
+            Burda et al. (2016), Importance weighted autoencoders.
+        """
+        return self.bounds(x, num_particles, seed).log_likelihood
+
+    def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
+        """How far :meth:`log_likelihood` of each datum, with as many samples, can be trusted.
+
+        Below 0.7 the error falls with the number of samples as usual; above it, a few samples dominate
+        the estimate, and it is likely to be too low by an unknown amount.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum, at least 25.
+            seed: of the samples.
+
+        Returns:
+            The shape k of the tail of the importance weights, float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`, and for fewer than 25 samples.
+
+        References:
+            Vehtari et al. (2024), Pareto smoothed importance sampling.
+        """
+        importance.check_particles(num_particles, importance.MIN_PARTICLES)
+        return self.bounds(x, num_particles, seed).pareto_k
+
+    def bounds(self, x: Any, num_particles: int = 100, seed: int = 0) -> importance.Bounds:
+        """ELBO, :meth:`log_likelihood` and :meth:`pareto_k` of each datum, all from the same samples.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; with fewer than 25, k is NaN.
+            seed: of the samples.
+
+        Returns:
+            Fields ``elbo`` and ``log_likelihood``, in nats, and ``pareto_k``, each float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`.
+        """
+        importance.check_particles(num_particles)
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            return importance.bounds(self.model, x, num_particles)
+
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
         r"""Compare every facet with every label, which must not have been used to train or select.
 
@@ -235,6 +308,57 @@ class FittedMFCVAE:
             ValueError: if data and labels differ in length.
         """
         return evaluate(self.predict(x), np.asarray(labels), names, self.clusters)
+
+    def to_inference_data(
+        self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True
+    ) -> Any:
+        r"""What the model says of data, for ArviZ: one chain of independent draws from q(z | x).
+
+        R-hat and the effective sample size of such draws say nothing about how well q fits; the Pareto k
+        of the importance weights does, and so does ``posterior_predictive`` beside ``observed_data``.
+
+        ===================== ==========================================================================
+        group                 variables, and their dimensions after ``(chain, draw)``
+        ===================== ==========================================================================
+        posterior             ``z_j (datum, z_j_dim)``; ``responsibilities_j (datum, cluster_j)``, which
+                              are the same in all draws; draws of what all data share, if the prior has any
+        posterior_predictive  ``x (datum, x_dim_0, ...)`` from p(x | z)
+        prior_predictive      ``x``, of as many data, from p(z) p(x | z)
+        log_likelihood        ``x (datum)``: log p(x_n), importance-weighted over all draws. The draws are
+                              Bayesian bootstraps of the weights: they differ by its Monte Carlo error
+        sample_stats          ``log_weight (datum)``: log p(x, z) - log q(z | x); ``pareto_k``, without
+                              chain and draw, for 25 draws or more
+        observed_data         ``x``, without chain and draw
+        training              the fields of :attr:`history` by ``epoch`` and ``facet``
+        ===================== ==========================================================================
+
+        ``arviz.summary`` is for ``z_j``: of constants, such as the responsibilities, it makes NaN and zeros.
+        Log-likelihoods are in nats, and of x given point estimates of the parameters: what
+        ``arviz.loo`` makes of them is an out-of-sample score if x was not trained on.
+
+        Args:
+            x: data (N, *x_shape).
+            num_draws: number of draws S.
+            seed: of the draws.
+            predictive: whether to draw data, too; they are 2 S times as large as x.
+
+        Returns:
+            ``arviz.InferenceData`` where ArviZ is older than version 1, else ``xarray.DataTree``, which
+            is what ArviZ takes then.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, if there are no
+                draws, or if the predictive groups would have more than 2**28 values each.
+
+        References:
+            Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
+            (1981), The Bayesian bootstrap.
+        """
+        x = self._check(x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
+        return convert(data)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file (safetensors, with the configuration and history as JSON in it).

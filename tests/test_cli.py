@@ -393,7 +393,7 @@ def test_it_is_a_module():
 
 
 def test_what_takes_long_to_import_is_imported_when_used():
-    late = {"arviz", "h5py", "joblib", "matplotlib", "scipy", "sklearn", "torchvision"}
+    late = {"arviz", "h5py", "joblib", "matplotlib", "pandas", "scipy", "sklearn", "torchvision", "xarray"}
     code = f"import sys, pyro_mfcvae.cli; print(sorted({late} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -49,6 +49,29 @@ def test_several_runs() -> None:
     assert names["fitted"].restarts[names["fitted"].seed] == max(names["runs"].scores)  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore")  # ArviZ's own
+def test_comparing_priors_and_arviz(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As written, but with few epochs, runs and draws, and in this process."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"mf": mf, "x": torch.randn(60, 6)}
+    text = block("mf.compare(")
+    for argument, short in {
+        "facets=facets[prior]": "facets=facets[prior], schedule=mf.Schedule.progressive(2, epochs=1)",
+        "seeds=range(3)": "seeds=range(2), workers=1, progress=False",
+    }.items():
+        assert argument in text
+        text = text.replace(argument, short)
+    exec(text, names)
+    assert (tmp_path / "comparison.png").exists()
+    assert list(names["table"].index) == ["diagonal_gaussian", "full_gaussian"]  # type: ignore[attr-defined]
+    exec(block("to_inference_data(").replace("num_draws=500", "num_draws=100"), names)
+    printed = capsys.readouterr().out
+    for part in ("log p(x)", "z_0[49, 3]", "elpd_loo", "pareto_k"):
+        assert part in printed
+
+
 def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As written, but with few epochs."""
     monkeypatch.chdir(tmp_path)
