@@ -576,10 +576,15 @@ def _with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: 
 
 def _lasting(stage: Stage, epochs: int) -> Stage:
     share = min(1.0, max(epochs, 0) / (stage.epochs or math.inf))
+    warm_up = stage.warm_up_epochs * share
+    if stage.steps and stage.warm_up_steps:
+        warm_up = max(epochs, 0) * stage.warm_up_steps / stage.steps
     return dataclasses.replace(
         stage,
         epochs=epochs,
-        warm_up_epochs=int(stage.warm_up_epochs * share),
+        steps=None,
+        warm_up_epochs=int(warm_up),
+        warm_up_steps=None,
         fade_in_steps=int(stage.fade_in_steps * share),
     )
 

@@ -145,14 +145,27 @@ class _Run:
         """Steps of the optimiser in the whole stage, unless it ends early."""
         return stage.steps or cast(int, stage.epochs) * self.steps_per_epoch(stage)
 
+    def warm_up_steps(self, stage: Stage) -> int:
+        """Steps of the optimiser before the new facets' mixtures are fitted."""
+        if stage.warm_up_steps is not None:
+            return stage.warm_up_steps
+        return stage.warm_up_epochs * self.steps_per_epoch(stage)
+
     def check_length(self, stage: Stage) -> None:
-        """With ``steps``, the number of epochs depends on the data."""
-        epochs = math.ceil(self.total_steps(stage) / self.steps_per_epoch(stage))
-        if stage.warm_up_epochs >= epochs:
+        """How many steps an epoch is depends on the data."""
+        total = self.total_steps(stage)
+        if self.warm_up_steps(stage) < total:
+            return
+        if stage.warm_up_steps is not None:
             raise ValueError(
-                f"warm_up_epochs: got {stage.warm_up_epochs}, expected fewer than the {epochs} epochs that "
-                f"{stage.steps} steps of these data are; raise steps"
+                f"warm_up_steps: got {stage.warm_up_steps}, expected fewer than the {total} steps that "
+                f"{stage.epochs} epochs of these data are; raise epochs"
             )
+        raise ValueError(
+            f"warm_up_epochs: got {stage.warm_up_epochs}, expected fewer than the "
+            f"{math.ceil(total / self.steps_per_epoch(stage))} epochs that {total} steps of these data are; "
+            "raise steps, or give warm_up_steps instead"
+        )
 
     def stage(self, index: int, stage: Stage, bar: tqdm[None]) -> None:
         """Train one stage."""
@@ -161,7 +174,8 @@ class _Run:
         self.active |= set(new)
         for j in new:
             model.facet_priors[j].reset()
-        warming = stage.warm_up_epochs > 0
+        warm_up = self.warm_up_steps(stage)
+        warming = warm_up > 0
         if not warming:
             self._initialize_priors(new)
         self._freeze(stage, past, warming)
@@ -171,13 +185,13 @@ class _Run:
         steps_per_epoch, total = self.steps_per_epoch(stage), self.total_steps(stage)
         step = epoch = 0
         while step < total:
-            if warming and epoch == stage.warm_up_epochs:
+            if warming and step == warm_up:
                 warming = False
                 self._initialize_priors(new)
                 self._freeze(stage, past, warming)
             _train_mode(model)
             loss_sum = torch.zeros((), device=self.x.device)
-            count = min(steps_per_epoch, total - step)
+            count = min(steps_per_epoch, (warm_up if warming else total) - step)
             for batch in self._batches(stage.batch_size, count):
                 self._set_weights(stage, step, warming)
                 for group in optimizer.param_groups:

@@ -21,13 +21,14 @@ weight = st.floats(0, 1e3)
 @st.composite
 def stages(draw, introduces):
     epochs = draw(small)
+    warm_up = draw(st.sampled_from(["warm_up_epochs", "warm_up_steps"]))
     return Stage(
         introduces=introduces,
         epochs=epochs,
         batch_size=draw(small),
         learning_rate=draw(st.floats(1e-8, 1e3)),
         decay_after=draw(st.floats(0, 1)),
-        warm_up_epochs=draw(st.integers(0, epochs - 1)),
+        **{warm_up: draw(st.integers(0, epochs - 1))},
         warm_up_kl_weight=draw(weight),
         kl_weight=draw(weight),
         fade_in_steps=draw(st.integers(0, 10**6)),
