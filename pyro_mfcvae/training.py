@@ -20,13 +20,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.networks import initialize_from_data
+from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.schedule import Stage
+from pyro_mfcvae.subspaces import independent_subspaces
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
 EVALUATION_BATCH = 1_000
 INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
+SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -261,6 +263,10 @@ class _Run:
         """Standardise all pre-activations on a batch of the data, with every facet taking part."""
         model, x = self.model, self.sample[:INITIALIZATION_BATCH]
         model.train()
+        if model.config.data_init == "subspaces":
+            seen = model.likelihood.preprocess(self.sample[:SUBSPACE_BATCH]).flatten(1)
+            clusters = [facet.clusters for facet in model.config.facets]
+            look_at_subspaces(model.encoder, independent_subspaces(seen.cpu().numpy(), clusters, self.seed))
         initialize_from_data(model.encoder, model.likelihood.preprocess(x))
         z = [q.sample() for q in model.encode(x)]
         initialize_from_data(model.decoder, z, [1.0] * len(z))
