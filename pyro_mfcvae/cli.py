@@ -36,6 +36,7 @@ from pyro_mfcvae.schedule import Schedule, Stage
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
+    "images": presets.images,
     "mnist": presets.mnist,
     "shapes": presets.shapes,
     "tabular": presets.tabular,

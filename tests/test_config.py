@@ -52,6 +52,7 @@ def configs(draw):
         elbo=draw(st.sampled_from(OBJECTIVES)),
         num_kl_samples=draw(st.integers(1, 9)),
         num_particles=draw(st.integers(1, 9)),
+        data_init=draw(st.sampled_from([False, True, "subspaces"])),
     )
 
 
@@ -99,7 +100,10 @@ def test_presets_of_the_paper(preset):
     assert features.shape == (2, *x_shape)
 
 
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+PRESETS = (presets.mnist, presets.shapes, presets.tabular, presets.images)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets(preset):
     config = preset()
     assert MFCVAEConfig.from_json(config.to_json()) == config
@@ -109,7 +113,7 @@ def test_presets(preset):
         elbo="marginal",
         network=FullyConnectedLadder((8, 8, 8)),
     )
-    assert len(changed.facets) == len(changed.stages) == 3
+    assert len(changed.facets) == changed.schedule.num_facets == 3
     assert changed.likelihood == Gaussian()
     assert changed.elbo == "marginal"
     assert changed.network.widths == (8, 8, 8)
@@ -120,11 +124,17 @@ def test_presets(preset):
 
 
 @pytest.mark.parametrize("J", [1, 2, 3, 4])
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes, presets.tabular])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build_a_network_for_any_number_of_facets(preset, J):
     config = preset(facets=(Facet(2, 2),) * J)
     encoder, _ = config.network((4,), (2,) * J)
     assert len(encoder.rungs) == J
+
+
+def test_the_initialisation_by_data_has_a_name():
+    assert MFCVAEConfig(FACETS, data_init="subspaces").data_init == "subspaces"
+    with pytest.raises(ValueError, match=r"^data_init: got 'ica', expected False, True or 'subspaces'"):
+        MFCVAEConfig(FACETS, data_init="ica")
 
 
 def test_names_become_recipes():
