@@ -595,5 +595,6 @@ def _each(name: str, values: Sequence[int], number: int, what: str) -> list[int]
     if len(values) == 1:
         return list(values) * number
     if len(values) != number:
-        raise ValueError(f"{name}: got {len(values)} numbers, expected 1 or {number}, one for each {what}")
+        expected = "1" if number == 1 else f"1 or {number}, one for each {what}"
+        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
     return list(values)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -87,7 +89,7 @@ def test_other_networks_cannot(network, x_shape):
         fit(torch.rand(50, *x_shape), config, progress=False)
 
 
-@pytest.mark.parametrize("J", [1, 2, 4])
+@pytest.mark.parametrize("J", [1, 3])
 @pytest.mark.parametrize(
     ("preset", "x_shape"), [(presets.tabular, (6,)), (presets.images, (1, 8, 8)), (presets.images, (3, 6, 6))]
 )
@@ -104,6 +106,8 @@ def test_presets_train_with_any_number_of_facets(preset, x_shape, J):
 def test_independent_partitions_are_recovered():
     data = make_facets((3, 4), n=1000, seed=3)
     config = presets.tabular(facets=(Facet(3, 3, FullGaussian()), Facet(4, 3, FullGaussian())))
+    stage = dataclasses.replace(config.stages[0], steps=200, warm_up_steps=80)
+    config = dataclasses.replace(config, schedule=Schedule((stage,)))
     fitted = fit(data.x, config, restarts=2, workers=1, progress=False, precision="float32")
     assert len(fitted.restarts) == 2
     assert one_to_one(fitted.predict(data.x), data.labels.numpy()) > 0.9
