@@ -36,6 +36,7 @@ from pyro_mfcvae.schedule import Schedule, Stage
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
+    "images": presets.images,
     "mnist": presets.mnist,
     "shapes3d": presets.shapes3d,
     "svhn": presets.svhn,
@@ -582,10 +583,15 @@ def _with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: 
 
 def _lasting(stage: Stage, epochs: int) -> Stage:
     share = min(1.0, max(epochs, 0) / (stage.epochs or math.inf))
+    warm_up = stage.warm_up_epochs * share
+    if stage.steps and stage.warm_up_steps:
+        warm_up = max(epochs, 0) * stage.warm_up_steps / stage.steps
     return dataclasses.replace(
         stage,
         epochs=epochs,
-        warm_up_epochs=int(stage.warm_up_epochs * share),
+        steps=None,
+        warm_up_epochs=int(warm_up),
+        warm_up_steps=None,
         fade_in_steps=int(stage.fade_in_steps * share),
     )
 
@@ -595,5 +601,6 @@ def _each(name: str, values: Sequence[int], number: int, what: str) -> list[int]
     if len(values) == 1:
         return list(values) * number
     if len(values) != number:
-        raise ValueError(f"{name}: got {len(values)} numbers, expected 1 or {number}, one for each {what}")
+        expected = "1" if number == 1 else f"1 or {number}, one for each {what}"
+        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
     return list(values)

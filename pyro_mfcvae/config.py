@@ -6,12 +6,13 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pyro_mfcvae import likelihoods, networks, priors
 from pyro_mfcvae.objectives import OBJECTIVES, Objective
 from pyro_mfcvae.schedule import Schedule, Stage
 
+DataInit = bool | Literal["subspaces"]
 # Recipes that JSON knows by name.
 _RECIPES: dict[str, type] = {**priors.RECIPES, **likelihoods.RECIPES, **networks.RECIPES}
 
@@ -53,7 +54,8 @@ class MFCVAEConfig:
             ``"analytic"`` needs none for Gaussian components.
         num_particles: samples of all latents for the likelihood, in each step of training.
         data_init: whether the networks are initialised by a batch of the data, with
-            :func:`networks.initialize_from_data`.
+            :func:`networks.initialize_from_data`; with ``"subspaces"``, each facet's encoder moreover
+            starts by looking at one of the :func:`independent_subspaces` of the data.
 
     Raises:
         TypeError: for a value of another type.
@@ -74,7 +76,7 @@ class MFCVAEConfig:
     elbo: Objective = "analytic"
     num_kl_samples: int = 1
     num_particles: int = 1
-    data_init: bool = False
+    data_init: DataInit = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", tuple(self.facets))
@@ -95,6 +97,8 @@ class MFCVAEConfig:
         if self.elbo not in OBJECTIVES:
             raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
         _check_positive(self, "num_kl_samples", "num_particles")
+        if self.data_init not in (False, True, "subspaces"):
+            raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -565,12 +565,22 @@ def _shade_stages(axes: Axes, fitted: FittedMFCVAE, stages: Sequence[int], has_l
     for s in sorted(set(stages)):
         first, last = stages.index(s) + 1, len(stages) - stages[::-1].index(s)
         axes.axvspan(first - 0.5, last + 0.5, color=("#F3F3F3", "#E4E8EE")[s % 2], linewidth=0, zorder=0)
-        warm_up = fitted.model.config.stages[s].warm_up_epochs
+        warm_up = _warm_up_epochs(fitted, s)
         if warm_up:
             label = None if has_label else "mixtures fitted"
             has_label = True
             place = first + warm_up - 0.5
             axes.axvline(place, color=GREY, linestyle=":", linewidth=1, zorder=1, label=label)
+
+
+def _warm_up_epochs(fitted: FittedMFCVAE, s: int) -> int:
+    """How many of stage s."""
+    stage = fitted.model.config.stages[s]
+    if stage.warm_up_steps is None:
+        return stage.warm_up_epochs
+    start = max((record.steps for record in fitted.history if record.stage < s), default=0)
+    steps = [record.steps - start for record in fitted.history if record.stage == s]
+    return sum(n <= stage.warm_up_steps for n in steps)
 
 
 # Arguments

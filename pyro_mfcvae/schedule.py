@@ -13,6 +13,8 @@ Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 FADES: tuple[str, ...] = get_args(Fade)
 DECAYS: tuple[str, ...] = get_args(Decay)
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+# Fields of a stage that may be None, with the least that they may be else.
+_OPTIONAL = {"epochs": 1, "steps": 1, "kl_fade_in_steps": 0, "patience": 1, "warm_up_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Stage:
         (\text{warm\_up\_kl\_weight or } \text{kl\_weight}), \qquad f(u) = \min(1, u)
 
     at step t, with T = ``fade_in_steps``; f may be half a cosine instead. During the first
-    ``warm_up_epochs`` the prior of a new facet is a fixed standard normal, or what the prior makes of
-    ``reset``; then its mixture is fitted to the embedding, and learned from there on.
+    ``warm_up_epochs``, or ``warm_up_steps``, the prior of a new facet is a fixed standard normal, or what
+    the prior makes of ``reset``; then its mixture is fitted to the embedding, and learned from there on.
 
     Attributes:
         introduces: facets that take part from this stage on.
@@ -37,6 +39,8 @@ class Stage:
         learning_rate: of the optimiser.
         decay_after: fraction of the stage after which the learning rate falls to zero.
         warm_up_epochs: of the stage's epochs, those before the new facets' mixtures are fitted.
+        warm_up_steps: steps of the optimiser, in place of ``warm_up_epochs``; the warm-up's last epoch may
+            then be shorter.
         warm_up_kl_weight: beta_j of the new facets during the warm-up.
         kl_weight: beta_j of every facet that takes part, else.
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
@@ -80,6 +84,7 @@ class Stage:
     optimizer: Optimizer = "adam"
     decay: Decay = "cosine"
     patience: int | None = None
+    warm_up_steps: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "introduces", tuple(self.introduces))
@@ -88,7 +93,7 @@ class Stage:
             raise ValueError(
                 f"epochs: got {self.epochs} with steps={self.steps}, expected one of the two to be given"
             )
-        for name, minimum in (("epochs", 1), ("steps", 1), ("kl_fade_in_steps", 0), ("patience", 1)):
+        for name, minimum in _OPTIONAL.items():
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), minimum)
         _at_least("batch_size", self.batch_size, 1)
@@ -109,6 +114,16 @@ class Stage:
             raise ValueError(
                 f"warm_up_epochs: got {self.warm_up_epochs}, expected fewer than epochs="
                 f"{self.epochs}, since the mixtures are fitted after the warm-up"
+            )
+        if self.warm_up_steps is not None and self.warm_up_epochs:
+            raise ValueError(
+                f"warm_up_steps: got {self.warm_up_steps} with warm_up_epochs={self.warm_up_epochs}, "
+                "expected at most one of the two"
+            )
+        if self.steps is not None and (self.warm_up_steps or 0) >= self.steps:
+            raise ValueError(
+                f"warm_up_steps: got {self.warm_up_steps}, expected fewer than steps={self.steps}, since the "
+                "mixtures are fitted after the warm-up"
             )
 
     def fade_in(self, step: int) -> float:
@@ -153,11 +168,9 @@ class Stage:
         if self.decay_after < 1:
             rate += f", {self.decay} decay after {100 * self.decay_after:.0f} %"
         weight = f"KL weight {self.kl_weight:g}"
-        if self.warm_up_epochs:
-            weight = (
-                f"warm-up {self.warm_up_epochs} epochs at KL weight {self.warm_up_kl_weight:g}, "
-                f"then {self.kl_weight:g}"
-            )
+        if self.warm_up_epochs or self.warm_up_steps:
+            warm_up = f"{self.warm_up_steps} steps" if self.warm_up_steps else f"{self.warm_up_epochs} epochs"
+            weight = f"warm-up {warm_up} at KL weight {self.warm_up_kl_weight:g}, then {self.kl_weight:g}"
         if self.past_kl_weight is not None:
             weight += f", of past facets {self.past_kl_weight:g}"
         if self.pre_training_kl_weight:

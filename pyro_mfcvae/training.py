@@ -20,13 +20,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.networks import initialize_from_data
+from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.schedule import Stage
+from pyro_mfcvae.subspaces import independent_subspaces
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
 EVALUATION_BATCH = 1_000
 INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
+SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -145,14 +147,27 @@ class _Run:
         """Steps of the optimiser in the whole stage, unless it ends early."""
         return stage.steps or cast(int, stage.epochs) * self.steps_per_epoch(stage)
 
+    def warm_up_steps(self, stage: Stage) -> int:
+        """Steps of the optimiser before the new facets' mixtures are fitted."""
+        if stage.warm_up_steps is not None:
+            return stage.warm_up_steps
+        return stage.warm_up_epochs * self.steps_per_epoch(stage)
+
     def check_length(self, stage: Stage) -> None:
-        """With ``steps``, the number of epochs depends on the data."""
-        epochs = math.ceil(self.total_steps(stage) / self.steps_per_epoch(stage))
-        if stage.warm_up_epochs >= epochs:
+        """How many steps an epoch is depends on the data."""
+        total = self.total_steps(stage)
+        if self.warm_up_steps(stage) < total:
+            return
+        if stage.warm_up_steps is not None:
             raise ValueError(
-                f"warm_up_epochs: got {stage.warm_up_epochs}, expected fewer than the {epochs} epochs that "
-                f"{stage.steps} steps of these data are; raise steps"
+                f"warm_up_steps: got {stage.warm_up_steps}, expected fewer than the {total} steps that "
+                f"{stage.epochs} epochs of these data are; raise epochs"
             )
+        raise ValueError(
+            f"warm_up_epochs: got {stage.warm_up_epochs}, expected fewer than the "
+            f"{math.ceil(total / self.steps_per_epoch(stage))} epochs that {total} steps of these data are; "
+            "raise steps, or give warm_up_steps instead"
+        )
 
     def stage(self, index: int, stage: Stage, bar: tqdm[None]) -> None:
         """Train one stage."""
@@ -161,7 +176,8 @@ class _Run:
         self.active |= set(new)
         for j in new:
             model.facet_priors[j].reset()
-        warming = stage.warm_up_epochs > 0
+        warm_up = self.warm_up_steps(stage)
+        warming = warm_up > 0
         if not warming:
             self._initialize_priors(new)
         self._freeze(stage, past, warming)
@@ -171,13 +187,13 @@ class _Run:
         steps_per_epoch, total = self.steps_per_epoch(stage), self.total_steps(stage)
         step = epoch = 0
         while step < total:
-            if warming and epoch == stage.warm_up_epochs:
+            if warming and step == warm_up:
                 warming = False
                 self._initialize_priors(new)
                 self._freeze(stage, past, warming)
             _train_mode(model)
             loss_sum = torch.zeros((), device=self.x.device)
-            count = min(steps_per_epoch, total - step)
+            count = min(steps_per_epoch, (warm_up if warming else total) - step)
             for batch in self._batches(stage.batch_size, count):
                 self._set_weights(stage, step, warming)
                 for group in optimizer.param_groups:
@@ -247,6 +263,10 @@ class _Run:
         """Standardise all pre-activations on a batch of the data, with every facet taking part."""
         model, x = self.model, self.sample[:INITIALIZATION_BATCH]
         model.train()
+        if model.config.data_init == "subspaces":
+            seen = model.likelihood.preprocess(self.sample[:SUBSPACE_BATCH]).flatten(1)
+            clusters = [facet.clusters for facet in model.config.facets]
+            look_at_subspaces(model.encoder, independent_subspaces(seen.cpu().numpy(), clusters, self.seed))
         initialize_from_data(model.encoder, model.likelihood.preprocess(x))
         z = [q.sample() for q in model.encode(x)]
         initialize_from_data(model.decoder, z, [1.0] * len(z))

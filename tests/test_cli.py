@@ -185,7 +185,7 @@ def configured(monkeypatch, tmp_path, data, *options):
 
 def test_options_reach_the_configuration(monkeypatch, tmp_path, data):
     options = "--clusters 4,3,2 --latent-dims 5,6,7 --epochs 30,20,1 --batch-size 9 --learning-rate 0.5"
-    more = "--seed 7 --device cpu --precision float32 --quiet"
+    more = "--preset mnist --likelihood gaussian --seed 7 --device cpu --precision float32 --quiet"
     config, rest = configured(monkeypatch, tmp_path, data[0], *options.split(), *more.split())
     assert [facet.clusters for facet in config.facets] == [4, 3, 2]
     assert [facet.latent_dim for facet in config.facets] == [5, 6, 7]
@@ -197,6 +197,15 @@ def test_options_reach_the_configuration(monkeypatch, tmp_path, data):
     assert all(stage.batch_size == 9 and stage.learning_rate == 0.5 for stage in config.stages)
     assert all(stage.warm_up_epochs < stage.epochs for stage in config.stages)
     assert rest == {"seed": 7, "device": "cpu", "precision": "float32", "progress": False}
+
+
+def test_epochs_replace_the_steps_of_a_preset(monkeypatch, tmp_path, data):
+    """The warm-up keeps its share of the stage."""
+    before = pyro_mfcvae.presets.tabular().stages[0]
+    config, _ = configured(monkeypatch, tmp_path, data[0], "--preset", "tabular", "--epochs", "30")
+    (stage,) = config.stages
+    assert (stage.epochs, stage.steps, stage.warm_up_steps) == (30, None, None)
+    assert stage.warm_up_epochs == 30 * before.warm_up_steps // before.steps > 0
 
 
 @pytest.mark.parametrize(
@@ -243,7 +252,8 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--clusters 3,0", "clusters: got 0"),
         ("--clusters 300", "expected at least as many"),
         ("--clusters 3,2 --latent-dims 2,2,2", "--latent-dims: got 3 numbers, expected 1 or 2"),
-        ("--clusters 3,2 --epochs 1,1,1", "--epochs: got 3 numbers, expected 1 or 2"),
+        ("--clusters 3,2 --epochs 1,1,1", "--epochs: got 3 numbers, expected 1"),
+        ("--preset mnist --epochs 1,1,1", "--epochs: got 3 numbers, expected 1 or 2, one for each stage"),
         ("--epochs 0", "epochs: got 0"),
         ("--batch-size 0", "batch_size: got 0"),
         ("--batch-size many", "argument --batch-size"),

@@ -21,13 +21,14 @@ weight = st.floats(0, 1e3)
 @st.composite
 def stages(draw, introduces):
     epochs = draw(small)
+    warm_up = draw(st.sampled_from(["warm_up_epochs", "warm_up_steps"]))
     return Stage(
         introduces=introduces,
         epochs=epochs,
         batch_size=draw(small),
         learning_rate=draw(st.floats(1e-8, 1e3)),
         decay_after=draw(st.floats(0, 1)),
-        warm_up_epochs=draw(st.integers(0, epochs - 1)),
+        **{warm_up: draw(st.integers(0, epochs - 1))},
         warm_up_kl_weight=draw(weight),
         kl_weight=draw(weight),
         fade_in_steps=draw(st.integers(0, 10**6)),
@@ -51,6 +52,7 @@ def configs(draw):
         elbo=draw(st.sampled_from(OBJECTIVES)),
         num_kl_samples=draw(st.integers(1, 9)),
         num_particles=draw(st.integers(1, 9)),
+        data_init=draw(st.sampled_from([False, True, "subspaces"])),
     )
 
 
@@ -98,7 +100,10 @@ def test_presets_of_the_paper(preset):
     assert features.shape == (2, *x_shape)
 
 
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes3d, presets.svhn, presets.tabular])
+PRESETS = (presets.mnist, presets.shapes3d, presets.svhn, presets.tabular, presets.images)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets(preset):
     config = preset()
     assert MFCVAEConfig.from_json(config.to_json()) == config
@@ -108,7 +113,7 @@ def test_presets(preset):
         elbo="marginal",
         network=FullyConnectedLadder((8, 8, 8)),
     )
-    assert len(changed.facets) == len(changed.stages) == 3
+    assert len(changed.facets) == changed.schedule.num_facets == 3
     assert changed.likelihood == Gaussian()
     assert changed.elbo == "marginal"
     assert changed.network.widths == (8, 8, 8)
@@ -119,12 +124,18 @@ def test_presets(preset):
 
 
 @pytest.mark.parametrize("J", [1, 2, 3, 4])
-@pytest.mark.parametrize("preset", [presets.mnist, presets.shapes3d, presets.svhn, presets.tabular])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build_a_network_for_any_number_of_facets(preset, J):
     config = preset(facets=(Facet(2, 2),) * J)
     x_shape = (3, 32, 32) if isinstance(config.network, ConvolutionalLadder) else (4,)
     encoder, _ = config.network(x_shape, (2,) * J)
     assert len(encoder.rungs) == J
+
+
+def test_the_initialisation_by_data_has_a_name():
+    assert MFCVAEConfig(FACETS, data_init="subspaces").data_init == "subspaces"
+    with pytest.raises(ValueError, match=r"^data_init: got 'ica', expected False, True or 'subspaces'"):
+        MFCVAEConfig(FACETS, data_init="ica")
 
 
 def test_names_become_recipes():

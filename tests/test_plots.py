@@ -11,6 +11,7 @@ import torch
 
 from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, Schedule, fit, plots, presets
 from pyro_mfcvae.likelihoods import Bernoulli
+from pyro_mfcvae.networks import FullyConnectedLadder
 
 SHAPES = {
     "grey": (1, 8, 6),
@@ -31,6 +32,8 @@ def make(x_shape, clusters=(4, 3), *, likelihood=None):
     overrides = {"likelihood": likelihood} if likelihood else {}
     config = presets.tabular(
         facets=tuple(Facet(K, 2) for K in clusters),
+        network=FullyConnectedLadder(widths=(128,) * len(clusters)),
+        data_init=False,
         schedule=Schedule.progressive(
             len(clusters), epochs=6, warm_up_epochs=3, batch_size=20, learning_rate=3e-3
         ),
@@ -271,6 +274,16 @@ def test_training_curves_are_the_history(models):
         low, high = axes.get_ylim()
         last = fitted.history[-1].elbo if axes is top else fitted.history[-1].facet_terms[0]
         assert low < last < high
+
+
+@pytest.mark.parametrize("warm_up", [{"warm_up_epochs": 2}, {"warm_up_steps": 9}])
+def test_the_end_of_the_warm_up_is_marked(warm_up):
+    """After the second epoch, which nine steps may cut short."""
+    schedule = Schedule.joint(1, epochs=4, batch_size=10, **warm_up)
+    x = np.random.default_rng(0).normal(size=(50, 6))
+    fitted = fit(x, presets.tabular(facets=(Facet(2, 2),), schedule=schedule), progress=False)
+    marks = [line for line in plots.training_curves(fitted).axes[0].lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in marks] == [2.5]
 
 
 def test_training_of_one_epoch_is_drawn(models):

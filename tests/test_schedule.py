@@ -36,6 +36,8 @@ from pyro_mfcvae.schedule import DECAYS, FADES
         ("pre_training_kl_weight", -0.1),
         ("past_kl_weight", -1.0),
         ("patience", 0),
+        ("warm_up_steps", -1),
+        ("warm_up_steps", 2.5),
         ("fade", "sine"),
         ("decay", "step"),
         ("optimizer", "lbfgs"),
@@ -44,6 +46,15 @@ from pyro_mfcvae.schedule import DECAYS, FADES
 def test_a_bad_value_is_named(field, value):
     with pytest.raises(ValueError, match=rf"^{field}: got {value!r}, expected"):
         Stage(**{"introduces": (0,), "epochs": 5, field: value})
+
+
+def test_a_warm_up_is_given_once_and_ends_before_the_stage():
+    with pytest.raises(
+        ValueError, match=r"^warm_up_steps: got 3 with warm_up_epochs=1, expected at most one"
+    ):
+        Stage((0,), 5, warm_up_epochs=1, warm_up_steps=3)
+    with pytest.raises(ValueError, match=r"^warm_up_steps: got 5, expected fewer than steps=5"):
+        Stage((0,), steps=5, warm_up_steps=5)
 
 
 def test_patterns_to_freeze_are_not_one_string():
@@ -160,6 +171,12 @@ def test_a_stage_is_one_line():
         "0.1, then 1, of past facets 3, before its stage 0.01, cosine fade-in 50 steps (KL 100), "
         "frozen facet 1, *.bias"
     )
+
+
+def test_a_warm_up_of_steps_is_printed():
+    text = str(Stage((0,), steps=9, warm_up_steps=4))
+    assert "9 steps" in text
+    assert "warm-up 4 steps at KL weight 0.1, then 1" in text
 
 
 def test_a_schedule_is_a_table():

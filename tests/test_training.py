@@ -186,6 +186,22 @@ def test_a_warm_up_longer_than_the_steps_is_an_error(make_config):
     stage = Stage((0,), steps=2 * STEPS, batch_size=BATCH, warm_up_epochs=2)
     with pytest.raises(ValueError, match=r"warm_up_epochs: got 2, expected fewer than the 2 epochs that 6"):
         trained(in_stages(make_config, 1, stage))
+    stage = Stage((0,), 2, batch_size=BATCH, warm_up_steps=2 * STEPS)
+    with pytest.raises(ValueError, match=r"warm_up_steps: got 6, expected fewer than the 6 steps that 2"):
+        trained(in_stages(make_config, 1, stage))
+
+
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"steps": 2 * STEPS}])
+@pytest.mark.parametrize("warm_up_steps", [0, 1, STEPS, STEPS + 1])
+def test_a_warm_up_may_last_a_number_of_steps(make_config, length, warm_up_steps):
+    """It ends with an epoch, which is shorter if need be, and then the mixture is fitted."""
+    weights = {"warm_up_kl_weight": 0.5, "kl_weight": 2.0}
+    stage = Stage((0,), **length, batch_size=BATCH, warm_up_steps=warm_up_steps, **weights)
+    _, _, history = trained(in_stages(make_config, 1, stage))
+    steps = [record.steps for record in history]
+    assert steps[-1] == 2 * STEPS
+    assert warm_up_steps in (0, *steps)
+    assert [record.kl_weights[0] for record in history] == [0.5 if n <= warm_up_steps else 2.0 for n in steps]
 
 
 def test_the_kl_weight_rises_apart_from_the_fade_in(make_config):

@@ -25,7 +25,7 @@ from pyro_mfcvae.networks.fully_connected import (
     FullyConnectedSeparateEncoders,
     FullyConnectedShared,
 )
-from pyro_mfcvae.networks.initialization import initialize_from_data
+from pyro_mfcvae.networks.initialization import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
 from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder
 
@@ -49,6 +49,7 @@ __all__ = [
     "SharedDecoder",
     "available",
     "initialize_from_data",
+    "look_at_subspaces",
 ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -62,6 +64,38 @@ def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
             f"module: {type(module).__name__} runs none of its {found} linear and convolutional layers; "
             "expected at least one"
         )
+
+
+@torch.no_grad()
+def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> None:
+    r"""Let the encoder of each facet see one subspace of the data, at the start of training.
+
+    .. math::
+        W_j \leftarrow G_j U_j^\top, \qquad G_j \sim \mathrm{Normal}(0, 1 / p_j)
+
+    for the weight of the first layer of facet j's encoder, and :math:`U_j^\top x` the coordinates of x in
+    the facet's subspace. What the layer looks at later, training decides.
+
+    Args:
+        encoder: with encoders of their own for the facets, ``rungs``; it is changed in place.
+        subspaces: U_j, shape (D, p_j), for each facet and data (N, D).
+
+    Raises:
+        ValueError: if the facets' encoders do not begin with a linear layer of D inputs.
+    """
+    backbone, rungs = getattr(encoder, "backbone", ()), getattr(encoder, "rungs", ())
+    layers = [next((m for m in rung.modules() if isinstance(m, _LINEAR)), None) for rung in rungs]
+    are_own = all(isinstance(level, nn.Identity) for level in backbone) and len(layers) == len(subspaces)
+    for layer, basis in zip(layers, subspaces, strict=are_own):
+        if not (are_own and isinstance(layer, nn.Linear) and layer.in_features == len(basis)):
+            raise ValueError(
+                "data_init: got 'subspaces' with a network that has no encoder of its own for each facet, "
+                "with a linear layer first; expected one such as FullyConnectedAdditive, or data_init=True"
+            )
+        gain = torch.randn(layer.out_features, basis.shape[1]) / basis.shape[1] ** 0.5
+        layer.weight.copy_(gain @ torch.from_numpy(basis.T).to(gain))
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 def _standardize(layer: Any, output: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from .gaussian import (
     FullGaussian,
     FullGaussianMixture,
     GaussianMixturePrior,
+    fit_mixture,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "GaussianMixturePrior",
     "PriorFactory",
     "available",
+    "fit_mixture",
 ]
 
 RECIPES: dict[str, type] = {"diagonal_gaussian": DiagonalGaussian, "full_gaussian": FullGaussian}

@@ -101,7 +101,7 @@ class GaussianMixturePrior(FacetPrior):
         K, D = self.clusters, self.latent_dim
         weights, covariances = np.full(K, 1 / K), np.tile(z.var(0) + MIN_VARIANCE, (K, 1))
         if self.initialization == "mixture":
-            mixture = _fit_mixture(z, K, self.covariance_type, seed)
+            mixture = fit_mixture(z, K, self.covariance_type, seed)
             weights, means, covariances = mixture.weights_, mixture.means_, mixture.covariances_
         elif self.initialization == "k-means++":
             from sklearn.cluster import kmeans_plusplus
@@ -184,17 +184,25 @@ def _unconstrained(scale: np.ndarray) -> np.ndarray:
     return excess + np.log(-np.expm1(-excess))
 
 
-def _fit_mixture(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Any:
-    """Expectation maximisation, by scikit-learn."""
+def fit_mixture(
+    z: np.ndarray,
+    clusters: int,
+    covariance_type: str,
+    seed: int,
+    *,
+    min_variance: float = MIN_VARIANCE,
+    starts: int = 5,
+) -> Any:
+    """Expectation maximisation, by scikit-learn; the likeliest of several starts."""
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
     mixture = GaussianMixture(
         clusters,
         covariance_type=covariance_type,
-        reg_covar=MIN_VARIANCE,
+        reg_covar=min_variance,
         max_iter=200,
-        n_init=5,  # the likeliest of five is kept
+        n_init=starts,
         random_state=seed,
     )
     # One thread: sums in another order would make the same seed give another fit. EM that

@@ -15,12 +15,14 @@ import csv
 import dataclasses
 import os
 import statistics
+import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
 import pyro_mfcvae as mf
 
@@ -88,10 +90,51 @@ ROWS = {
     "shapes_floor": (rendered("floor"), mf.presets.shapes3d, [(-1, "floor_hue"), (0, "shape")], None),
     "shapes_wall": (rendered("wall"), mf.presets.shapes3d, [(-1, "wall_hue"), (0, "shape")], None),
 }
+FACETS = {
+    # name: (kind, number of facets, preset), each seed with data of its own
+    f"facets_{kind}_{J}": (kind, J, preset)
+    for kind, preset in (("subspaces", mf.presets.tabular), ("patches", mf.presets.images))
+    for J in (2, 3)
+}
+RESTARTS = 2
+
+
+def run_facets(name, seed):
+    """Draw data with independent partitions, keep the best of some restarts; one record, of all facets."""
+    kind, J, preset = FACETS[name]
+    rng = np.random.default_rng([seed, J, ("subspaces", "patches").index(kind)])
+    clusters = rng.integers(2, 7, J).tolist()
+    data = mf.data.make_facets(clusters, int(rng.integers(1_000, 10_001)), kind=kind, seed=seed)
+    config = preset(facets=tuple(mf.Facet(K, 3, "full_gaussian") for K in clusters))
+    start, cpu_start = time.perf_counter(), time.process_time()
+    options = {"workers": 1, "device": "cpu", "precision": "float32", "progress": False}
+    fitted = mf.fit(data.x, config, seed=seed, restarts=RESTARTS, **options)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    evaluation = fitted.evaluate(data.x, data.labels)
+    matched = linear_sum_assignment(-evaluation.scores["nmi"])  # facets and partitions, one to one
+    record = {
+        "row": name,
+        "seed": seed,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "steps": fitted.history[-1].steps,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "elbo": fitted.score(data.x),
+        "facet": "all",
+        "label": "one to one",
+        **{score: evaluation.scores[score][matched].mean() for score in SCORES},
+        "alive": int(100 * (evaluation.alive / evaluation.clusters).min()),  # of the worst facet
+        "clusters": "100 %",
+        "data": f"K = {clusters}; n = {len(data.x)}",
+    }
+    return [{k: round(float(v), 4) if isinstance(v, float) else v for k, v in record.items()}]
 
 
 def run(name, data, seed):
     """Fit one seed; one record for each facet and label of the row."""
+    if name in FACETS:
+        return run_facets(name, seed)
     load, preset, pairs, measures = ROWS[name]
     train, test, labels, label_names = load(data)
     fitted = mf.fit(train, preset(), seed=seed, device="cpu", progress=False)
@@ -167,7 +210,8 @@ def _spread(values, digits=3):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="row", help=", ".join(ROWS))
+    rows = [*ROWS, *FACETS]
+    parser.add_argument("rows", nargs="*", choices=[*rows, []], metavar="row", help=", ".join(rows))
     parser.add_argument("--data", default=os.environ.get("PYRO_MFCVAE_DATA", "data"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--table", action="store_true", help="only print the table of what is recorded")
