@@ -6,13 +6,13 @@ import torch
 
 from pyro_mfcvae import priors
 from pyro_mfcvae.priors import (
-    INITIALIZATIONS,
     DiagonalGaussian,
     DiagonalGaussianMixture,
     FacetPrior,
     FullGaussian,
     FullGaussianMixture,
 )
+from pyro_mfcvae.priors.gaussian import INITIALIZATIONS
 
 RECIPES = [
     DiagonalGaussian(),
