@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import pyro
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
-from pyro_mfcvae.objectives import facet_term
-from pyro_mfcvae.priors import FacetPrior
+from pyro_mfcvae.objectives import facet_term, spread
+from pyro_mfcvae.priors import FacetPrior, as_prior
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -90,8 +91,11 @@ class MFCVAE(nn.Module):
         self.encoder, self.decoder = network(self.x_shape, latent_dims)
         self.likelihood: Likelihood = likelihood(self.x_shape)
         self.priors = nn.ModuleList(
-            cast(Any, facet.prior)(facet.clusters, facet.latent_dim) for facet in config.facets
+            as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
+            for f in config.facets
         )
+        for j, prior in enumerate(self.facet_priors):
+            prior.attach(partial(self._encode_facet, j), self.x_shape)
         self.fade_in: list[float] = [1.0] * len(config.facets)
         self.kl_weights: list[float] = [1.0] * len(config.facets)
         self.precision: Precision = "float32"
@@ -159,6 +163,9 @@ class MFCVAE(nn.Module):
             statistics = self.encoder(self.likelihood.preprocess(x))
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
+    def _encode_facet(self, j: int, x: Tensor) -> dist.Distribution:
+        return self.encode(x)[j]
+
     def decode(self, z: Sequence[Tensor]) -> Tensor:
         r"""Parameter (..., *x_shape) of the likelihood, for latents z_j (..., D_j)."""
         with self._autocast():
@@ -183,7 +190,7 @@ class MFCVAE(nn.Module):
         weights = prior.weights()
         c = weights.enumerate_support()  # (K,)
         p, log_pi = prior.component(c.unsqueeze(-1)), weights.log_prob(c).unsqueeze(-1)
-        term, responsibilities = facet_term(q, p, log_pi, dim=-2)
+        term, responsibilities = facet_term(q, p, log_pi, dim=-2, samples=partial(spread, q))
         return term.squeeze(0), responsibilities
 
     def _autocast(self) -> torch.autocast:

@@ -264,7 +264,8 @@ class _Run:
         ]
         for j in facets:
             embedding = torch.cat([q_batch[j].sample() for q_batch in q])
-            self.model.facet_priors[j].initialize(embedding.cpu().numpy(), self.seed)
+            prior = self.model.facet_priors[j]
+            prior.initialize_from_data(self.sample, embedding.cpu().numpy(), self.seed)
 
     @torch.no_grad()
     def _record(
@@ -318,6 +319,8 @@ class _Run:
         for j, responsibilities in enumerate(each):
             K = responsibilities[0].shape[-1]
             alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
+            if self.model.facet_priors[j].may_leave_clusters_empty:
+                continue
             if alive < K / 2 and len(self.sample) >= K:
                 warnings.warn(
                     f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
