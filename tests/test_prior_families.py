@@ -75,9 +75,9 @@ def grid(D, half, size):
 
 @families
 def test_density_integrates_to_one(name, weights):
-    prior = prior_of(name, weights, D=2 if name == "flow" else 1)
+    prior = prior_of(name, weights, D=2 if name == "flow" else 1, spread=0.2)
     if name == "flow":
-        z, cell = grid(2, 12, 241)
+        z, cell = grid(2, 15, 401)
     else:  # far out, for heavy tails
         t = torch.linspace(-14, 14, 8_001, dtype=torch.float64).unsqueeze(1)
         z, cell = t.sinh(), t.cosh().squeeze(1) * (t[1] - t[0])
@@ -91,7 +91,7 @@ def test_density_integrates_to_one(name, weights):
 def test_samples_are_of_the_density(name):
     """In the classes of a fine partition of each component's own first dimension and sum."""
     K = 1 if name == STANDARD else 3
-    prior = prior_of(name)
+    prior = prior_of(name, spread=0.2)
     torch.manual_seed(0)
     c = prior.weights().sample((60_000,))
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_divergence_from_a_laplace_by_quadrature():
     z = torch.linspace(-25, 25, 400_001, dtype=torch.float64).unsqueeze(1)
     integrand = q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))
     torch.testing.assert_close(
-        kl_divergence(q, p), torch.trapezoid(integrand, z, dim=0), rtol=1e-9, atol=1e-9
+        kl_divergence(q, p), torch.trapezoid(integrand, z, dim=0), rtol=1e-7, atol=1e-7
     )
 
 
@@ -252,9 +252,11 @@ def test_devices_dtypes_and_copies(name, weights):
     torch.testing.assert_close(log_prob(fresh.facet_priors[0], z), expected, rtol=0, atol=0)
     assert len(list(model.parameters())) == len({id(p) for p in model.parameters()})
     meta = copy.deepcopy(model).to("meta")
-    component = meta.facet_priors[0].component(c.to("meta"))
-    assert component.sample().device.type == "meta"
-    assert meta.facet_priors[0].weights().logits.device.type == "meta"
+    with pyro.validation_enabled(False):  # it would look at values, of which there are none
+        assert meta.facet_priors[0].weights().logits.device.type == "meta"
+        if name != "vamp":  # the networks' autocast does not know this device
+            component = meta.facet_priors[0].component(c.to("meta"))
+            assert component.sample().device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_every_facet_may_have_another_prior(blobs, tmp_path):
         Facet(1, 2, STANDARD),
     )
     config = config_of(
-        None,
+        "vamp",
         1,
         facets=facets,
         network=FullyConnectedLadder(widths=(8,) * 3),
@@ -463,9 +465,9 @@ def test_a_vamp_prior_starts_at_data_and_is_the_encoders_posterior(blobs):
     x = torch.from_numpy(blobs[0])
     embedding = model.encode(x)[0].mean.detach().numpy()
     prior.initialize_from_data(x, embedding, seed=0)
-    distances = torch.cdist(prior.pseudo_inputs.detach(), x)
-    assert not distances.min(1).values.any()
-    assert len(distances.argmin(1).unique()) == 5
+    same = (prior.pseudo_inputs.unsqueeze(1) == x).all(-1)  # (K, N)
+    assert same.any(1).all()
+    assert len(same.int().argmax(1).unique()) == 5
     q = model.encode(prior.pseudo_inputs)[0]
     component = prior.component(torch.arange(5))
     torch.testing.assert_close(component.mean, q.mean)
