@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from pyro_mfcvae import likelihoods, networks, priors
 from pyro_mfcvae.objectives import OBJECTIVES, Objective
+from pyro_mfcvae.recipes import resolve
 from pyro_mfcvae.schedule import Schedule, Stage
 
 DataInit = bool | Literal["subspaces"]
 # Recipes that JSON knows by name.
-_RECIPES: dict[str, type] = {**priors.RECIPES, **likelihoods.RECIPES, **networks.RECIPES}
+_RECIPES: dict[str, type] = {
+    **priors.RECIPES,
+    **priors.WEIGHTS,
+    **likelihoods.RECIPES,
+    **networks.RECIPES,
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Facet:
     Attributes:
         clusters: number of clusters K_j.
         latent_dim: dimension D_j of the facet's latent.
-        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim) -> FacetPrior``.
+        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim)`` that returns a
+            ``FacetPrior`` or a ``MixtureSameFamily`` distribution.
 
     Raises:
         ValueError: for less than one cluster or dimension, or an unknown name.
@@ -36,7 +43,7 @@ class Facet:
 
     def __post_init__(self) -> None:
         _check_positive(self, "clusters", "latent_dim")
-        object.__setattr__(self, "prior", _resolve("prior", self.prior, priors.RECIPES))
+        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.RECIPES))
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class MFCVAEConfig:
         if not self.facets or not all(isinstance(facet, Facet) for facet in self.facets):
             raise TypeError(f"facets: got {self.facets!r}, expected at least one Facet")
         for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
-            object.__setattr__(self, name, _resolve(name, getattr(self, name), recipes))
+            object.__setattr__(self, name, resolve(name, getattr(self, name), recipes))
         J = len(self.facets)
         schedule = Schedule.progressive(J) if self.schedule is None else self.schedule
         if not isinstance(schedule, Schedule):
@@ -148,17 +155,6 @@ def _check_positive(config: Any, *names: str) -> None:
             raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
 
 
-def _resolve(name: str, value: Any, recipes: Mapping[str, type]) -> Callable[..., Any]:
-    """The recipe of that name; a recipe stays as it is."""
-    if isinstance(value, str):
-        if value not in recipes:
-            raise ValueError(f"{name}: got {value!r}, expected one of {tuple(recipes)} or a callable")
-        return cast(Callable[..., Any], recipes[value]())
-    if not callable(value):
-        raise TypeError(f"{name}: got {value!r}, expected one of {tuple(recipes)} or a callable")
-    return cast(Callable[..., Any], value)
-
-
 def _encode(value: Any, path: str) -> Any:
     """Dataclasses become objects; a recipe names itself."""
     if isinstance(value, (tuple, list)):
@@ -181,7 +177,11 @@ def _encode(value: Any, path: str) -> Any:
 
 
 def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
-    arguments = dict(fields)
+    # A recipe may have others within.
+    arguments = {
+        field: _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value
+        for field, value in fields.items()
+    }
     name = arguments.pop("name")
     if name not in recipes:
         raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")

@@ -167,9 +167,7 @@ class FittedMFCVAE:
             z = []
             for j, prior in enumerate(self.model.facet_priors):
                 c = prior.weights().sample(torch.Size([n]))
-                component = prior.component(torch.full_like(c, clusters[j]) if j in clusters else c)
-                mean = component.mean
-                z.append(mean + temperature * (component.sample() - mean))
+                z.append(prior.draw(torch.full_like(c, clusters[j]) if j in clusters else c, temperature))
             return self._mean(z).cpu().numpy()
 
     def compose(self, x: Sequence[Any]) -> np.ndarray:

@@ -15,10 +15,19 @@ where only the diagonals enter if the components are diagonal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+    register_kl,
+)
 
 DIRECT_SIZE = 10_000  # elements of K x N x D up to which the direct form is as fast
 
@@ -127,7 +136,29 @@ def _gaussians(d: Distribution, dim: int | None) -> _Gaussians | None:
         loc, scale = _batch(base.loc, 1, dim), _batch(base.scale_tril, 2, dim)
         if loc is not None and scale is not None:
             return _Gaussians(loc, scale)
+    if isinstance(base, LowRankMultivariateNormal) and event_dims == 0:
+        loc = _batch(base.loc, 1, dim)
+        factor = _batch(base._unbroadcasted_cov_factor, 2, dim)
+        variance = _batch(base._unbroadcasted_cov_diag, 1, dim)
+        if loc is not None and factor is not None and variance is not None:
+            return _Gaussians(loc, _cholesky(factor, variance))
     return None
+
+
+def _cholesky(factor: Tensor, variance: Tensor) -> Tensor:
+    """Cholesky factors of W W' + diag(v), in float64, for W (..., D, R) and v (..., D)."""
+    factor = factor.double()
+    return torch.linalg.cholesky(factor @ factor.mT + variance.double().diag_embed())  # type: ignore[no-any-return]
+
+
+@register_kl(Independent, LowRankMultivariateNormal)  # type: ignore[untyped-decorator]
+def _kl_independent_low_rank(q: Any, p: LowRankMultivariateNormal) -> Tensor:
+    """PyTorch has only that of a full covariance."""
+    if not isinstance(q.base_dist, Normal) or q.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError
+    factor = _cholesky(p._unbroadcasted_cov_factor, p._unbroadcasted_cov_diag)
+    full = MultivariateNormal(q.mean.double(), scale_tril=q.stddev.double().diag_embed())
+    return kl_divergence(full, MultivariateNormal(p.loc.double(), scale_tril=factor)).to(q.mean.dtype)
 
 
 def _batch(parameter: Tensor, event_dims: int, dim: int | None) -> Tensor | None:

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import pyro
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
-from pyro_mfcvae.objectives import facet_term
-from pyro_mfcvae.priors import FacetPrior
+from pyro_mfcvae.objectives import facet_term, spread
+from pyro_mfcvae.priors import FacetPrior, as_prior
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -90,8 +91,11 @@ class MFCVAE(nn.Module):
         self.encoder, self.decoder = network(self.x_shape, latent_dims)
         self.likelihood: Likelihood = likelihood(self.x_shape)
         self.priors = nn.ModuleList(
-            cast(Any, facet.prior)(facet.clusters, facet.latent_dim) for facet in config.facets
+            as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
+            for f in config.facets
         )
+        for j, prior in enumerate(self.facet_priors):
+            prior.attach(partial(self._encode_facet, j), self.x_shape)
         self.fade_in: list[float] = [1.0] * len(config.facets)
         self.kl_weights: list[float] = [1.0] * len(config.facets)
         self.precision: Precision = "float32"
@@ -99,6 +103,8 @@ class MFCVAE(nn.Module):
 
     def model(self, x: Tensor | None = None, *, data_size: int | None = None) -> Tensor:
         r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
+
+        Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
 
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
@@ -108,16 +114,23 @@ class MFCVAE(nn.Module):
             x.
         """
         self._declare_parameters()
+        mixtures = []
+        for j, prior in enumerate(self.facet_priors):
+            with kl_weight(self.kl_weights[j]):
+                mixtures.append(prior.realize(f"prior_{j}"))
         with pyro.plate("data", data_size or _length(x), subsample=x):
             z = []
-            for j, prior in enumerate(self.facet_priors):
+            for j, mixture in enumerate(mixtures):
                 with kl_weight(self.kl_weights[j]):
-                    c = pyro.sample(f"c_{j}", prior.weights(), infer={"enumerate": "parallel"})
-                    z.append(pyro.sample(f"z_{j}", prior.component(c)))
+                    c = pyro.sample(f"c_{j}", mixture.weights(), infer={"enumerate": "parallel"})
+                    z.append(pyro.sample(f"z_{j}", mixture.component(c)))
             return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z)), obs=x))
 
     def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
         """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
+        for j, prior in enumerate(self.facet_priors):
+            with kl_weight(self.kl_weights[j]):
+                prior.guide(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             for j, q in enumerate(self.encode(x)):
                 with kl_weight(self.kl_weights[j]):
@@ -150,6 +163,9 @@ class MFCVAE(nn.Module):
             statistics = self.encoder(self.likelihood.preprocess(x))
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
+    def _encode_facet(self, j: int, x: Tensor) -> dist.Distribution:
+        return self.encode(x)[j]
+
     def decode(self, z: Sequence[Tensor]) -> Tensor:
         r"""Parameter (..., *x_shape) of the likelihood, for latents z_j (..., D_j)."""
         with self._autocast():
@@ -174,7 +190,7 @@ class MFCVAE(nn.Module):
         weights = prior.weights()
         c = weights.enumerate_support()  # (K,)
         p, log_pi = prior.component(c.unsqueeze(-1)), weights.log_prob(c).unsqueeze(-1)
-        term, responsibilities = facet_term(q, p, log_pi, dim=-2)
+        term, responsibilities = facet_term(q, p, log_pi, dim=-2, samples=partial(spread, q))
         return term.squeeze(0), responsibilities
 
     def _autocast(self) -> torch.autocast:

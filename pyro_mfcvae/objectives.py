@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 from pyro_mfcvae.kl import component_kl
 
@@ -23,6 +25,7 @@ def facet_term(
     objective: Objective = "analytic",
     value: Tensor | None = None,
     num_samples: int = 1,
+    samples: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Facet term and responsibilities of one facet; the page of :mod:`pyro_mfcvae.elbo` has the equations.
 
@@ -34,6 +37,7 @@ def facet_term(
         objective: as in :class:`FacetELBO`.
         value: a sample of q that estimates may use as their first; None draws another.
         num_samples: samples L of estimates.
+        samples: gives what estimates are averages over, (L, plates..., D), if it shall not be random.
 
     Returns:
         The term in nats, shape (plates...) with ones to the left, and q(c | x), shape (plates..., K).
@@ -46,7 +50,8 @@ def facet_term(
         else:
             return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
 
-    log_ratio = _sample_log_ratio(q, p, value, num_samples)  # (L, ..., K, ..., plates...)
+    values = _draw(q, value, num_samples) if samples is None else samples()
+    log_ratio = _log_ratio(q, p, values)  # (L, ..., K, ..., plates...)
     if objective == "monte_carlo":
         log_joint = log_pi + log_ratio.mean(0)
         return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
@@ -61,15 +66,37 @@ def facet_term(
     return (r * gap).sum(dim, keepdim=True), responsibilities
 
 
-def _sample_log_ratio(
-    q: dist.Distribution, p: dist.Distribution, value: Tensor | None, num_samples: int
-) -> Tensor:
-    """Log p(z|c) - log q(z|x) at L samples of q, shape (L, batch shape of p)."""
+def spread(q: dist.Distribution, num_samples: int = 16) -> Tensor:
+    """Points that stand for the normal distribution q, always the same ones and symmetric about its mean.
+
+    Averages over them do not change between calls, and the one for a datum does not depend on the others.
+
+    Args:
+        q: q(z | x), batch shape (plates...), event shape (D,).
+        num_samples: points L, even.
+
+    Returns:
+        Points, shape (L, plates..., D).
+    """
+    D = q.event_shape[0]
+    uniform = SobolEngine(D, scramble=True, seed=0).draw(num_samples // 2, dtype=torch.float64)
+    noise = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+    noise = torch.cat([noise, -noise]).to(q.mean).reshape(num_samples, *(1,) * len(q.batch_shape), D)
+    return cast(Tensor, q.mean + q.stddev * noise)
+
+
+def _draw(q: dist.Distribution, value: Tensor | None, num_samples: int) -> Tensor:
+    """L samples of q, the given one first, shape (L, plates..., D)."""
     if value is None:
         value = q.rsample()
     values = value.unsqueeze(0)
     if num_samples > 1:
         values = torch.cat([values, q.rsample(torch.Size([num_samples - 1]))])
+    return values
+
+
+def _log_ratio(q: dist.Distribution, p: dist.Distribution, values: Tensor) -> Tensor:
+    """Log p(z|c) - log q(z|x) at L samples of q, shape (L, batch shape of p)."""
     log_q = q.log_prob(values)
     # Samples go to the left of the enumeration dims.
     ones = (1,) * (len(p.batch_shape) - len(q.batch_shape))

@@ -18,7 +18,7 @@ from pyro_mfcvae.schedule import Schedule, Stage
 
 # What the paper's settings for colour pictures share.
 _PAPER_COLOUR: dict[str, Any] = {
-    "prior": FullGaussian(scale=0.1, learn_weights=False),
+    "prior": FullGaussian(scale=0.1, weights="uniform"),
     "network": ConvolutionalLadder(activation="elu", batch_norm=True),
     "data_init": True,
     "epochs": (101, 301),

@@ -127,7 +127,7 @@ def _mutual_information(a: Floats, b: Floats) -> float:
 
 def _gain(s: Floats, K: int, seed: int) -> float:
     """How much more probable the coordinates s (N, p) are under K Gaussians than under one."""
-    from pyro_mfcvae.priors import fit_mixture
+    from pyro_mfcvae.priors.initialization import fit_mixture
 
     if K == 1:
         return 0.0

@@ -217,7 +217,11 @@ class _Run:
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
-        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch) / len(batch)
+        size = {}
+        if any(prior.has_globals for prior in self.model.facet_priors):
+            size = {"data_size": len(self.x)}  # what all data share counts once for all of them
+        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, **size)
+        loss = loss / size.get("data_size", len(batch))
         loss.backward()
         optimizer.step()
         return cast(Tensor, loss.detach())
@@ -280,7 +284,8 @@ class _Run:
         ]
         for j in facets:
             embedding = torch.cat([q_batch[j].sample() for q_batch in q])
-            self.model.facet_priors[j].initialize(embedding.cpu().numpy(), self.seed)
+            prior = self.model.facet_priors[j]
+            prior.initialize_from_data(self.sample, embedding.cpu().numpy(), self.seed)
 
     @torch.no_grad()
     def _record(
@@ -334,6 +339,8 @@ class _Run:
         for j, responsibilities in enumerate(each):
             K = responsibilities[0].shape[-1]
             alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
+            if self.model.facet_priors[j].may_leave_clusters_empty:
+                continue
             if alive < K / 2 and len(self.sample) >= K:
                 warnings.warn(
                     f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "

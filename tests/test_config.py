@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets
+from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets, priors
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
 from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
 from pyro_mfcvae.objectives import OBJECTIVES
-from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian
+from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian, Learned, LogisticNormal, StickBreaking, Uniform
 
 FACETS = (Facet(3, 2), Facet(4, 5))
 
@@ -41,7 +41,8 @@ def configs(draw):
     J = draw(st.integers(1, 3))
     order = draw(st.permutations(range(J)))
     introduces = draw(st.sampled_from([[tuple(order)], [(j,) for j in order], [(), tuple(order)]]))
-    prior = st.builds(DiagonalGaussian, learn_weights=st.booleans())
+    weights = [*priors.WEIGHTS, StickBreaking(2.5), LogisticNormal(0.1)]
+    prior = st.builds(DiagonalGaussian, weights=st.sampled_from(weights))
     gaussian = st.builds(Gaussian, sigma=st.floats(1e-6, 1e6), standardize=st.booleans())
     widths = st.none() | st.lists(small, min_size=1, max_size=3).map(tuple)
     return MFCVAEConfig(
@@ -83,7 +84,7 @@ def test_presets_of_the_paper(preset):
     assert tuple(facet.latent_dim for facet in config.facets) == latent_dims
     assert {type(facet.prior) for facet in config.facets} == {FullGaussian if full else DiagonalGaussian}
     assert {facet.prior.scale for facet in config.facets} == {0.1}  # a variance of 0.01
-    assert {facet.prior.learn_weights for facet in config.facets} == {not full}
+    assert {facet.prior.weights for facet in config.facets} == {Uniform() if full else Learned()}
     assert tuple(stage.epochs for stage in config.stages) == epochs
     assert [stage.introduces for stage in config.stages] == [(1,), (0,)]
     assert [stage.fade_in_steps for stage in config.stages] == [0, fade_in]
@@ -192,7 +193,7 @@ def test_a_bad_value_is_named(fields, error, message):
         MFCVAEConfig(**{"facets": FACETS, **fields})
 
 
-@pytest.mark.parametrize(("prior", "error"), [("laplace", ValueError), (3, TypeError)])
+@pytest.mark.parametrize(("prior", "error"), [("gumbel", ValueError), (3, TypeError)])
 def test_bad_priors(prior, error):
     with pytest.raises(error, match=rf"prior: got {prior!r}"):
         Facet(3, 2, prior)

@@ -88,7 +88,7 @@ def test_parts_agree_with_direct_formulae(make_model, case):
         m, v = q.mean, q.variance
         z.append(m + v.sqrt() * torch.randn(m.shape, dtype=m.dtype))
         mu, sigma2 = prior.loc, prior.component(torch.arange(prior.clusters)).variance
-        pi = prior.logits.exp() / prior.logits.exp().sum()
+        pi = prior.mixing.logits.exp() / prior.mixing.logits.exp().sum()
         kl = 0.5 * ((sigma2[:, None] / v).log() + (v + (m - mu[:, None]) ** 2) / sigma2[:, None] - 1).sum(
             -1
         )  # (K, N)
@@ -166,7 +166,7 @@ def test_a_facet_with_neither_fade_in_nor_weight_has_no_influence(make_model, fa
 @pytest.mark.parametrize("case", CASES[1:])
 def test_a_gradient_reaches_every_parameter(make_model, case):
     model = make_model(**case, width=16)
-    lone = [f"priors.{j}.logits" for j, facet in enumerate(model.config.facets) if facet.clusters == 1]
+    lone = [f"priors.{j}.mixing.logits" for j, facet in enumerate(model.config.facets) if facet.clusters == 1]
     for name, gradient in gradients(model, loss_of(model, data(model, 20))).items():
         if name in lone:  # a single weight is one whatever its logit
             assert gradient is None or not gradient.any(), name

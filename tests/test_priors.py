@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_mfcvae import priors
 from pyro_mfcvae.priors import (
     DiagonalGaussian,
     DiagonalGaussianMixture,
@@ -12,13 +11,13 @@ from pyro_mfcvae.priors import (
     FullGaussian,
     FullGaussianMixture,
 )
-from pyro_mfcvae.priors.gaussian import INITIALIZATIONS
+from pyro_mfcvae.priors.initialization import INITIALIZATIONS
 
 RECIPES = [
     DiagonalGaussian(),
-    DiagonalGaussian(learn_weights=False),
+    DiagonalGaussian(weights="uniform"),
     FullGaussian(),
-    FullGaussian(learn_weights=False),
+    FullGaussian(weights="uniform"),
 ]
 MIXTURES = [DiagonalGaussianMixture, FullGaussianMixture]
 
@@ -59,7 +58,7 @@ def test_samples_have_the_moments_of_the_density(recipe, K, D):
     assert z.shape == (N, D)
     frequency = torch.bincount(c, minlength=K) / N
     torch.testing.assert_close(
-        frequency.double(), prior.logits.double().softmax(0).detach(), atol=0.01, rtol=0
+        frequency.double(), prior.mixing.logits.double().softmax(0).detach(), atol=0.01, rtol=0
     )
     for k in range(K):
         of_k = z[c == k]
@@ -101,11 +100,11 @@ def test_a_new_or_reset_prior_is_standard_normal(recipe):
 @pytest.mark.parametrize("recipe", [DiagonalGaussian, FullGaussian])
 @pytest.mark.parametrize("learn", [True, False])
 def test_weights_are_parameters_only_if_learned(recipe, learn):
-    prior = recipe(learn_weights=learn)(3, 2)
-    assert ("logits" in dict(prior.named_parameters())) == learn
-    assert "logits" in prior.state_dict()
+    prior = recipe(weights="learned" if learn else "uniform")(3, 2)
+    assert ("mixing.logits" in dict(prior.named_parameters())) == learn
+    assert "mixing.logits" in prior.state_dict()
     others = {"loc", "raw_scale"} | ({"lower"} if recipe is FullGaussian else set())
-    assert set(dict(prior.named_parameters())) - {"logits"} == others
+    assert set(dict(prior.named_parameters())) - {"mixing.logits"} == others
     assert isinstance(prior, FacetPrior)
 
 
@@ -151,7 +150,7 @@ def clusters(weights=(0.2, 0.3, 0.5), N=600):
 @pytest.mark.parametrize("learn", [True, False])
 def test_initialization_recovers_separated_clusters(mixture, learn):
     centres, scales, y, z = clusters()
-    prior = mixture(3, 2, learn_weights=learn)
+    prior = mixture(3, 2, weights="learned" if learn else "uniform")
     prior.initialize(z, seed=0)
     loc = prior.loc.detach().numpy()
     order = list(min(itertools.permutations(range(3)), key=lambda p: np.abs(loc[list(p)] - centres).sum()))
@@ -186,7 +185,7 @@ def test_means_without_a_fit(mixture):
     assert sorted(y[rows]) == [0, 1, 2]
     variance = prior.component(torch.arange(3)).variance.detach().numpy()
     np.testing.assert_allclose(variance, np.tile(z.var(0), (3, 1)), rtol=1e-3)
-    np.testing.assert_allclose(prior.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(prior.mixing.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
 
     many = mixture(300, 50, initialization="glorot")
     many.initialize(np.zeros((10, 50), np.float32), seed=0)
@@ -262,10 +261,3 @@ def test_a_prior_may_leave_initialization_out():
     prior.initialize(np.zeros((5, 2)), seed=0)
     with pytest.raises(TypeError, match="abstract"):
         FacetPrior(3, 2)
-
-
-def test_every_name_builds_a_prior():
-    assert priors.available() == ("diagonal_gaussian", "full_gaussian")
-    for name in priors.available():
-        prior = priors.RECIPES[name]()(3, 2)
-        assert prior.component(torch.arange(3)).event_shape == (2,)

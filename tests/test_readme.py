@@ -37,6 +37,15 @@ def test_the_configuration() -> None:
     assert [stage.epochs for stage in names["config"].stages] == [30, 20]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("marker", ['"student_t"', "StickBreaking(", "class Ring"])
+def test_swapping_the_prior(marker: str) -> None:
+    names = {"mf": mf}
+    exec(block(marker), names)
+    model = mf.MFCVAE(names["config"], (4,))  # type: ignore[arg-type]
+    x = torch.rand(3, 4)
+    assert model.elbo().differentiable_loss(model.model, model.guide, x, data_size=9).isfinite()
+
+
 def test_several_runs() -> None:
     """As written, but of a small model, and in this process."""
     x = torch.rand(40, 4)

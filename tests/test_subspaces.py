@@ -14,7 +14,8 @@ from pyro_mfcvae.networks import (
     FullyConnectedLadder,
     look_at_subspaces,
 )
-from pyro_mfcvae.priors import FullGaussian, fit_mixture
+from pyro_mfcvae.priors import FullGaussian
+from pyro_mfcvae.priors.initialization import fit_mixture
 from pyro_mfcvae.subspaces import independent_subspaces
 
 

@@ -329,7 +329,7 @@ def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatc
     def spy(prior, embedding, seed):
         components = prior.component(torch.arange(prior.clusters))
         unit = torch.allclose(components.variance, torch.ones(()))
-        standard = unit and not components.mean.any() and not prior.logits.any()
+        standard = unit and not components.mean.any() and not prior.mixing.logits.any()
         events.append((model.kl_weights.copy(), standard, embedding.shape, seed))
         initialize(prior, embedding, seed)
 

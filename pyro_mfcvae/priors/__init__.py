@@ -2,33 +2,90 @@
 
 A prior is an ``nn.Module`` that gives the mixture weights and, for values of the discrete variable,
 the components. What a configuration holds is a recipe: any callable ``(clusters, latent_dim) ->
-FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name.
+FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name. The weights of a
+mixture have recipes of their own, ``(clusters) -> MixtureWeights``.
 """
 
-from .base import FacetPrior, PriorFactory
+from .base import FacetPrior, Mixture, PriorFactory
+from .custom import DistributionPrior, as_prior
+from .flow import Flow, FlowMixture
 from .gaussian import (
     DiagonalGaussian,
     DiagonalGaussianMixture,
     FullGaussian,
     FullGaussianMixture,
-    GaussianMixturePrior,
-    fit_mixture,
+    SphericalGaussian,
+    SphericalGaussianMixture,
+    TiedGaussian,
+    TiedGaussianMixture,
+)
+from .laplace import Laplace, LaplaceMixture
+from .low_rank import LowRankGaussian, LowRankGaussianMixture
+from .mixture import LocationScaleMixture, MixturePrior
+from .standard import StandardNormal, StandardNormalPrior
+from .student_t import StudentT, StudentTMixture
+from .vamp import Vamp, VampPriorMixture
+from .weights import (
+    WEIGHTS,
+    Learned,
+    LogisticNormal,
+    MixtureWeights,
+    StickBreaking,
+    Uniform,
+    WeightsFactory,
 )
 
 __all__ = [
     "RECIPES",
+    "WEIGHTS",
     "DiagonalGaussian",
     "DiagonalGaussianMixture",
+    "DistributionPrior",
     "FacetPrior",
+    "Flow",
+    "FlowMixture",
     "FullGaussian",
     "FullGaussianMixture",
-    "GaussianMixturePrior",
+    "Laplace",
+    "LaplaceMixture",
+    "Learned",
+    "LocationScaleMixture",
+    "LogisticNormal",
+    "LowRankGaussian",
+    "LowRankGaussianMixture",
+    "Mixture",
+    "MixturePrior",
+    "MixtureWeights",
     "PriorFactory",
+    "SphericalGaussian",
+    "SphericalGaussianMixture",
+    "StandardNormal",
+    "StandardNormalPrior",
+    "StickBreaking",
+    "StudentT",
+    "StudentTMixture",
+    "TiedGaussian",
+    "TiedGaussianMixture",
+    "Uniform",
+    "Vamp",
+    "VampPriorMixture",
+    "WeightsFactory",
+    "as_prior",
     "available",
-    "fit_mixture",
 ]
 
-RECIPES: dict[str, type] = {"diagonal_gaussian": DiagonalGaussian, "full_gaussian": FullGaussian}
+RECIPES: dict[str, type] = {
+    "diagonal_gaussian": DiagonalGaussian,
+    "full_gaussian": FullGaussian,
+    "spherical_gaussian": SphericalGaussian,
+    "tied_gaussian": TiedGaussian,
+    "low_rank_gaussian": LowRankGaussian,
+    "student_t": StudentT,
+    "laplace": Laplace,
+    "flow": Flow,
+    "vamp": Vamp,
+    "standard_normal": StandardNormal,
+}
 
 
 def available() -> tuple[str, ...]:

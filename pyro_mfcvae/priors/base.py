@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import pyro.distributions as dist
 from torch import Tensor, nn
+from torch.distributions import MixtureSameFamily
 
-PriorFactory = Callable[[int, int], "FacetPrior"]
+PriorFactory = Callable[[int, int], "FacetPrior | MixtureSameFamily"]
+
+
+class Mixture(Protocol):
+    """What the model needs of a prior: its weights and its components."""
+
+    def weights(self) -> dist.Distribution:
+        """p(c)."""
+
+    def component(self, c: Tensor) -> dist.Distribution:
+        """p(z | c)."""
 
 
 class FacetPrior(nn.Module, ABC):
@@ -36,6 +48,47 @@ class FacetPrior(nn.Module, ABC):
     def component(self, c: Tensor) -> dist.Distribution:
         """p(z | c), batch shape that of the integer tensor ``c``, event shape (D,)."""
 
+    @property
+    def may_leave_clusters_empty(self) -> bool:
+        """Whether empty clusters are what the prior is for; then training does not warn of them."""
+        return False
+
+    @property
+    def has_globals(self) -> bool:
+        """Whether :meth:`realize` and :meth:`guide` sample latent variables that all data share."""
+        return False
+
+    def realize(self, name: str) -> Mixture:
+        """Sample, in the model and outside the plate of the data, what all data share.
+
+        Sites that are sampled here must be sampled in :meth:`guide` as well, and be named after
+        ``name``. An outer plate may add batch dims to them: batch shape (...,), event shape anything.
+        Outside of inference nothing is sampled: then :meth:`weights` and :meth:`component` are those of
+        the prior itself.
+
+        Args:
+            name: what the names of its sites begin with.
+
+        Returns:
+            The mixture given the shared variables; the prior itself if there are none.
+        """
+        return self
+
+    def guide(self, name: str) -> None:
+        """Sample, in the guide, what :meth:`realize` samples in the model."""
+        return
+
+    def attach(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+        """Take what a prior may need of its model, which calls this once, when it is built.
+
+        Parameters may be made here. The encoder's are the model's, and do not become the prior's.
+
+        Args:
+            encode: x (N, *x_shape) to q(z | x) of this facet, batch shape (N,), event shape (D,).
+            x_shape: shape of one datum, without the batch.
+        """
+        return
+
     def reset(self) -> None:
         """Make p(z) standard normal, for the warm-up of a facet."""
         return
@@ -48,3 +101,38 @@ class FacetPrior(nn.Module, ABC):
             seed: of the fit.
         """
         return
+
+    def initialize_from_data(self, x: Tensor, embedding: np.ndarray, seed: int) -> None:
+        r"""Fit the mixture, for priors that look at the data as well; others need only the embedding.
+
+        Args:
+            x: data, shape (N, *x_shape).
+            embedding: their latents, shape (N, D).
+            seed: of the fit.
+        """
+        self.initialize(embedding, seed)
+
+    def draw(self, c: Tensor, temperature: float = 1.0) -> Tensor:
+        """Samples of p(z | c), with deviations from the mean scaled by the temperature.
+
+        Args:
+            c: values of the discrete variable, shape (...).
+            temperature: 0 is the mean.
+
+        Returns:
+            Latents, shape (..., D).
+
+        Raises:
+            ValueError: for another temperature than 1 if the component does not know its mean.
+        """
+        component = self.component(c)
+        try:
+            mean: Tensor = component.mean
+        except NotImplementedError:
+            if temperature == 1:
+                return cast(Tensor, component.sample())
+            raise ValueError(
+                f"temperature: got {temperature}, expected 1, since {type(component).__name__} does not "
+                "know its mean; or let the prior override draw"
+            ) from None
+        return cast(Tensor, mean + temperature * (component.sample() - mean))

@@ -56,7 +56,7 @@ class ByHand:
             difference = m - prior.loc.unsqueeze(1)  # (K, N, D)
             scale = (F.softplus(prior.raw_scale) + 1e-4).unsqueeze(1)
             kl = (scale / s).log() + 0.5 * (s.square() + difference.square()) / scale.square() - 0.5
-            log_pi = prior.logits.log_softmax(0).unsqueeze(1)
+            log_pi = prior.mixing.logits.log_softmax(0).unsqueeze(1)
             elbo = elbo + (log_pi - kl.sum(-1)).logsumexp(0).sum()
         logits = self.decoder(z, self.ones)
         return (F.binary_cross_entropy_with_logits(logits, x, reduction="sum") - elbo) / len(x)

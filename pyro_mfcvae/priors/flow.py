@@ -1,0 +1,119 @@
+"""Mixtures of normalising flows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.transforms import AffineCoupling, Permute
+from pyro.nn import DenseNN
+from torch import Tensor, nn
+
+from .base import FacetPrior
+from .gaussian import DiagonalGaussianMixture
+from .mixture import LocationScaleRecipe, standard_normal
+
+MAX_LOG_SCALE = 2.0  # of a layer: more would not be stable at the start of training
+
+
+class FlowMixture(DiagonalGaussianMixture):
+    r"""Mixture of normalising flows: Gaussians, bent by one invertible map that all of them share.
+
+    .. math::
+        u \mid c = k \sim N(\mu_k, \mathrm{diag}(\sigma_k^2)), \qquad z = T(u), \qquad
+        p(z \mid c = k) = N\bigl(T^{-1}(z); \mu_k, \sigma_k^2\bigr)\,
+        \bigl|\det \partial T^{-1} / \partial z\bigr|
+
+    T is a chain of affine couplings, the identity at the start. It is inverted once for a latent,
+    whatever the number of components. The divergence of a normal distribution from it has no closed
+    form, and is estimated.
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent, at least 2.
+        layers: number of couplings; each leaves one half of the dimensions as it is.
+        width: of the hidden layer of each coupling's network.
+        **options: those of :class:`LocationScaleMixture`.
+
+    Raises:
+        ValueError: for a latent of one dimension, or less than one layer or unit.
+
+    References:
+        L. Dinh, J. Sohl-Dickstein, S. Bengio (2017). Density estimation using Real NVP.
+    """
+
+    def __init__(
+        self, clusters: int, latent_dim: int, *, layers: int = 4, width: int = 16, **options: Any
+    ) -> None:
+        super().__init__(clusters, latent_dim, **options)
+        _check_size(layers, width)
+        if latent_dim < 2:
+            raise ValueError(
+                f"latent_dim: got {latent_dim} for a flow, expected at least 2, since couplings transform "
+                "some dimensions given the others; use more dimensions, or 'student_t'"
+            )
+        self.split = latent_dim // 2
+        size = latent_dim - self.split
+        self.networks = nn.ModuleList(DenseNN(self.split, [width], [size, size]) for _ in range(layers))
+        with torch.no_grad():
+            for network in self.networks:
+                for parameter in cast(Any, network).layers[-1].parameters():
+                    parameter.zero_()
+
+    def component(self, c: Tensor) -> dist.Distribution:
+        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        if self.is_standard:
+            return standard_normal(c, self.loc)
+        return dist.TransformedDistribution(super().component(c), self.transforms())
+
+    def transforms(self) -> list[Any]:
+        """The layers of T; they are made anew, since Pyro's keep the last tensors that they saw."""
+        flip = torch.arange(self.latent_dim - 1, -1, -1, device=self.loc.device)
+        layers: list[Any] = []
+        for network in self.networks:
+            coupling = AffineCoupling(
+                self.split, network, log_scale_min_clip=-MAX_LOG_SCALE, log_scale_max_clip=MAX_LOG_SCALE
+            )
+            layers += [coupling, Permute(flip)]
+        # An even number of flips, or dimensions would trade places.
+        return layers[:-1] if len(self.networks) % 2 else layers
+
+    def draw(self, c: Tensor, temperature: float = 1.0) -> Tensor:
+        """Samples of p(z | c), (..., D); the temperature is that of the Gaussian before T."""
+        if self.is_standard:
+            return super().draw(c, temperature)
+        base = super().component(c)
+        z = base.mean + temperature * (base.sample() - base.mean)
+        for layer in self.transforms():
+            z = layer(z)
+        return cast(Tensor, z)
+
+
+@dataclass(frozen=True)
+class Flow(LocationScaleRecipe):
+    """Recipe of a :class:`FlowMixture`; the other attributes are those of its base.
+
+    Attributes:
+        layers: number of couplings.
+        width: of the hidden layer of each coupling's network.
+
+    Raises:
+        ValueError: for less than one layer or unit.
+    """
+
+    prior: ClassVar[type[FacetPrior]] = FlowMixture
+
+    layers: int = 4
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_size(self.layers, self.width)
+
+
+def _check_size(layers: int, width: int) -> None:
+    for name, value in (("layers", layers), ("width", width)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")

@@ -1,0 +1,101 @@
+"""Mixtures of Gaussians with a covariance of low rank plus a diagonal one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from .base import FacetPrior
+from .mixture import LocationScaleMixture, LocationScaleRecipe, positive, unconstrained
+
+
+class LowRankGaussianMixture(LocationScaleMixture):
+    r"""Mixture of factor analysers.
+
+    .. math::
+        p(z \mid c = k) = N(z; \mu_k, W_k W_k^\top + \mathrm{diag}(\sigma_k^2)), \qquad
+        W_k \in \mathbb{R}^{D \times R}
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent.
+        rank: R, from 1 to D.
+        **options: those of :class:`LocationScaleMixture`.
+
+    Raises:
+        ValueError: for a rank above the dimension.
+
+    References:
+        Z. Ghahramani, G. E. Hinton (1996). The EM algorithm for mixtures of factor analyzers.
+    """
+
+    covariance_type = "full"
+
+    def __init__(self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Any) -> None:
+        super().__init__(clusters, latent_dim, **options)
+        _check_rank(rank)
+        if rank > latent_dim:
+            raise ValueError(
+                f"rank: got {rank} in {latent_dim} dimensions, expected at most that many; use "
+                "'full_gaussian' for covariances of full rank"
+            )
+        self.rank = rank
+        self.factor = nn.Parameter(torch.zeros(clusters, latent_dim, rank))
+        self.raw_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
+        self.set_covariances(np.ones((clusters, latent_dim)))
+
+    def component(self, c: Tensor) -> dist.Distribution:
+        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        variance = positive(self.raw_scale).square()
+        return dist.LowRankMultivariateNormal(self.loc[c], self.factor[c], variance[c])
+
+    @torch.no_grad()
+    def set_covariances(self, covariances: np.ndarray) -> None:
+        """Approximate covariances, shape (K, D, D), or take variances, shape (K, D), exactly.
+
+        The factors are the first principal axes, and all variances are kept. They are never zero, where
+        their gradient would be zero too.
+        """
+        if covariances.ndim == 2:
+            variances = covariances
+            factors = 0.5 * np.sqrt(covariances)[:, :, None] * np.eye(self.latent_dim, self.rank)
+        else:
+            variances = np.diagonal(covariances, axis1=1, axis2=2)
+            values, axes = np.linalg.eigh(covariances)
+            split = self.latent_dim - self.rank
+            noise = values[:, :split].mean(1, keepdims=True) if split else 0.5 * values[:, :1]
+            signal = np.sqrt(np.maximum(values[:, split:] - noise, 1e-3 * values[:, split:]))
+            factors = axes[:, :, split:] * signal[:, None, :]
+        rest = np.maximum(variances - np.square(factors).sum(2), 1e-2 * variances)
+        self.factor.copy_(torch.from_numpy(factors))
+        self.raw_scale.copy_(torch.from_numpy(unconstrained(np.sqrt(rest))))
+
+
+@dataclass(frozen=True)
+class LowRankGaussian(LocationScaleRecipe):
+    """Recipe of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
+
+    Attributes:
+        rank: of the covariances, besides their diagonal.
+
+    Raises:
+        ValueError: for a rank below 1.
+    """
+
+    prior: ClassVar[type[FacetPrior]] = LowRankGaussianMixture
+
+    rank: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rank(self.rank)
+
+
+def _check_rank(rank: int) -> None:
+    if not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"rank: got {rank!r}, expected an integer of at least 1")

@@ -1,0 +1,274 @@
+"""What the mixture priors share: weights of any kind, and where the components start."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pyro_mfcvae.recipes import resolve
+
+from .base import FacetPrior, Mixture
+from .initialization import INITIALIZATIONS, Initialization, Start, find_components
+from .weights import WEIGHTS, MixtureWeights, WeightsFactory
+
+MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
+
+
+class MixturePrior(FacetPrior):
+    r"""Mixture prior whose weights are a module of their own.
+
+    .. math:: p(z) = \sum_k p(c = k)\, p(z \mid c = k)
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent.
+        weights: a name from ``WEIGHTS``, or a recipe ``(clusters) -> MixtureWeights``.
+        initialization: a name from ``INITIALIZATIONS``; see :func:`find_components`.
+
+    Raises:
+        TypeError: if the weights are neither.
+        ValueError: for an unknown name.
+    """
+
+    covariance_type = "diag"  # of the mixture that :meth:`initialize` starts from
+
+    def __init__(
+        self,
+        clusters: int,
+        latent_dim: int,
+        *,
+        weights: str | WeightsFactory = "learned",
+        initialization: Initialization = "mixture",
+    ) -> None:
+        super().__init__(clusters, latent_dim)
+        _check_options(initialization, None)
+        self.initialization = initialization
+        self.mixing: MixtureWeights = resolve("weights", weights, WEIGHTS)(clusters)
+        self.is_standard = False  # a standard normal for now, as in warm-up
+
+    def weights(self) -> dist.Distribution:
+        """p(c), categorical over K values; the mean over the posterior of weights that are latent."""
+        return self.mixing()
+
+    @property
+    def has_globals(self) -> bool:
+        """Whether the weights are a latent variable."""
+        return self.mixing.has_globals
+
+    @property
+    def may_leave_clusters_empty(self) -> bool:
+        """As a Dirichlet process does."""
+        return self.mixing.concentration is not None
+
+    def realize(self, name: str) -> Mixture:
+        """Sample the weights in the model, if they are a latent variable."""
+        return _Given(self.mixing.realize(name), self) if self.has_globals else self
+
+    def guide(self, name: str) -> None:
+        """Sample the weights in the guide, if they are a latent variable."""
+        self.mixing.guide(name)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Make every component standard normal, and the weights what they are before any data."""
+        self.is_standard = True
+        self.mixing.initialize(np.full(self.clusters, 1 / self.clusters), 0)
+
+    @torch.no_grad()
+    def initialize(self, embedding: np.ndarray, seed: int) -> None:
+        """Take weights from a mixture that is fitted to an embedding of the data.
+
+        Args:
+            embedding: latents, shape (N, D), N >= K.
+            seed: of the fit.
+        """
+        self._start(embedding, seed)
+
+    def _start(self, embedding: np.ndarray, seed: int) -> Start:
+        """Components in the embedding, with weights that are taken over."""
+        start = find_components(
+            embedding,
+            self.clusters,
+            initialization=self.initialization,
+            covariance_type=self.covariance_type,
+            concentration=self.mixing.concentration,
+            seed=seed,
+        )
+        self.is_standard = False
+        self.mixing.initialize(start.weights, len(embedding))
+        return start
+
+
+class LocationScaleMixture(MixturePrior):
+    r"""Mixture whose components have locations and covariances of their own.
+
+    .. math:: p(z \mid c = k) = p_0(z; \mu_k, \Sigma_k)
+
+    Constructed with every component at 0 and with unit variances, and with equal weights. The subclasses
+    say which density and which covariances.
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent.
+        scale: standard deviation of every component at the start; None takes what the initialisation
+            finds in the embedding.
+        **options: those of :class:`MixturePrior`.
+
+    Raises:
+        ValueError: for an unknown name, or a scale that is not positive.
+
+    References:
+        Falck et al. (2021), equation 1.
+    """
+
+    def __init__(self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Any) -> None:
+        super().__init__(clusters, latent_dim, **options)
+        _check_options(self.initialization, scale)
+        self.scale = scale
+        self.loc = nn.Parameter(torch.zeros(clusters, latent_dim))
+
+    @abstractmethod
+    def set_covariances(self, covariances: np.ndarray) -> None:
+        """Take covariances, shape (K, D, D), or (K, D) if they are diagonal, as the components' own."""
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Make every component standard normal, and the weights what they are before any data."""
+        super().reset()
+        self.loc.zero_()
+        self.set_covariances(np.ones((self.clusters, self.latent_dim)))
+
+    @torch.no_grad()
+    def initialize(self, embedding: np.ndarray, seed: int) -> None:
+        """Place the components in an embedding of the data; see :func:`find_components`.
+
+        Args:
+            embedding: latents, shape (N, D), N >= K.
+            seed: of the fit.
+        """
+        start = self._start(embedding, seed)
+        self.loc.copy_(torch.from_numpy(start.means))
+        shape = (self.clusters, self.latent_dim)
+        self.set_covariances(start.covariances if self.scale is None else np.full(shape, self.scale**2))
+
+
+class DiagonalScaleMixture(LocationScaleMixture):
+    r"""Mixture whose components have a scale in every dimension, softplus(s_k) + 1e-4.
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent.
+        **options: those of :class:`LocationScaleMixture`.
+    """
+
+    unit_scale = 1.0  # the scale with which a component's variance is one
+
+    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+        super().__init__(clusters, latent_dim, **options)
+        self.raw_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
+        self.set_covariances(np.ones((clusters, latent_dim)))
+
+    def scales(self) -> Tensor:
+        """Scales of the components, shape (K, D)."""
+        return positive(self.raw_scale)
+
+    @torch.no_grad()
+    def set_covariances(self, covariances: np.ndarray) -> None:
+        """Take variances, shape (K, D)."""
+        self.raw_scale.copy_(torch.from_numpy(unconstrained(self.unit_scale * np.sqrt(covariances))))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A mixture given its weights."""
+
+    categorical: dist.Distribution
+    prior: FacetPrior
+
+    def weights(self) -> dist.Distribution:
+        return self.categorical
+
+    def component(self, c: Tensor) -> dist.Distribution:
+        return self.prior.component(c)
+
+
+@dataclass(frozen=True)
+class MixtureRecipe:
+    """What the recipes of all mixtures have.
+
+    Attributes:
+        weights: of the components: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
+            ``"stick_breaking"`` (a Dirichlet process), or a recipe such as ``StickBreaking(2.0)``.
+        initialization: ``"mixture"``, ``"k-means++"`` or ``"glorot"``.
+
+    Raises:
+        TypeError: if the weights are neither a name nor a recipe.
+        ValueError: for an unknown name.
+    """
+
+    prior: ClassVar[type[FacetPrior]]
+
+    weights: str | WeightsFactory = "learned"
+    initialization: Initialization = "mixture"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", resolve("weights", self.weights, WEIGHTS))
+        _check_options(self.initialization, None)
+
+    def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
+        """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return cast(FacetPrior, cast(Any, self.prior)(clusters, latent_dim, **options))
+
+
+@dataclass(frozen=True)
+class LocationScaleRecipe(MixtureRecipe):
+    """What the recipes of :class:`LocationScaleMixture` have.
+
+    Attributes:
+        weights: as in :class:`MixtureRecipe`.
+        initialization: as in :class:`MixtureRecipe`.
+        scale: standard deviation of every component at the start; None takes what the initialisation
+            finds in the embedding.
+
+    Raises:
+        ValueError: for an unknown name, or a scale that is not positive.
+    """
+
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_options(self.initialization, self.scale)
+
+
+def standard_normal(c: Tensor, like: Tensor) -> dist.Distribution:
+    """Standard normals, batch shape that of c, event shape the last of ``like``, and its dtype."""
+    return dist.Normal(like.new_zeros(*c.shape, like.shape[-1]), 1.0).to_event(1)
+
+
+def positive(raw: Tensor) -> Tensor:
+    """Scales above the smallest that is allowed."""
+    return F.softplus(raw) + MIN_SCALE
+
+
+def unconstrained(scale: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`positive`; scales at the bound or below become the smallest above it."""
+    excess = np.maximum(scale - MIN_SCALE, 1e-6)
+    return excess + np.log(-np.expm1(-excess))
+
+
+def _check_options(initialization: str, scale: float | None) -> None:
+    if initialization not in INITIALIZATIONS:
+        raise ValueError(f"initialization: got {initialization!r}, expected one of {INITIALIZATIONS}")
+    if scale is not None and not (math.isfinite(scale) and scale > MIN_SCALE):
+        raise ValueError(f"scale: got {scale}, expected a number above {MIN_SCALE}, or None")

@@ -1,0 +1,88 @@
+"""The variational mixture of posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from .base import FacetPrior
+from .mixture import MixturePrior, MixtureRecipe, standard_normal
+
+
+class VampPriorMixture(MixturePrior):
+    r"""VampPrior: the components are the encoder's posteriors at K learned pseudo-inputs.
+
+    .. math:: p(z \mid c = k) = q(z \mid x = u_k)
+
+    A cluster is then described by an input, which can be looked at. The pseudo-inputs start at the data
+    nearest to the components of a mixture fitted to the embedding. Gradients reach them and the
+    encoder. They are real numbers, so the likelihood must take data between the ones it knows. The
+    paper has ``weights="uniform"``.
+
+    Args:
+        clusters: number of components K.
+        latent_dim: dimension D of the latent.
+        **options: those of :class:`MixturePrior`.
+
+    References:
+        J. M. Tomczak, M. Welling (2018). VAE with a VampPrior. AISTATS, arXiv:1705.07120.
+    """
+
+    pseudo_inputs: Tensor  # (K, *x_shape)
+
+    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+        super().__init__(clusters, latent_dim, **options)
+        self.register_parameter("pseudo_inputs", None)
+        self._encode: Callable[[Tensor], dist.Distribution] | None = None
+
+    def attach(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+        """Take the encoder, and make pseudo-inputs at random in [0, 1]."""
+        self._encode = encode
+        self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *x_shape))
+
+    def component(self, c: Tensor) -> dist.Distribution:
+        """p(z | c): batch shape of ``c``, event shape (D,).
+
+        Raises:
+            RuntimeError: before :meth:`attach`.
+        """
+        if self._encode is None:
+            raise RuntimeError(
+                "component: a VampPrior needs the encoder of its model; build it by "
+                "Facet(..., prior='vamp') in a configuration of MFCVAE, or call attach(encode, x_shape)"
+            )
+        if self.is_standard:
+            like = self.pseudo_inputs.new_empty(self.latent_dim)
+            return standard_normal(c, like)
+        q = self._encode(self.pseudo_inputs).base_dist
+        return dist.Normal(q.loc[c], q.scale[c]).to_event(1)
+
+    @torch.no_grad()
+    def initialize_from_data(self, x: Tensor, embedding: np.ndarray, seed: int) -> None:
+        """Start the pseudo-inputs at the data nearest to the components in the embedding.
+
+        Args:
+            x: data, shape (N, *x_shape), N >= K.
+            embedding: their latents, shape (N, D).
+            seed: of the fit.
+        """
+        means = self._start(embedding, seed).means
+        rows: list[int] = []
+        for mean in means:
+            distance = np.square(embedding - mean).sum(1)
+            distance[rows] = np.inf  # two equal pseudo-inputs would stay equal
+            rows.append(int(distance.argmin()))
+        self.pseudo_inputs.copy_(x[rows])
+
+
+@dataclass(frozen=True)
+class Vamp(MixtureRecipe):
+    """Recipe of a :class:`VampPriorMixture`; the attributes are those of its base."""
+
+    prior: ClassVar[type[FacetPrior]] = VampPriorMixture
