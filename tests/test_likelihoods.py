@@ -4,12 +4,8 @@ import json
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pyro_mfcvae import Facet, MFCVAEConfig, likelihoods
 from pyro_mfcvae.likelihoods import (

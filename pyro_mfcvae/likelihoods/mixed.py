@@ -19,9 +19,9 @@ from .counts import NegativeBinomial, Poisson
 from .discretized_logistic import DiscretizedLogistic
 from .gaussian import Gaussian
 
-# What a name means for columns of a table, which are of any scale.
+# What a name means for columns of a table: they are of any scale, and some have more noise than others.
 KINDS: dict[str, LikelihoodFactory] = {
-    "gaussian": Gaussian(standardize=True),
+    "gaussian": Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1),
     "bernoulli": Bernoulli(),
     "continuous_bernoulli": ContinuousBernoulli(),
     "categorical": Categorical(),
@@ -151,9 +151,10 @@ class Mixed:
 
     Attributes:
         columns: kind of columns to the columns: ``{"poisson": [0, 3], "categorical": {4: 3, 7: 2}}`` with,
-            for categorical ones, their number of categories. A kind is a name, where ``"gaussian"`` stands
-            for ``Gaussian(standardize=True)``, or the recipe of an :class:`ElementwiseLikelihood`. It is
-            kept as pairs of a recipe and its columns.
+            for categorical ones, their number of categories. A kind is a name, or the recipe of an
+            :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for ``Gaussian(sigma=0.5,
+            standardize=True, learn="element", floor=0.1)``: columns are of any scale, and some have more
+            noise than others. It is kept as pairs of a recipe and its columns.
         others: kind of all columns that are not listed.
         missing: whether entries may be NaN.
 
