@@ -177,15 +177,15 @@ def _encode(value: Any, path: str) -> Any:
 
 
 def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
-    arguments = {field: _decode_value(value, recipes) for field, value in fields.items()}
+    arguments = {field: _decode_value(value) for field, value in fields.items()}
     name = arguments.pop("name")
     if name not in recipes:
         raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
     return recipes[name](**arguments)
 
 
-def _decode_value(value: Any, recipes: Mapping[str, type]) -> Any:
-    """Recipes may hold recipes of their own kind."""
+def _decode_value(value: Any) -> Any:
+    """A recipe may have others within."""
     if isinstance(value, list):
-        return [_decode_value(v, recipes) for v in value]
-    return _decode(value, recipes) if isinstance(value, dict) and "name" in value else value
+        return [_decode_value(v) for v in value]
+    return _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value

@@ -71,7 +71,7 @@ def test_the_whole_job(tmp_path, likelihood, x, has_gaps):
     first, *_, last = fitted.history
     assert last.loss < first.loss
     assert last.log_likelihood > first.log_likelihood
-    assert all(np.isfinite(tensor).all() for tensor in fitted.model.state_dict().values())
+    assert all(tensor.isfinite().all() for tensor in fitted.model.state_dict().values())
 
     clusters = fitted.predict(x)
     assert clusters.shape == (N, 2)
