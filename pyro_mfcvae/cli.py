@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pyro_mfcvae
-from pyro_mfcvae import plots, presets
+from pyro_mfcvae import likelihoods, plots, presets
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
 from pyro_mfcvae.data.factors import FactorImages
@@ -227,7 +227,11 @@ def _add_fit(commands: Any) -> None:
     add("--epochs", type=_integers, metavar="E1,E2,..", help="of each stage; one number serves all")
     add("--batch-size", type=int, metavar="B", help="data per step")
     add("--learning-rate", type=float, metavar="R", help="of Adam")
-    add("--likelihood", choices=("bernoulli", "gaussian"), help="bernoulli is for data in [0, 1]")
+    add(
+        "--likelihood",
+        choices=likelihoods.available(),
+        help="bernoulli is for data in [0, 1], mixed for missing ones",
+    )
     add(
         "--seed",
         type=_seeds,
@@ -484,7 +488,8 @@ def _load(arguments: argparse.Namespace) -> _Dataset:
     if Path(name).suffix not in (".npy", ".npz"):
         known = "mnist, svhn, shapes, shapes3d, or a file .npy or .npz"
         raise ValueError(f"dataset: got {name!r}, expected {known}")
-    return _read(Path(name))
+    allow_missing = bool(arguments.likelihood) and likelihoods.RECIPES[arguments.likelihood]().missing
+    return _read(Path(name), allow_missing)
 
 
 def _digits(name: str, train: LabelledData, test: LabelledData) -> _Dataset:
@@ -506,7 +511,7 @@ def _shapes(pictures: FactorImages) -> _Dataset:
     return _Dataset(title, train.images, test.images, test.labels[:, varying], names, held_out=True)
 
 
-def _read(path: Path) -> _Dataset:
+def _read(path: Path, allow_missing: bool) -> _Dataset:
     """Data, and labels if there are any, from a NumPy file."""
     if not path.is_file():
         raise FileNotFoundError(f"dataset: there is no file {path}")
@@ -523,7 +528,7 @@ def _read(path: Path) -> _Dataset:
     if "x" not in arrays:
         names = ", ".join(held) or "none"
         raise ValueError(f"dataset: {path} holds the arrays {names}, expected one of the name x")
-    x, labels = as_labelled((arrays["x"], arrays.get("y")), name=str(path))
+    x, labels = as_labelled((arrays["x"], arrays.get("y")), name=str(path), allow_missing=allow_missing)
     if "y" in arrays and labels is None:
         kind = arrays["y"].dtype
         raise ValueError(f"dataset: y in {path} is of {kind}, expected integers; number the classes")
@@ -567,7 +572,7 @@ def _suitable(dataset: _Dataset) -> Callable[..., MFCVAEConfig]:
     """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
-    x, _ = as_labelled(dataset.train)
+    x, _ = as_labelled(dataset.train, allow_missing=True)
     is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
 

@@ -54,7 +54,7 @@ class MFCVAEConfig:
         facets: the J clusterings, from the lowest level of the ladder to the deepest.
         likelihood: a name from ``likelihoods.available()``, or a recipe ``(x_shape) -> Likelihood``.
         network: a name from ``networks.available()``, or a recipe
-            ``(x_shape, latent_dims) -> (encoder, decoder)``.
+            ``(shape, latent_dims) -> (encoder, decoder)``.
         schedule: stages of training; None is the progressive schedule.
         elbo: objective of :class:`FacetELBO`.
         num_kl_samples: samples of each facet's latent wherever the objective estimates a facet term;
@@ -71,7 +71,7 @@ class MFCVAEConfig:
     Example:
         >>> config = MFCVAEConfig(facets=(Facet(10, 5), Facet(10, 5)))
         >>> config.likelihood
-        Bernoulli()
+        Bernoulli(missing=False)
         >>> MFCVAEConfig.from_json(config.to_json()) == config
         True
     """
@@ -177,12 +177,15 @@ def _encode(value: Any, path: str) -> Any:
 
 
 def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
-    # A recipe may have others within.
-    arguments = {
-        field: _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value
-        for field, value in fields.items()
-    }
+    arguments = {field: _decode_value(value) for field, value in fields.items()}
     name = arguments.pop("name")
     if name not in recipes:
         raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
     return recipes[name](**arguments)
+
+
+def _decode_value(value: Any) -> Any:
+    """A recipe may have others within."""
+    if isinstance(value, list):
+        return [_decode_value(v) for v in value]
+    return _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value

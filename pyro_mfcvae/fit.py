@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_mfcvae import presets
 from pyro_mfcvae.config import MFCVAEConfig
-from pyro_mfcvae.data.inputs import as_labelled
+from pyro_mfcvae.data.inputs import as_labelled, check_finite
 from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.model import MFCVAE, Precision
@@ -69,7 +69,7 @@ def fit(
     Args:
         dataset: data (N, *x_shape) as an array or a tensor; a pair (x, y); a torch or torchvision
             ``Dataset``; or a ``DataLoader``. Labels are never looked at. Unsigned 8-bit data are
-            scaled to [0, 1].
+            scaled to [0, 1]. Where the likelihood says so, entries may be missing, that is NaN.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data.
         seed: of initialisation, order of the data and samples; None is 0. On the CPU the same seed gives
             the same parameters bit for bit, with the same number of threads.
@@ -112,9 +112,10 @@ def fit(
         (2, (100, 1))
     """
     chosen_seeds = _seeds(seed, seeds, restarts)
-    x, _ = as_labelled(dataset)
+    x, _ = as_labelled(dataset, allow_missing=True)
     x_shape = tuple(x.shape[1:])
     if config is None:
+        check_finite(x, "dataset")
         config = presets.for_data(x_shape, bool(x.min() >= 0 and x.max() <= 1))
     elif not isinstance(config, MFCVAEConfig):
         raise TypeError(
@@ -153,6 +154,7 @@ def _train_one(
 ) -> FittedMFCVAE:
     with seeded(seed, device):
         model = MFCVAE(config, tuple(x.shape[1:]))  # on the CPU first: the same start on every device
+        check_finite(x, "dataset", model.likelihood.allows_missing)
         model.likelihood.check(x, "dataset")
         model.likelihood.calibrate(x)
         model.to(device).precision = precision

@@ -15,6 +15,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
@@ -86,10 +87,9 @@ class MFCVAE(nn.Module):
             raise TypeError(f"x_shape: got {x_shape!r}, expected a shape such as (784,)")
         self.config = config
         self.x_shape = tuple(int(n) for n in x_shape)
-        network, likelihood = cast(Any, config.network), cast(Any, config.likelihood)
-        latent_dims = tuple(facet.latent_dim for facet in config.facets)
-        self.encoder, self.decoder = network(self.x_shape, latent_dims)
-        self.likelihood: Likelihood = likelihood(self.x_shape)
+        likelihood = cast(likelihoods.LikelihoodFactory, config.likelihood)(self.x_shape)
+        self.encoder, self.decoder = _networks(config, likelihood)
+        self.likelihood: Likelihood = likelihood
         self.priors = nn.ModuleList(
             as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
             for f in config.facets
@@ -167,7 +167,7 @@ class MFCVAE(nn.Module):
         return self.encode(x)[j]
 
     def decode(self, z: Sequence[Tensor]) -> Tensor:
-        r"""Parameter (..., *x_shape) of the likelihood, for latents z_j (..., D_j)."""
+        r"""What the likelihood takes, (..., *features_shape), for latents z_j (..., D_j)."""
         with self._autocast():
             features = self.decoder([z_j.flatten(0, -2) for z_j in z], self.fade_in)
         return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
@@ -213,6 +213,16 @@ def kl_weight(beta: float) -> AbstractContextManager[Any]:
     if beta == 0:  # poutine.scale takes positive numbers only
         return cast(AbstractContextManager[Any], poutine.mask(mask=False))
     return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
+
+
+def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, nn.Module]:
+    """An encoder of what the likelihood shows, and a decoder of what it needs."""
+    network = cast(networks.NetworkFactory, config.network)
+    latent_dims = tuple(facet.latent_dim for facet in config.facets)
+    encoder, decoder = network(likelihood.input_shape, latent_dims)
+    if likelihood.features_shape != likelihood.input_shape:
+        _, decoder = network(likelihood.features_shape, latent_dims)
+    return encoder, decoder
 
 
 def _identity(value: Tensor) -> Tensor:

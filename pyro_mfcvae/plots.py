@@ -410,7 +410,7 @@ class _Cells:
             loc, scale = _host(cast(Tensor, likelihood.loc)), _host(cast(Tensor, likelihood.scale))
             return cls(x_shape, loc - 2.5 * scale, loc + 2.5 * scale, loc)
         values = np.concatenate([d.ravel() for d in data])
-        low, high = np.percentile(values, (0.5, 99.5))
+        low, high = np.nanpercentile(values, (0.5, 99.5))
         if low >= -0.2 and high <= 1.2 and (_is_image(x_shape) or low >= 0):
             low, high = 0.0, 1.0
         if high <= low:
@@ -588,7 +588,8 @@ def _warm_up_epochs(fitted: FittedMFCVAE, s: int) -> int:
 
 def _images(fitted: FittedMFCVAE, x: Any, name: str = "x") -> Array:
     """Data (N, *x_shape), a missing channel of size one added."""
-    tensor, shape = as_tensor(x, name=name), fitted.model.x_shape
+    allow_missing = fitted.model.likelihood.allows_missing
+    tensor, shape = as_tensor(x, name=name, allow_missing=allow_missing), fitted.model.x_shape
     if tensor.ndim == len(shape) and shape[0] == 1 and tensor.shape[1:] == shape[1:]:
         tensor = tensor.unsqueeze(1)
     if tensor.shape[1:] != shape:

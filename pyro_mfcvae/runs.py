@@ -95,7 +95,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         Raises:
             ValueError: if data and labels differ in length.
         """
-        x = as_tensor(x)
+        x = as_tensor(x, allow_missing=True)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
     def agreement(self, x: Any) -> Agreement:
@@ -124,7 +124,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         R = len(self)
         if R < 2:
             raise ValueError("agreement: there is 1 run, expected at least 2; fit with more seeds")
-        x = as_tensor(x)
+        x = as_tensor(x, allow_missing=True)
         clusters = [fitted.predict(x) for fitted in self]  # R of (N, J)
         J = self[0].num_facets
         matrices = np.ones((J, R, R))

@@ -258,7 +258,7 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--batch-size 0", "batch_size: got 0"),
         ("--batch-size many", "argument --batch-size"),
         ("--learning-rate nan", "learning_rate: got nan"),
-        ("--likelihood poisson", "argument --likelihood"),
+        ("--likelihood cauchy", "argument --likelihood"),
         ("--likelihood bernoulli", "Bernoulli likelihood needs values in [0, 1]"),
         ("--seed -1", "argument --seed: got '-1'"),
         ("--seed 1,1", "argument --seed: got '1,1'"),

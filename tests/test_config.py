@@ -177,7 +177,7 @@ def test_bad_facets(field, value):
     [
         ({"facets": ()}, TypeError, "facets: got"),
         ({"facets": (3, 4)}, TypeError, "facets: got .* expected at least one Facet"),
-        ({"likelihood": "poisson"}, ValueError, r"likelihood: got 'poisson', expected one of \('bernoulli'"),
+        ({"likelihood": "cauchy"}, ValueError, r"likelihood: got 'cauchy', expected one of \('bernoulli'"),
         ({"likelihood": 0.3}, TypeError, "likelihood: got 0.3"),
         ({"network": "resnet"}, ValueError, "network: got 'resnet'"),
         ({"network": None}, TypeError, "network: got None"),
@@ -235,7 +235,7 @@ GOOD = json.loads(MFCVAEConfig(FACETS).to_json())
         json.dumps({**GOOD, "facets": [3]}),
         json.dumps({**GOOD, "facets": [{"clusters": 3, "latent_dim": 2}]}),
         json.dumps({**GOOD, "likelihood": "bernoulli"}),
-        json.dumps({**GOOD, "likelihood": {"name": "poisson"}}),
+        json.dumps({**GOOD, "likelihood": {"name": "cauchy"}}),
         json.dumps({**GOOD, "likelihood": {"name": "gaussian", "sigma": -1}}),
         json.dumps({**GOOD, "schedule": None}),
         json.dumps({**GOOD, "schedule": {"stages": []}}),

@@ -473,7 +473,7 @@ def with_value(value):
     ("x", "message"),
     [
         (with_value(np.nan), "dataset contains NaN or infinity .* row 3"),
-        (with_value(np.inf), "dataset contains NaN or infinity .* row 3"),
+        (with_value(np.inf), "dataset contains infinity .* row 3"),
         (with_value(-0.1), r"dataset: values from -0\.1 .* Bernoulli"),
         (with_value(1.1), r"dataset: values from .* to 1\.1.* Bernoulli"),
         (VECTORS[:0], "dataset is empty"),

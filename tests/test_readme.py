@@ -92,3 +92,20 @@ def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.Monkey
     fitted, again, test = names["fitted"], names["again"], names["test"]
     predicted = [model.predict(test.images) for model in (fitted, again)]  # type: ignore[attr-defined]
     assert (predicted[0] == predicted[1]).all()
+
+
+def test_columns_of_several_kinds() -> None:
+    """As written, but for the progress bar."""
+    text = block("likelihoods.Mixed(").replace("config, seed=0)", "config, seed=0, progress=False)")
+    names: dict[str, object] = {}
+    exec(text, names)
+    fitted, table, complete = names["fitted"], names["table"], names["complete"]
+    clusters = fitted.predict(table)[:, 0]  # type: ignore[attr-defined]
+    assert mf.metrics.purity(clusters, names["kind"]) > 0.85  # type: ignore[arg-type]
+    assert set(complete[:, 2]) == {0, 1, 2}  # type: ignore[index]
+
+
+def test_all_likelihoods_are_listed() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for name in mf.likelihoods.available():
+        assert f'| `"{name}"` | `{mf.likelihoods.RECIPES[name].__name__}(' in text

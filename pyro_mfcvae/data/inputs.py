@@ -70,12 +70,13 @@ class LabelledData:
         return replace(self, x=self.x[rows], labels=self.labels[rows])
 
 
-def as_tensor(data: Any, *, name: str = "x") -> torch.Tensor:
+def as_tensor(data: Any, *, name: str = "x", allow_missing: bool = False) -> torch.Tensor:
     """Turn data into one float32 tensor on the CPU; labels that come with it are dropped.
 
     Args:
         data: anything that `as_labelled` takes.
         name: what error messages call the data.
+        allow_missing: as `as_labelled`.
 
     Returns:
         Inputs, float32 (N, ...).
@@ -84,10 +85,12 @@ def as_tensor(data: Any, *, name: str = "x") -> torch.Tensor:
         TypeError: as `as_labelled`.
         ValueError: as `as_labelled`.
     """
-    return as_labelled(data, name=name)[0]
+    return as_labelled(data, name=name, allow_missing=allow_missing)[0]
 
 
-def as_labelled(data: Any, *, name: str = "dataset") -> tuple[torch.Tensor, torch.Tensor | None]:
+def as_labelled(
+    data: Any, *, name: str = "dataset", allow_missing: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Turn data into one float32 tensor on the CPU and, where there are any, integer labels.
 
     uint8 is a picture and becomes x / 255; every other number is cast to float32. Arrays and
@@ -105,6 +108,7 @@ def as_labelled(data: Any, *, name: str = "dataset") -> tuple[torch.Tensor, torc
             items; a DataLoader (without automatic batching, what it yields are batches). A tensor
             or array that is float32 already is not copied.
         name: what error messages call the data.
+        allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
 
     Returns:
         Inputs, float32 (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
@@ -124,7 +128,7 @@ def as_labelled(data: Any, *, name: str = "dataset") -> tuple[torch.Tensor, torc
     if x.numel() == 0:
         raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: expected at least one datum")
     x = _scaled(x.contiguous())
-    _check_finite(x, name)
+    check_finite(x, name, allow_missing)
     if labels is not None and labels.ndim > 2:  # masks and the like are no labels
         labels = None
     return x, labels
@@ -363,13 +367,25 @@ def _scaled(raw: torch.Tensor) -> torch.Tensor:
     return raw.to(torch.float32).div_(255) if raw.dtype == torch.uint8 else raw
 
 
-def _check_finite(x: torch.Tensor, name: str) -> None:
+def check_finite(x: torch.Tensor, name: str, allow_missing: bool = False) -> None:
+    """Raise a ValueError for infinite entries and, unless they are allowed, missing ones.
+
+    Args:
+        x: inputs, float32 (N, ...).
+        name: what the message calls them.
+        allow_missing: whether entries may be NaN.
+    """
     low, high = torch.aminmax(x)  # both are NaN if any is
     if torch.isfinite(low) and torch.isfinite(high):
         return
-    rows = torch.nonzero(~torch.isfinite(x).flatten(1).all(1)).flatten()
+    bad = torch.isinf(x) if allow_missing else ~torch.isfinite(x)
+    rows = torch.nonzero(bad.flatten(1).any(1)).flatten()
+    if not len(rows):
+        return
+    found = "infinity" if allow_missing else "NaN or infinity"
     raise ValueError(
-        f"{name} contains NaN or infinity (as float32) in {len(rows)} of {len(x)} rows, the first "
-        f"is row {int(rows[0])}: remove these rows or impute them, e.g. with "
-        "sklearn.impute.SimpleImputer"
+        f"{name} contains {found} (as float32) in {len(rows)} of {len(x)} rows, the first "
+        f"is row {int(rows[0])}: remove these rows; impute them, e.g. with sklearn.impute.SimpleImputer; or "
+        "mark missing entries by NaN and use a likelihood that leaves them out, such as "
+        "likelihood='mixed' for tables or likelihoods.Gaussian(missing=True)"
     )

@@ -1,9 +1,13 @@
 """Encoders and decoders.
 
-What a configuration holds is a recipe: any callable ``(x_shape, latent_dims) -> (encoder, decoder)``,
-such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. There are four kinds, each fully
-connected and convolutional: a ladder, a ladder's decoder under one encoder for each facet, one encoder and
-one decoder for each facet whose outputs add up, and one encoder and one decoder for all.
+What a configuration holds is a recipe: any callable ``(shape, latent_dims) -> (encoder, decoder)``,
+such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. The shape is that of a datum, which
+the encoder takes and the decoder makes. Where a likelihood shows the encoder more than the datum, or needs
+more of the decoder, the recipe is called for either shape, and gives one of the two each time.
+
+There are four kinds, each fully connected and convolutional: a ladder, a ladder's decoder under one encoder
+for each facet, one encoder and one decoder for each facet whose outputs add up, and one encoder and one
+decoder for all.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ class Encoder(Protocol):
     """Gives q(z_j | x) for every facet; an ``nn.Module``."""
 
     def __call__(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        r"""For x (N, *x_shape), location and standard deviation (N, D_j) of each of the J facets."""
+        r"""For x (N, *shape), location and standard deviation (N, D_j) of each of the J facets."""
         ...
 
 
@@ -65,7 +69,7 @@ class Decoder(Protocol):
     """Merges the facets' latents into the parameter of p(x | z); an ``nn.Module``."""
 
     def __call__(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
-        r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *x_shape).
+        r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *shape).
 
         A facet of weight zero must not influence the output.
         """

@@ -1,0 +1,200 @@
+"""What every likelihood p(x | z) is."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from .missing import Observed
+
+LikelihoodFactory = Callable[[tuple[int, ...]], "Likelihood"]
+
+
+class Likelihood(nn.Module, ABC):
+    """The distribution of a datum given the decoder's output.
+
+    Subclasses give :meth:`forward` and :meth:`mean`; all else may be left as it is.
+
+    Args:
+        x_shape: shape of one datum.
+
+    Attributes:
+        allows_missing: whether entries of x may be NaN, which leaves them out of log p(x | z).
+    """
+
+    allows_missing: bool = False
+
+    def __init__(self, x_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.x_shape = x_shape
+
+    @property
+    def features_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's output for one datum."""
+        return self.x_shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what the encoder sees of one datum."""
+        return self.x_shape
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> dist.Distribution:
+        r"""p(x | z) for features (..., N, *features_shape): batch shape (..., N), event shape x_shape."""
+
+    @abstractmethod
+    def mean(self, features: Tensor) -> Tensor:
+        r"""E[x | z] (for categories, the most probable one), shape (N, *x_shape), in the units of x."""
+
+    def check(self, x: Tensor, name: str) -> None:
+        r"""Raise a ValueError that names ``name`` where x (N, *x_shape) is outside the support."""
+        return
+
+    def calibrate(self, x: Tensor) -> None:
+        r"""Take what depends on the scale of the training data x (N, *x_shape) from them."""
+        return
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        r"""What the encoder sees of x (N, *x_shape), shape (N, *input_shape)."""
+        return x
+
+
+class ElementwiseLikelihood(Likelihood):
+    r"""A likelihood whose elements are independent given z, :math:`p(x|z) = \prod_d p(x_d|z)`.
+
+    Subclasses give :meth:`elements` and :meth:`mean`, and may give :meth:`encode` and
+    :meth:`check_values`. Missing elements are left to this class:
+
+    .. math::
+        \log p(x|z) = \sum_{d\ \mathrm{observed}} \log p(x_d|z)
+
+    which is the marginal of what is observed, exact if entries are missing at random.
+
+    Args:
+        x_shape: shape of one datum.
+        missing: whether elements of x may be NaN. The encoder then sees them as zero, beside which
+            elements are observed.
+
+    Attributes:
+        num_features: numbers that the decoder makes for each element.
+        num_inputs: numbers that the encoder sees of each element.
+
+    References:
+        Nazabal, Olmos, Ghahramani, Valera (2020), Handling Incomplete Heterogeneous Data using VAEs.
+    """
+
+    num_features: int = 1
+    num_inputs: int = 1
+
+    def __init__(self, x_shape: tuple[int, ...], missing: bool = False) -> None:
+        super().__init__(x_shape)
+        self.allows_missing = missing
+
+    @property
+    def features_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's output: :func:`stacked` planes of x."""
+        return stacked(self.x_shape, self.num_features)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what the encoder sees: :func:`stacked` planes of x, the last of them of zeros and ones."""
+        return stacked(self.x_shape, self.num_inputs + self.allows_missing)
+
+    @abstractmethod
+    def elements(self, features: Tensor) -> dist.Distribution:
+        r"""p(x_d | z) of all elements: batch shape (..., N, *x_shape), event shape ()."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the encoder sees of complete x, ``num_inputs`` planes; NaN may become NaN or zero."""
+        return x
+
+    def check_values(self, values: Tensor, name: str) -> None:
+        """Raise a ValueError that names ``name`` where values (M,), none of them missing, are outside."""
+        return
+
+    def forward(self, features: Tensor) -> dist.Distribution:
+        r"""p(x | z) for features (..., N, *features_shape): batch shape (..., N), event shape x_shape."""
+        elements = self.elements(features)
+        if self.allows_missing:
+            elements = Observed(elements)
+        return elements.to_event(len(self.x_shape))
+
+    def check(self, x: Tensor, name: str) -> None:
+        r"""Raise a ValueError that names ``name`` where x (N, *x_shape) is outside the support."""
+        values = x[~x.isnan()]
+        if values.numel():
+            self.check_values(values, name)
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        r"""What the encoder sees of x (N, *x_shape), shape (N, *input_shape)."""
+        code = self.encode(x)
+        if not self.allows_missing:
+            return code
+        observed = ~x.isnan()
+        code = torch.where(code.isnan(), 0.0, code)
+        together = torch.cat((code.flatten(1), observed.flatten(1).to(code.dtype)), 1)
+        return together.reshape(-1, *self.input_shape)
+
+    def planes(self, features: Tensor) -> tuple[Tensor, ...]:
+        r"""The ``num_features`` parts of (..., *features_shape), each (..., *x_shape)."""
+        if self.num_features == 1:
+            return (features,)
+        leading = features.shape[: features.dim() - len(self.features_shape)]
+        split = features.reshape(*leading, self.num_features, *self.x_shape)
+        return split.unbind(-len(self.x_shape) - 1)
+
+
+@dataclass(frozen=True)
+class ElementwiseRecipe:
+    """What recipes of an :class:`ElementwiseLikelihood` share.
+
+    Attributes:
+        missing: whether elements of x may be NaN: missing, and left out of log p(x | z).
+    """
+
+    missing: bool = field(default=False, kw_only=True)
+
+
+def stacked(x_shape: tuple[int, ...], planes: int) -> tuple[int, ...]:
+    """Shape of several numbers for each element, which a convolutional network sees as channels."""
+    if planes == 1:
+        return x_shape
+    return (planes, *x_shape) if len(x_shape) == 2 else (planes * x_shape[0], *x_shape[1:])
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each element over the data that have it; 1 for a constant one."""
+    missing = x.isnan()
+    if not missing.any():
+        loc, scale = x.mean(0), x.std(0, correction=0)
+        return loc, torch.where(scale > 0, scale, 1.0)
+    count = (~missing).sum(0).clamp(min=1)
+    precise = x.double()
+    mean = precise.nansum(0) / count
+    deviation = ((precise - mean).square().nansum(0) / count).sqrt()
+    # What rounding leaves of a constant is no deviation.
+    deviation = torch.where(deviation > 1e-12 * mean.abs(), deviation, 1.0)
+    return mean.to(x.dtype), deviation.to(x.dtype)
+
+
+def check_integers(values: Tensor, name: str, expected: str, otherwise: str) -> None:
+    """Raise a ValueError unless all values are integers from 0."""
+    bad = values[(values < 0) | (values != values.round())]
+    if bad.numel():
+        raise ValueError(
+            f"{name}: got {bad[0].item():.6g}, among {bad.numel()} of {values.numel()} values, but "
+            f"{expected}; "
+            f"{otherwise} (unsigned 8-bit data are read as pictures in [0, 1]: convert those to int64 first)"
+        )
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless the value is a positive number."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: got {value}, expected a positive number")

@@ -1,0 +1,144 @@
+"""Counts: integers from zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, check_integers, moments
+from .positive import Learn, Positive, check_learn, inverse_softplus
+
+SMALLEST_RATE = 1e-6  # relative to the mean: below it softplus has no digits, and a count no finite mass
+SMALLEST_COUNT = 1e-2  # of the gamma distribution in a negative binomial
+
+
+class CountLikelihood(ElementwiseLikelihood):
+    r"""Counts of rate :math:`\lambda_d = m_d\, \mathrm{softplus}(y_d + c)`, which is the mean m_d at y = 0.
+
+    m_d is the mean of element d in the training data. The encoder sees log(1 + x), standardised.
+
+    Args:
+        x_shape: shape of one datum.
+        missing: whether elements of x may be NaN.
+    """
+
+    average: Tensor
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, x_shape: tuple[int, ...], missing: bool = False) -> None:
+        super().__init__(x_shape, missing)
+        self.register_buffer("average", torch.ones(x_shape))
+        self.register_buffer("loc", torch.zeros(x_shape))
+        self.register_buffer("scale", torch.ones(x_shape))
+
+    def mean(self, features: Tensor) -> Tensor:
+        r"""Rates, (N, *x_shape)."""
+        return self.average * (F.softplus(self.planes(features)[0] + inverse_softplus(1)) + SMALLEST_RATE)
+
+    def calibrate(self, x: Tensor) -> None:
+        """Take the mean of each element, and the moments of log(1 + x), from x."""
+        # An element that is always zero here may be one elsewhere.
+        self.average.copy_(moments(x)[0].clamp(min=1 / (len(x) + 1)))
+        loc, scale = moments(x.log1p())
+        self.loc.copy_(loc)
+        self.scale.copy_(scale)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Standardised log(1 + x)."""
+        return (x.clamp(min=0).log1p() - self.loc) / self.scale
+
+
+class PoissonLikelihood(CountLikelihood):
+    r"""Counts as variable as their mean: :math:`p(x_d|z) = \lambda_d^{x_d} e^{-\lambda_d} / x_d!`."""
+
+    def elements(self, features: Tensor) -> dist.Distribution:
+        r"""Poisson with the rates of ``features``, (N, *x_shape)."""
+        return dist.Poisson(self.mean(features))
+
+    def check_values(self, values: Tensor, name: str) -> None:
+        """Raise a ValueError unless all values are integers from 0."""
+        _check_counts(values, name, "Poisson")
+
+
+class NegativeBinomialLikelihood(CountLikelihood):
+    r"""Counts more variable than their mean, whose variance is :math:`\lambda_d + \lambda_d^2 / r_d`.
+
+    .. math::
+        p(x_d|z) = \binom{x_d + r_d - 1}{x_d}
+        \left(\frac{\lambda_d}{\lambda_d + r_d}\right)^{x_d} \left(\frac{r_d}{\lambda_d + r_d}\right)^{r_d}
+
+    Args:
+        x_shape: shape of one datum.
+        total_count: r.
+        learn: what r is learned for, as :class:`NegativeBinomial` has it.
+        missing: whether elements of x may be NaN.
+
+    References:
+        Lopez, Regier, Cole, Jordan, Yosef (2018), Deep Generative Modeling for Single-Cell Transcriptomics.
+    """
+
+    def __init__(
+        self, x_shape: tuple[int, ...], total_count: float, learn: Learn, missing: bool = False
+    ) -> None:
+        super().__init__(x_shape, missing)
+        self.total_count = Positive(x_shape, total_count, SMALLEST_COUNT, learn)
+        self.num_features = 1 + self.total_count.num_features
+
+    def elements(self, features: Tensor) -> dist.Distribution:
+        r"""Negative binomial with the rates of ``features``, (N, *x_shape)."""
+        rate = self.mean(features)
+        total_count = self.total_count(self.planes(features)[1:])
+        r = torch.as_tensor(total_count, dtype=rate.dtype, device=rate.device)
+        return dist.NegativeBinomial(r, logits=rate.log() - r.log())
+
+    def check_values(self, values: Tensor, name: str) -> None:
+        """Raise a ValueError unless all values are integers from 0."""
+        _check_counts(values, name, "negative binomial")
+
+
+@dataclass(frozen=True)
+class Poisson(ElementwiseRecipe):
+    """Recipe of a :class:`PoissonLikelihood`, for counts.
+
+    Attributes:
+        missing: whether elements of x may be NaN.
+    """
+
+    def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
+        r"""Build the likelihood for data of shape (N, *x_shape)."""
+        return PoissonLikelihood(x_shape, self.missing)
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(ElementwiseRecipe):
+    """Recipe of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
+
+    Attributes:
+        total_count: r, which is large for counts that are nearly Poisson; where it is learned, the one
+            to start from.
+        learn: None for a fixed r, ``"shared"``, ``"element"`` or ``"decoder"``, as :class:`Gaussian` has it.
+        missing: whether elements of x may be NaN.
+
+    Raises:
+        ValueError: for an r that is not positive, or too small to learn.
+    """
+
+    total_count: float = 1.0
+    learn: Learn = "element"
+
+    def __post_init__(self) -> None:
+        check_learn("total_count", self.total_count, SMALLEST_COUNT, self.learn)
+
+    def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
+        r"""Build the likelihood for data of shape (N, *x_shape)."""
+        return NegativeBinomialLikelihood(x_shape, self.total_count, self.learn, self.missing)
+
+
+def _check_counts(values: Tensor, name: str, family: str) -> None:
+    expected = f"the {family} likelihood needs counts, integers from 0"
+    check_integers(values, name, expected, "use likelihood='gaussian' for data that are no counts")

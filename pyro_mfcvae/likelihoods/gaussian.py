@@ -1,0 +1,109 @@
+"""Real data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
+from .positive import Learn, Positive, check_learn
+
+
+class GaussianLikelihood(ElementwiseLikelihood):
+    r"""Gaussian of a fixed or learned standard deviation, :math:`p(x_d|z) = N(x_d; y_d, \sigma_d^2)`.
+
+    With ``standardize``, :math:`x_d` is first shifted and scaled by its mean and standard deviation in
+    the training data, so that sigma is in units of those; densities remain those of x itself.
+
+    Args:
+        x_shape: shape of one datum.
+        sigma: standard deviation, in units of x or, with ``standardize``, of its deviations.
+        standardize: whether each of the dimensions of x is standardised.
+        learn: what sigma is learned for, as :class:`Gaussian` has it.
+        floor: what a learned sigma never falls below.
+        missing: whether elements of x may be NaN.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        x_shape: tuple[int, ...],
+        sigma: float,
+        standardize: bool,
+        learn: Learn = None,
+        floor: float = 0.05,
+        missing: bool = False,
+    ) -> None:
+        super().__init__(x_shape, missing)
+        self.sigma = Positive(x_shape, sigma, floor, learn)
+        self.num_features = 1 + self.sigma.num_features
+        self.standardize = standardize
+        if standardize:
+            self.register_buffer("loc", torch.zeros(x_shape))
+            self.register_buffer("scale", torch.ones(x_shape))
+
+    def elements(self, features: Tensor) -> dist.Distribution:
+        r"""Normal around the mean of ``features``, (N, *x_shape)."""
+        y, *of_sigma = self.planes(features)
+        sigma = self.sigma(tuple(of_sigma))
+        return dist.Normal(self._in_units_of_x(y), sigma * self.scale if self.standardize else sigma)
+
+    def mean(self, features: Tensor) -> Tensor:
+        r"""The first plane of ``features`` in the units of x, (N, *x_shape)."""
+        return self._in_units_of_x(self.planes(features)[0])
+
+    def _in_units_of_x(self, y: Tensor) -> Tensor:
+        return self.loc + self.scale * y if self.standardize else y
+
+    def calibrate(self, x: Tensor) -> None:
+        """Take mean and standard deviation of each dimension from x; a constant one gets scale 1."""
+        if self.standardize:
+            loc, scale = moments(x)
+            self.loc.copy_(loc)
+            self.scale.copy_(scale)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Standardised x, if so configured."""
+        return (x - self.loc) / self.scale if self.standardize else x
+
+
+@dataclass(frozen=True)
+class Gaussian(ElementwiseRecipe):
+    """Recipe of a :class:`GaussianLikelihood`, for real data.
+
+    Attributes:
+        sigma: standard deviation of x given z; where it is learned, the one to start from.
+        standardize: whether each dimension is first standardised.
+        learn: None for a fixed sigma, ``"shared"`` to learn one for all elements, ``"element"`` one for
+            each element, ``"decoder"`` one for each element of each datum, which the decoder gives.
+        floor: what a learned sigma never falls below: without it, the density of data that are
+            reconstructed exactly has no bound.
+        missing: whether elements of x may be NaN.
+
+    Raises:
+        ValueError: for numbers that are not positive, or a floor above sigma.
+
+    References:
+        Rybkin, Daniilidis, Levine (2021), Simple and Effective VAE Training with Calibrated Decoders.
+
+    Example:
+        >>> Gaussian(sigma=0.5)((2,))(torch.zeros(1, 2)).log_prob(torch.zeros(1, 2))
+        tensor([-0.4516])
+    """
+
+    sigma: float = 0.3
+    standardize: bool = False
+    learn: Learn = None
+    floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_learn("sigma", self.sigma, self.floor, self.learn)
+
+    def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
+        r"""Build the likelihood for data of shape (N, *x_shape)."""
+        return GaussianLikelihood(x_shape, self.sigma, self.standardize, self.learn, self.floor, self.missing)

@@ -1,0 +1,44 @@
+"""A distribution of what is observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import Distribution, TorchDistribution
+from torch import Tensor
+
+
+class Observed(TorchDistribution):  # type: ignore[misc]
+    r"""A distribution of single elements, where log p of a missing one, NaN, is zero.
+
+    Args:
+        base: distribution with event shape () whose support holds zero.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """That of ``base``."""
+        return self.base.support
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Distribution:
+        """With another batch shape."""
+        return Observed(self.base.expand(batch_shape))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Complete samples."""
+        sample: Tensor = self.base.sample(sample_shape)
+        return sample
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p of the elements, zero of those that are NaN."""
+        missing = value.isnan()
+        # Filled before, and masked after: a gradient through NaN would be NaN even where it is masked.
+        log_prob = self.base.log_prob(torch.where(missing, 0.0, value))
+        return torch.where(missing, 0.0, log_prob)

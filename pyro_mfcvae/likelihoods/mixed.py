@@ -1,0 +1,227 @@
+"""Tables whose columns are of different kinds."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from .base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
+from .bernoulli import Bernoulli
+from .categorical import Categorical
+from .continuous_bernoulli import ContinuousBernoulli
+from .counts import NegativeBinomial, Poisson
+from .discretized_logistic import DiscretizedLogistic
+from .gaussian import Gaussian
+
+# What a name means for columns of a table: they are of any scale, and some have more noise than others.
+KINDS: dict[str, LikelihoodFactory] = {
+    "gaussian": Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1),
+    "bernoulli": Bernoulli(),
+    "continuous_bernoulli": ContinuousBernoulli(),
+    "categorical": Categorical(),
+    "poisson": Poisson(),
+    "negative_binomial": NegativeBinomial(),
+    "discretized_logistic": DiscretizedLogistic(),
+}
+Part = tuple[LikelihoodFactory, tuple[int, ...]]
+
+
+class _Columns(dist.TorchDistribution):  # type: ignore[misc]
+    """Distributions of single elements side by side.
+
+    Args:
+        parts: distributions with batch shapes (..., D_p) and event shape ().
+        columns: for each part, the D_p columns that it is of.
+        order: for each column of all, its place in the parts one after another.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = dist.constraints.real
+
+    def __init__(self, parts: Sequence[Any], columns: Sequence[Tensor], order: Tensor) -> None:
+        self.parts, self.columns, self.order = tuple(parts), tuple(columns), order
+        super().__init__((*parts[0].batch_shape[:-1], len(order)), validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
+        """With another batch shape."""
+        parts = [part.expand((*batch_shape[:-1], part.batch_shape[-1])) for part in self.parts]
+        return _Columns(parts, self.columns, self.order)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """One value for each column."""
+        return _join((part.sample(sample_shape) for part in self.parts), self.order)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p of each column."""
+        each = zip(self.parts, self.columns, strict=True)
+        return _join((part.log_prob(value.index_select(-1, c)) for part, c in each), self.order)
+
+
+class MixedLikelihood(ElementwiseLikelihood):
+    r"""Columns of different kinds, independent given z: :math:`p(x|z) = \prod_p p_p(x_{I_p}|z)`.
+
+    I_p are the columns of part p. Densities of real columns and probabilities of discrete ones multiply.
+    The encoder sees each column as its own likelihood prepares it.
+
+    Args:
+        x_shape: (D,).
+        parts: recipes of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
+        missing: whether entries of x may be NaN.
+
+    References:
+        Nazabal, Olmos, Ghahramani, Valera (2020), Handling Incomplete Heterogeneous Data using VAEs.
+    """
+
+    order: Tensor
+
+    def __init__(self, x_shape: tuple[int, ...], parts: Iterable[Part], missing: bool = True) -> None:
+        super().__init__(x_shape, missing)
+        built, columns = [], []
+        for recipe, part_columns in parts:
+            part = recipe((len(part_columns),))
+            if not isinstance(part, ElementwiseLikelihood):
+                raise TypeError(
+                    f"columns: the likelihood of {list(part_columns)} is a {type(part).__name__}, expected "
+                    "an ElementwiseLikelihood, in which columns are independent given z"
+                )
+            part.allows_missing = False  # which is seen to here
+            built.append(part)
+            columns.append(torch.tensor(part_columns))
+        self.parts = nn.ModuleList(built)
+        for index, places in enumerate(columns):
+            self.register_buffer(f"columns_{index}", places, persistent=False)
+        self.register_buffer("order", torch.cat(columns).argsort(), persistent=False)
+        self._input_sizes = [part.input_shape[0] for part in built]
+        self._feature_sizes = [part.features_shape[0] for part in built]
+
+    @property
+    def features_shape(self) -> tuple[int, ...]:
+        """What the parts need, one after another."""
+        return (sum(self._feature_sizes),)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What the parts show, one after another, and what is observed."""
+        return (sum(self._input_sizes) + self.allows_missing * self.x_shape[0],)
+
+    def elements(self, features: Tensor) -> dist.Distribution:
+        r"""The columns' distributions, (N, D)."""
+        each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
+        return _Columns([part.elements(f) for part, f in each], self._columns, self.order)
+
+    def mean(self, features: Tensor) -> Tensor:
+        r"""E[x | z], or the most probable category, in the units of each column, (N, D)."""
+        each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
+        return _join((part.mean(f) for part, f in each), self.order)
+
+    def check(self, x: Tensor, name: str) -> None:
+        """Raise a ValueError that names the column where x (N, D) is outside the support."""
+        for part, columns in zip(self._parts, self._columns, strict=True):
+            for column in columns.tolist():
+                part.check(x[:, [column]], f"{name}, column {column}")
+
+    def calibrate(self, x: Tensor) -> None:
+        """Take from x (N, D) what the columns' likelihoods need."""
+        for part, columns in zip(self._parts, self._columns, strict=True):
+            part.calibrate(x[:, columns.to(x.device)])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the columns' likelihoods show of x, one after another."""
+        each = zip(self._parts, self._columns, strict=True)
+        return torch.cat([part.encode(x.index_select(1, columns)) for part, columns in each], 1)
+
+    @property
+    def _parts(self) -> list[ElementwiseLikelihood]:
+        return list(self.parts)  # type: ignore[arg-type]
+
+    @property
+    def _columns(self) -> list[Tensor]:
+        return [getattr(self, f"columns_{index}") for index in range(len(self.parts))]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Recipe of a :class:`MixedLikelihood`, for tables whose columns are of different kinds.
+
+    Attributes:
+        columns: kind of columns to the columns: ``{"poisson": [0, 3], "categorical": {4: 3, 7: 2}}`` with,
+            for categorical ones, their number of categories. A kind is a name, or the recipe of an
+            :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for ``Gaussian(sigma=0.5,
+            standardize=True, learn="element", floor=0.1)``: columns are of any scale, and some have more
+            noise than others. It is kept as pairs of a recipe and its columns.
+        others: kind of all columns that are not listed.
+        missing: whether entries may be NaN.
+
+    Raises:
+        TypeError: for a kind that is neither a name nor a recipe, or columns that are no integers.
+        ValueError: for an unknown name, or columns that are not listed once, or not in the data.
+
+    Example:
+        >>> likelihood = Mixed({"categorical": {1: 4}, "poisson": [2]})((5,))
+        >>> likelihood.features_shape  # one for each of the columns 0, 2, 3 and 4; four for column 1
+        (8,)
+    """
+
+    columns: Mapping[Any, Any] | tuple[Part, ...] = ()
+    others: str | LikelihoodFactory = "gaussian"
+    missing: bool = True
+
+    def __post_init__(self) -> None:
+        given = self.columns
+        pairs = list(given.items() if isinstance(given, Mapping) else given)
+        parts: dict[LikelihoodFactory, list[int]] = {}
+        for kind, columns in pairs:
+            if isinstance(columns, Mapping):
+                if kind != "categorical":
+                    raise ValueError(
+                        f"columns: got {{{kind!r}: {columns!r}}}, expected a list of columns; only of "
+                        "'categorical' ones, each is given with its number of categories"
+                    )
+                for column, categories in columns.items():
+                    parts.setdefault(Categorical(categories), []).append(operator.index(column))
+            else:
+                parts.setdefault(_kind("columns", kind), []).extend(map(operator.index, columns))
+        listed = [column for columns in parts.values() for column in columns]
+        if len(set(listed)) < len(listed) or (listed and min(listed) < 0):
+            raise ValueError(f"columns: got {listed}, expected numbers from 0, each of them once")
+        object.__setattr__(self, "columns", tuple((recipe, tuple(c)) for recipe, c in parts.items() if c))
+        object.__setattr__(self, "others", _kind("others", self.others))
+
+    def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
+        r"""Build the likelihood for data of shape (N, D)."""
+        if len(x_shape) != 1:
+            raise ValueError(
+                f"likelihood: mixed columns need data of shape (N, D), got data of shape {x_shape}; "
+                "use a likelihood that is the same for all elements"
+            )
+        parts: list[Any] = list(self.columns)
+        listed = {column for _, columns in parts for column in columns}
+        if listed and max(listed) >= x_shape[0]:
+            raise ValueError(
+                f"columns: got {max(listed)}, expected columns of the data, 0 .. {x_shape[0] - 1}"
+            )
+        rest = tuple(column for column in range(x_shape[0]) if column not in listed)
+        if rest:
+            parts.append((self.others, rest))
+        return MixedLikelihood(x_shape, parts, self.missing)
+
+
+def _kind(field: str, kind: Any) -> LikelihoodFactory:
+    if isinstance(kind, str):
+        if kind not in KINDS:
+            raise ValueError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a recipe")
+        return KINDS[kind]
+    if not callable(kind):
+        raise TypeError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a recipe")
+    return kind  # type: ignore[no-any-return]
+
+
+def _join(pieces: Iterable[Tensor], order: Tensor) -> Tensor:
+    """Pieces (..., D_p) one after another, their columns brought into the order of the data."""
+    return torch.cat(list(pieces), -1).index_select(-1, order)

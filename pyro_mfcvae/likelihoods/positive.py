@@ -1,0 +1,64 @@
+"""Positive parameters of a likelihood: fixed, learned, or of the decoder."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import check_positive
+
+Learn = Literal["shared", "element", "decoder"] | None
+LEARN: tuple[Learn, ...] = (None, "shared", "element", "decoder")
+# Optimisers such as Adam move every parameter at the pace of a network's weights. A scale has further to go.
+PACE = 10.0
+
+
+class Positive(nn.Module):
+    r"""A positive number for each element, :math:`\mathrm{floor} + \mathrm{softplus}(r + r_0)`.
+
+    Args:
+        x_shape: shape of one datum.
+        initial: its value at r = 0.
+        floor: what it never falls below while it is learned.
+        learn: None for the initial value throughout, ``"shared"`` for one r, ``"element"`` for one for
+            each element, ``"decoder"`` for an r that the decoder gives for each datum and element.
+    """
+
+    def __init__(self, x_shape: tuple[int, ...], initial: float, floor: float, learn: Learn) -> None:
+        super().__init__()
+        self.initial, self.floor, self.learn = initial, floor, learn
+        self.offset = 0.0 if learn is None else inverse_softplus(initial - floor)
+        if learn in ("shared", "element"):
+            self.raw = nn.Parameter(torch.zeros(x_shape if learn == "element" else ()))
+
+    @property
+    def num_features(self) -> int:
+        """Numbers that the decoder makes for it."""
+        return int(self.learn == "decoder")
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor | float:
+        """The value, for what the decoder made for it: () or a single tensor."""
+        if self.learn is None:
+            return self.initial
+        raw = features[0] if features else PACE * self.raw
+        return F.softplus(raw + self.offset) + self.floor
+
+
+def inverse_softplus(value: float) -> float:
+    """The number whose softplus is the value."""
+    return value + math.log(-math.expm1(-value))
+
+
+def check_learn(name: str, initial: float, floor: float, learn: Learn) -> None:
+    """Raise a ValueError unless a :class:`Positive` takes these, of which ``name`` is the initial value."""
+    check_positive(name, initial)
+    if learn not in LEARN:
+        raise ValueError(f"learn: got {learn!r}, expected one of {LEARN}")
+    if learn is not None and not 0 < floor < initial:
+        raise ValueError(
+            f"{name}: got {initial} to start learning from, expected more than the floor, {floor:.4g}"
+        )
