@@ -110,8 +110,9 @@ def svhn(**overrides: Any) -> MFCVAEConfig:
 def tabular(**overrides: Any) -> MFCVAEConfig:
     """Real vectors of any scale: two facets of 10 clusters, each column standardised.
 
-    Made for independent partitions side by side, each in directions of its own. Local optima remain:
-    ``fit(..., restarts=3)`` keeps the best of three by ELBO.
+    Made for independent partitions side by side. The directions that a facet's encoder looks at are found
+    before training and stay. One run mostly finds the partitions; ``fit(..., restarts=2)`` keeps the
+    better of two by ELBO.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -123,11 +124,12 @@ def tabular(**overrides: Any) -> MFCVAEConfig:
 
 
 def images(**overrides: Any) -> MFCVAEConfig:
-    """Pictures in [0, 1] that show several things side by side: two facets of 10 clusters.
+    """Pictures that show several things side by side: two facets of 10 clusters.
 
     Made for independent partitions of different parts of a picture; where one thing has several
-    characteristics, as a digit has class and style, take :func:`mnist` or :func:`shapes3d`. Local optima
-    remain: ``fit(..., restarts=3)`` keeps the best of three by ELBO.
+    characteristics, as a digit has class and style, take :func:`mnist` or :func:`shapes3d`. The directions
+    that a facet's encoder looks at are found before training and stay. One run mostly finds the
+    partitions; ``fit(..., restarts=2)`` keeps the better of two by ELBO.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.

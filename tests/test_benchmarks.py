@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyro_mfcvae import Schedule, presets
 from pyro_mfcvae.data import RenderedShapes
 
 FOLDER = Path(__file__).parent / "benchmarks"
@@ -116,3 +117,16 @@ def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path
     assert len(lines) == 4
     mean = np.mean([float(r["purity"]) for r in records if r["facet"] == "1"])
     assert lines[2].startswith(f"| tiny | 1 | floor_hue | 2 | {mean:.3f} +- ")
+
+
+def test_a_row_of_independent_partitions_is_one_record(reproduce, monkeypatch, tmp_path):
+    def preset(facets):
+        return presets.tabular(facets=facets, schedule=Schedule.joint(len(facets), epochs=1))
+
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results.csv")
+    monkeypatch.setitem(reproduce.FACETS, "tiny", ("subspaces", 2, preset))
+    (record,) = reproduce.run("tiny", None, 0)
+    assert all(0 <= record[score] <= 1 for score in ("purity", "nmi"))
+    assert 0 < record["alive"] <= 100
+    reproduce.append([record])
+    assert reproduce.table().splitlines()[-1].startswith("| tiny | all | one to one | 1 | ")
