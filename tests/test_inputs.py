@@ -318,6 +318,18 @@ def test_empty(empty):
         as_tensor(empty)
 
 
+def test_missing_entries_are_kept_where_they_are_allowed():
+    x = FLOATS.copy()
+    x[2, 1] = np.nan
+    for given in (x, torch.from_numpy(x), np.ma.masked_invalid(x)):
+        np.testing.assert_array_equal(as_tensor(given, allow_missing=True), x.astype("float32"))
+    with pytest.raises(ValueError, match=r"^x contains NaN or infinity .*likelihood='mixed'.*missing=True"):
+        as_tensor(x)
+    x[4, 0] = np.inf
+    with pytest.raises(ValueError, match=r"^x contains infinity .* in 1 of 6 rows, the first is row 4"):
+        as_tensor(x, allow_missing=True)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
 def test_not_finite(bad):
     x = FLOATS.copy()
