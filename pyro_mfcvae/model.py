@@ -100,6 +100,8 @@ class MFCVAE(nn.Module):
     def model(self, x: Tensor | None = None, *, data_size: int | None = None) -> Tensor:
         r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
 
+        Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
+
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
             data_size: number of data that the N are a subsample of; None is N.
@@ -108,16 +110,23 @@ class MFCVAE(nn.Module):
             x.
         """
         self._declare_parameters()
+        mixtures = []
+        for j, prior in enumerate(self.facet_priors):
+            with kl_weight(self.kl_weights[j]):
+                mixtures.append(prior.realize(f"prior_{j}"))
         with pyro.plate("data", data_size or _length(x), subsample=x):
             z = []
-            for j, prior in enumerate(self.facet_priors):
+            for j, mixture in enumerate(mixtures):
                 with kl_weight(self.kl_weights[j]):
-                    c = pyro.sample(f"c_{j}", prior.weights(), infer={"enumerate": "parallel"})
-                    z.append(pyro.sample(f"z_{j}", prior.component(c)))
+                    c = pyro.sample(f"c_{j}", mixture.weights(), infer={"enumerate": "parallel"})
+                    z.append(pyro.sample(f"z_{j}", mixture.component(c)))
             return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z)), obs=x))
 
     def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
         """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
+        for j, prior in enumerate(self.facet_priors):
+            with kl_weight(self.kl_weights[j]):
+                prior.guide(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             for j, q in enumerate(self.encode(x)):
                 with kl_weight(self.kl_weights[j]):

@@ -201,7 +201,11 @@ class _Run:
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
-        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch) / len(batch)
+        size = {}
+        if any(prior.has_globals for prior in self.model.facet_priors):
+            size = {"data_size": len(self.x)}  # what all data share counts once for all of them
+        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, **size)
+        loss = loss / size.get("data_size", len(batch))
         loss.backward()
         optimizer.step()
         return cast(Tensor, loss.detach())

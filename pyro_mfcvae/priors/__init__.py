@@ -5,7 +5,7 @@ the components. What a configuration holds is a recipe: any callable ``(clusters
 FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name.
 """
 
-from .base import FacetPrior, PriorFactory
+from .base import FacetPrior, Mixture, PriorFactory
 from .gaussian import (
     DiagonalGaussian,
     DiagonalGaussianMixture,
@@ -22,6 +22,7 @@ __all__ = [
     "FullGaussian",
     "FullGaussianMixture",
     "GaussianMixturePrior",
+    "Mixture",
     "PriorFactory",
     "available",
 ]
