@@ -6,6 +6,7 @@ FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its nam
 """
 
 from .base import FacetPrior, Mixture, PriorFactory
+from .bayesian import BayesianGaussian, BayesianGaussianMixture
 from .gaussian import (
     DiagonalGaussian,
     DiagonalGaussianMixture,
@@ -13,21 +14,29 @@ from .gaussian import (
     FullGaussianMixture,
     GaussianMixturePrior,
 )
+from .hyper import HyperPriors
 
 __all__ = [
     "RECIPES",
+    "BayesianGaussian",
+    "BayesianGaussianMixture",
     "DiagonalGaussian",
     "DiagonalGaussianMixture",
     "FacetPrior",
     "FullGaussian",
     "FullGaussianMixture",
     "GaussianMixturePrior",
+    "HyperPriors",
     "Mixture",
     "PriorFactory",
     "available",
 ]
 
-RECIPES: dict[str, type] = {"diagonal_gaussian": DiagonalGaussian, "full_gaussian": FullGaussian}
+RECIPES: dict[str, type] = {
+    "diagonal_gaussian": DiagonalGaussian,
+    "full_gaussian": FullGaussian,
+    "bayesian_gaussian": BayesianGaussian,
+}
 
 
 def available() -> tuple[str, ...]:
