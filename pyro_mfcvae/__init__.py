@@ -1,6 +1,6 @@
 """Multi-Facet Clustering VAEs as a probabilistic program in Pyro."""
 
-from pyro_mfcvae import data, likelihoods, metrics, networks, plots, presets, priors
+from pyro_mfcvae import data, likelihoods, mcmc, metrics, networks, plots, presets, priors
 from pyro_mfcvae.config import Facet, MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.fit import fit
@@ -22,6 +22,7 @@ __all__ = [
     "fit",
     "likelihoods",
     "load",
+    "mcmc",
     "metrics",
     "networks",
     "plots",
