@@ -1,6 +1,6 @@
 """Multi-Facet Clustering VAEs as a probabilistic program in Pyro."""
 
-from pyro_mfcvae import data, likelihoods, metrics, networks, plots, presets, priors
+from pyro_mfcvae import data, likelihoods, mcmc, metrics, networks, plots, presets, priors
 from pyro_mfcvae.compare import compare
 from pyro_mfcvae.comparison import Comparison
 from pyro_mfcvae.config import Facet, MFCVAEConfig
@@ -26,6 +26,7 @@ __all__ = [
     "fit",
     "likelihoods",
     "load",
+    "mcmc",
     "metrics",
     "networks",
     "plots",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from pyro_mfcvae import importance
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
 from pyro_mfcvae.inference_data import convert, groups
+from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
+from pyro_mfcvae.mixture_density import Mixture
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
+from pyro_mfcvae.priors import FacetPrior, HyperPriors
 from pyro_mfcvae.storage import read_model, write_model
 from pyro_mfcvae.training import EpochRecord
 
@@ -23,6 +27,8 @@ from pyro_mfcvae.training import EpochRecord
 # sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
 # 16, or the last rows of a block would take the scalar path of vectorised functions.
 BLOCK = 512
+
+Embedding = Literal["posterior", "sample", "mean"]
 
 
 class FittedMFCVAE:
@@ -388,6 +394,87 @@ class FittedMFCVAE:
             data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
         return convert(data)
 
+    def sample_mixture(
+        self,
+        facet: int,
+        x: Any,
+        *,
+        embedding: Embedding = "posterior",
+        clusters: Sequence[int] | None = None,
+        hyper_priors: HyperPriors | None = None,
+        kernel: Kernel = "nuts",
+        num_samples: int = 1_000,
+        warmup_steps: int = 500,
+        num_chains: int = 4,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> MixturePosterior:
+        r"""Uncertainty of one facet's mixture given the embedding of x, by Hamiltonian Monte Carlo.
+
+        .. math::
+            p(\theta \mid x) \propto p(\theta) \prod_n \sum_k \pi_k
+            \exp E_{q(z \mid x_n)} \log N(z; \mu_k, \Sigma_k)
+
+        The networks are held fixed. As written, the likelihood is the facet's term of the ELBO as a function
+        of the mixture, for which the width of q(z | x) counts: ``embedding="posterior"``. With ``"sample"``,
+        one draw from q(z | x) for each datum takes its place, which adds the noise of the draw, and with
+        ``"mean"`` the mean of q(z | x), which makes the components narrower than p(z | c) is.
+
+        Args:
+            facet: which, 0 .. J - 1; its components must be Gaussian.
+            x: data (N, *x_shape).
+            embedding: ``"posterior"``, ``"sample"`` or ``"mean"``.
+            clusters: which of the facet's clusters the mixture has; None takes those that are the most
+                probable one for some datum.
+            hyper_priors: in units of the embedding's standard deviation; None is their defaults.
+            kernel: ``"nuts"`` or ``"hmc"``.
+            num_samples: draws of each chain that are kept.
+            warmup_steps: draws of each chain before those.
+            num_chains: number of chains, at least 2.
+            seed: of the chains, and of the draw from q(z | x).
+            progress: whether to show a progress bar.
+
+        Returns:
+            Draws of weights, means and covariances, with R-hat and ESS, in the order of ``clusters``.
+
+        Raises:
+            ValueError: for a facet or cluster that does not exist, components that are not Gaussian, or data
+                of another shape.
+            ImportError: if ArviZ is not installed.
+
+        Warns:
+            SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.
+        """
+        if facet not in range(self.num_facets):
+            raise ValueError(f"facet: got {facet!r}, expected one of 0 .. {self.num_facets - 1}")
+        if embedding not in get_args(Embedding):
+            raise ValueError(f"embedding: got {embedding!r}, expected one of {get_args(Embedding)}")
+        prior = self.model.facet_priors[facet]
+
+        def embed(batch: Tensor) -> list[Tensor]:
+            q = self.model.encode(batch)
+            return [q[facet].mean, q[facet].variance, self.model.responsibilities(q)[facet].argmax(-1)]
+
+        loc, variance, predicted = self._blocks(x, embed)
+        chosen = np.unique(predicted) if clusters is None else np.asarray(clusters, dtype=np.int64)
+        if chosen.ndim != 1 or not len(chosen) or not set(chosen) <= set(range(prior.clusters)):
+            raise ValueError(f"clusters: got {clusters!r}, expected some of 0 .. {prior.clusters - 1}")
+        if embedding == "sample":
+            loc = loc + np.sqrt(variance) * np.random.default_rng(seed).standard_normal(loc.shape)
+        return sample_mixture(
+            loc,
+            _gaussian_mixture(prior, chosen),
+            variances=variance if embedding == "posterior" else None,
+            hyper_priors=hyper_priors,
+            kernel=kernel,
+            num_samples=num_samples,
+            warmup_steps=warmup_steps,
+            num_chains=num_chains,
+            seed=seed,
+            progress=progress,
+            clusters=tuple(chosen.tolist()),
+        )
+
     def save(self, path: str | Path) -> None:
         """Write the model to one file (safetensors, with the configuration and history as JSON in it).
 
@@ -425,6 +512,25 @@ class FittedMFCVAE:
 
     def _mean(self, z: list[Tensor]) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(z))
+
+
+@torch.no_grad()
+def _gaussian_mixture(prior: FacetPrior, clusters: np.ndarray) -> Mixture:
+    """Some components of a prior, as arrays."""
+    weights = prior.weights().probs.cpu().double().numpy()[clusters]
+    component = prior.component(torch.from_numpy(clusters).to(prior.weights().probs.device))
+    base = component.base_dist if isinstance(component, Independent) else component
+    if isinstance(base, Normal):
+        covariances = component.variance
+    elif isinstance(base, MultivariateNormal | LowRankMultivariateNormal):
+        covariances = base.covariance_matrix
+    else:
+        raise ValueError(
+            f"facet: its components are {type(base).__name__}, expected Gaussian ones; give the facet a "
+            "Gaussian prior"
+        )
+    means, covariances = (tensor.cpu().double().numpy() for tensor in (component.mean, covariances))
+    return Mixture(weights / weights.sum(), means, covariances)
 
 
 def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:

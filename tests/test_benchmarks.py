@@ -38,6 +38,15 @@ def test_kl_forms():
     assert all(product < 1e-6 * direct for direct, product in errors)
 
 
+@pytest.mark.slow
+def test_mixture_posterior():
+    text = output(
+        "mixture_posterior.py", "--repetitions", "2", "--samples", "100", "--warmup", "50", "--chains", "2"
+    )
+    coverage = float(text.splitlines()[-1].split()[1])
+    assert 0.6 < coverage <= 1
+
+
 @pytest.mark.skipif(
     "PYRO_MFCVAE_DATA" not in os.environ, reason="PYRO_MFCVAE_DATA does not say where MNIST is"
 )

@@ -109,3 +109,16 @@ def test_all_likelihoods_are_listed() -> None:
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     for name in mf.likelihoods.available():
         assert f'| `"{name}"` | `{mf.likelihoods.RECIPES[name].__name__}(' in text
+
+
+def test_bayesian_mixtures() -> None:
+    """As written, but of a small model and with short chains."""
+    names: dict[str, object] = {"mf": mf}
+    exec(block("mf.priors.BayesianGaussian("), names)
+    config = mf.MFCVAEConfig(facets=(mf.Facet(2, 1), names["facet"]))  # type: ignore[arg-type]
+    names |= {"fitted": mf.FittedMFCVAE(mf.MFCVAE(config, (6,)), []), "x": torch.rand(50, 6)}
+    short = "num_samples=5, warmup_steps=5, kernel='hmc', clusters=[0, 1], progress=False, num_chains=2"
+    text = block("fitted.sample_mixture(").replace("num_samples=1_000, num_chains=4", short)
+    with pytest.warns(mf.mcmc.SamplingWarning):
+        exec(text, names)
+    assert names["posterior"].means.shape == (2, 5, 2, 5)  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ mixture have recipes of their own, ``(clusters) -> MixtureWeights``.
 """
 
 from .base import FacetPrior, Mixture, PriorFactory
+from .bayesian import BayesianGaussian, BayesianGaussianMixture
 from .custom import DistributionPrior, as_prior
 from .flow import Flow, FlowMixture
 from .gaussian import (
@@ -19,6 +20,7 @@ from .gaussian import (
     TiedGaussian,
     TiedGaussianMixture,
 )
+from .hyper import HyperPriors
 from .laplace import Laplace, LaplaceMixture
 from .low_rank import LowRankGaussian, LowRankGaussianMixture
 from .mixture import LocationScaleMixture, MixturePrior
@@ -38,6 +40,8 @@ from .weights import (
 __all__ = [
     "RECIPES",
     "WEIGHTS",
+    "BayesianGaussian",
+    "BayesianGaussianMixture",
     "DiagonalGaussian",
     "DiagonalGaussianMixture",
     "DistributionPrior",
@@ -46,6 +50,7 @@ __all__ = [
     "FlowMixture",
     "FullGaussian",
     "FullGaussianMixture",
+    "HyperPriors",
     "Laplace",
     "LaplaceMixture",
     "Learned",
@@ -85,6 +90,7 @@ RECIPES: dict[str, type] = {
     "flow": Flow,
     "vamp": Vamp,
     "standard_normal": StandardNormal,
+    "bayesian_gaussian": BayesianGaussian,
 }
 
 
