@@ -22,8 +22,8 @@ class VampPriorMixture(MixturePrior):
 
     A cluster is then described by an input, which can be looked at. The pseudo-inputs start at the data
     nearest to the components of a mixture fitted to the embedding. Gradients reach them and the
-    encoder. They are real numbers, so the likelihood must take data between the ones it knows. The
-    paper has ``weights="uniform"``.
+    encoder. They are real numbers, so the likelihood must take data between the ones it knows, and to
+    batch normalisation they are a batch of their own. The paper has ``weights="uniform"``.
 
     Args:
         clusters: number of components K.
