@@ -29,8 +29,6 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import torch
 from pyro.infer import HMC, MCMC, NUTS
-from scipy.optimize import linear_sum_assignment
-from scipy.special import log_softmax, softmax
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -274,6 +272,9 @@ def _run_chain(
 
 def _relabel(density: MixtureDensity, draws: np.ndarray) -> tuple[list[Mixture], np.ndarray]:
     """Mixtures of the draws (S, P) with the labels of the reference, and whether labels changed, (S,)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.special import log_softmax, softmax
+
     count = min(RELABEL_SIZE, len(density.points))
     reference = softmax(density.log_joint(np.zeros(draws.shape[1]), count), axis=1)
     mixtures, permuted = [], np.zeros(len(draws), dtype=bool)

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from pyro_mfcvae.priors.hyper import HyperPriors
 
@@ -130,6 +128,8 @@ class MixtureDensity:
 
     def mode(self, max_steps: int = 500) -> Mixture:
         """The mode of the density of u that is near u = 0, by L-BFGS."""
+        from scipy.optimize import minimize
+
         start = np.zeros(self.num_parameters)
         result = minimize(
             self.value_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": max_steps}
@@ -226,7 +226,7 @@ class MixtureDensity:
         """Log-weights, means, the scaled u of the factors, those (or standard deviations), log-diagonals."""
         K, D = self.clusters, self.latent_dim
         logits = self._log_weights + self._basis @ u[: self._ends[0]]
-        log_weights = logits - logsumexp(logits)
+        log_weights = logits - np.logaddexp.reduce(logits)
         of_means = u[self._ends[0] : self._ends[1]].reshape(K, D)
         means = self._means + np.einsum("kij,kj->ki", self._mean_factors, of_means)
         shape = self._spread * u[self._ends[1] :].reshape(K, -1)

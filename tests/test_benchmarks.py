@@ -109,6 +109,10 @@ def test_explained_variance(reproduce):
     assert reproduce.explained_variance(2**0.5 * noise + clusters, clusters) == pytest.approx(0.5, abs=0.02)
 
 
+def test_the_readme_has_the_recorded_figures(reproduce):
+    assert reproduce.table() in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
     def load(data):
         train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)

@@ -75,7 +75,7 @@ def test_comparing_priors_and_arviz(
     exec(text, names)
     assert (tmp_path / "comparison.png").exists()
     assert list(names["table"].index) == ["diagonal_gaussian", "full_gaussian"]  # type: ignore[attr-defined]
-    exec(block("to_inference_data(").replace("num_draws=500", "num_draws=100"), names)
+    exec(block("fitted.to_inference_data(").replace("num_draws=500", "num_draws=100"), names)
     printed = capsys.readouterr().out
     for part in ("log p(x)", "z_0[49, 3]", "elpd_loo", "pareto_k"):
         assert part in printed

@@ -195,10 +195,11 @@ def table():
     ]
     for (row, facet, label), records in groups.items():
         scores = [_spread([float(r[score]) for r in records]) for score in SCORES]
-        alive = "-".join(str(f([int(r["alive"]) for r in records])) for f in (min, max))
+        alive = [int(r["alive"]) for r in records]
+        least = f"{min(alive)}" if min(alive) == max(alive) else f"{min(alive)} to {max(alive)}"
         seconds = _spread([float(r["seconds"]) for r in records], digits=0)
         cells = [row, facet, label, str(len(records)), *scores]
-        cells += [f"{alive} of {records[0]['clusters']}", seconds]
+        cells += [f"{least} of {records[0]['clusters']}", seconds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
