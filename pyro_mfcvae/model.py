@@ -20,7 +20,7 @@ from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.objectives import facet_term, spread
-from pyro_mfcvae.priors import FacetPrior, as_prior
+from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -114,10 +114,10 @@ class MFCVAE(nn.Module):
             x.
         """
         self._declare_parameters()
-        mixtures = []
-        for j, prior in enumerate(self.facet_priors):
+        mixtures: list[Mixture] = list(self.facet_priors)
+        for j, prior in self._shared_priors():
             with kl_weight(self.kl_weights[j]):
-                mixtures.append(prior.realize(f"prior_{j}"))
+                mixtures[j] = prior.realize(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             z = []
             for j, mixture in enumerate(mixtures):
@@ -128,7 +128,7 @@ class MFCVAE(nn.Module):
 
     def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
         """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
-        for j, prior in enumerate(self.facet_priors):
+        for j, prior in self._shared_priors():
             with kl_weight(self.kl_weights[j]):
                 prior.guide(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
@@ -140,6 +140,10 @@ class MFCVAE(nn.Module):
     def facet_priors(self) -> tuple[FacetPrior, ...]:
         """p(z_j), for each of the J facets."""
         return tuple(cast(FacetPrior, prior) for prior in self.priors)
+
+    def _shared_priors(self) -> list[tuple[int, FacetPrior]]:
+        """Facets, and priors, with latent variables that all data share."""
+        return [(j, prior) for j, prior in enumerate(self.facet_priors) if prior.has_globals]
 
     @property
     def device(self) -> torch.device:

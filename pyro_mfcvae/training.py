@@ -134,6 +134,9 @@ class _Run:
         self.order = torch.Generator(device=x.device).manual_seed(seed)
         chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
         self.sample = self.x[chosen]
+        # What all data share counts once for all of them.
+        has_globals = any(prior.has_globals for prior in model.facet_priors)
+        self.data_size = len(self.x) if has_globals else None  # None is that of a batch
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
@@ -217,11 +220,8 @@ class _Run:
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
-        size = {}
-        if any(prior.has_globals for prior in self.model.facet_priors):
-            size = {"data_size": len(self.x)}  # what all data share counts once for all of them
-        loss = self.elbo.differentiable_loss(self.model.model, self.model.guide, batch, **size)
-        loss = loss / size.get("data_size", len(batch))
+        model, size = self.model, self.data_size or len(batch)
+        loss = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
         loss.backward()
         optimizer.step()
         return cast(Tensor, loss.detach())
