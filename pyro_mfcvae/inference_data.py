@@ -138,13 +138,12 @@ def global_draws(model: MFCVAE, num_draws: int) -> dict[str, Array]:
     """
     values: dict[str, list[Tensor]] = {}
     for j, prior in enumerate(model.facet_priors):
-        guide = getattr(prior, "guide", None)
-        if guide is None:
-            continue
-        for _ in range(num_draws):
-            trace = poutine.trace(guide).get_trace(f"prior_{j}")
+        for _ in range(num_draws if prior.has_globals else 0):
+            trace = poutine.trace(prior.guide).get_trace(f"prior_{j}")
             for name in trace.stochastic_nodes:
-                values.setdefault(name, []).append(trace.nodes[name]["value"].detach().cpu())
+                site = trace.nodes[name]
+                if not site["infer"].get("is_auxiliary"):  # an autoguide's unconstrained values
+                    values.setdefault(name, []).append(site["value"].detach().cpu())
     return {name: torch.stack(draws).numpy() for name, draws in values.items()}
 
 

@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from scipy.special import logsumexp
 
-from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, Schedule, fit, inference_data
+from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, inference_data
 from pyro_mfcvae.importance import pareto_k
 from pyro_mfcvae.inference_data import bootstrap, convert
 from pyro_mfcvae.likelihoods import Gaussian
@@ -196,6 +196,8 @@ def test_bootstrap():
 class SharedMean(DiagonalGaussianMixture):
     """Has a site of its own in the guide."""
 
+    has_globals = True
+
     def guide(self, name):
         pyro.sample(f"{name}_loc", dist.Normal(torch.full((3, 2), 5.0), 0.1).to_event(2))
         pyro.sample(f"{name}_total", dist.Delta(torch.tensor(2.0)))
@@ -213,6 +215,13 @@ def test_draws_of_what_all_data_share(make_config, blobs):
     assert posterior["prior_0_loc"].values.mean() == pytest.approx(5.0, abs=0.1)
     assert posterior["prior_0_loc"].values.std() == pytest.approx(0.1, rel=0.2)
     np.testing.assert_array_equal(posterior["prior_0_total"], np.full((1, S), 2.0))
+
+
+def test_draws_are_of_the_parameters_and_not_of_what_a_guide_makes_them_from():
+    model = MFCVAE(MFCVAEConfig(facets=(Facet(3, 2, "bayesian_gaussian"), Facet(3, 2))), (6,))
+    shapes = {name: draws.shape for name, draws in inference_data.global_draws(model, 4).items()}
+    expected = {"prior_0.weights": (4, 3), "prior_0.means": (4, 3, 2), "prior_0.scales": (4, 3, 2)}
+    assert shapes == expected
 
 
 def test_point_estimates_share_nothing(fitted):
