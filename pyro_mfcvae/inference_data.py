@@ -1,25 +1,16 @@
-"""What a model says of data, as ArviZ takes it: groups of named arrays with named dimensions.
-
-ArviZ has one object of groups up to version 0.23, ``InferenceData``, and another from version 1 on,
-xarray's ``DataTree``. The groups are the same xarray datasets in both, and are made here without ArviZ;
-only :func:`convert` looks at its version.
-"""
+"""What a model says of data, as ArviZ takes it: groups of named arrays with named dimensions."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import warnings
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_mfcvae.arviz_groups import DRAW, Array, Variables, dataset
 from pyro_mfcvae.importance import MIN_PARTICLES, PASS, pareto_k, particles
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.training import EpochRecord
@@ -27,10 +18,6 @@ from pyro_mfcvae.training import EpochRecord
 if TYPE_CHECKING:  # slow to import, and only needed here
     import xarray as xr
 
-Array = npt.NDArray[Any]
-Variables = dict[str, tuple[tuple[str, ...], Any]]
-
-DRAW = ("chain", "draw")
 MAX_VALUES = 2**28  # of one predictive group: a gigabyte
 
 
@@ -95,35 +82,7 @@ def groups(
             variables[name] = {"x": ((*DRAW, "datum", *x_dims), values[None])}
     if history:
         variables["training"] = _training(history)
-    return {name: _dataset(values) for name, values in variables.items()}
-
-
-def convert(groups: Mapping[str, xr.Dataset], version: str | None = None) -> Any:
-    """Groups as one object of the kind that ArviZ takes.
-
-    Args:
-        groups: datasets by name.
-        version: of ArviZ; None is the one that is installed.
-
-    Returns:
-        ``arviz.InferenceData`` for versions below 1, ``xarray.DataTree`` from 1 on.
-
-    Raises:
-        ImportError: if ArviZ is not installed.
-    """
-    if version is None:
-        try:
-            version = importlib.metadata.version("arviz")
-        except importlib.metadata.PackageNotFoundError:
-            raise ImportError("arviz is not installed, expected any version; run pip install arviz") from None
-    if int(version.split(".")[0]) >= 1:
-        import xarray as xr
-
-        return xr.DataTree.from_dict(dict(groups))
-    with warnings.catch_warnings():  # once a day, ArviZ 0.23 tells of version 1 when it is imported
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
-    return arviz.InferenceData(**groups)
+    return {name: dataset(values) for name, values in variables.items()}
 
 
 def global_draws(model: MFCVAE, num_draws: int) -> dict[str, Array]:
@@ -215,22 +174,6 @@ def _training(history: Sequence[EpochRecord]) -> Variables:
         dims = ("epoch", "facet") if isinstance(values[0], tuple) else ("epoch",)
         variables["epoch_of_stage" if name == "epoch" else name] = dims, np.array(values)
     return variables
-
-
-def _dataset(variables: Variables) -> xr.Dataset:
-    import xarray as xr
-
-    from pyro_mfcvae import __version__
-
-    sizes = {dim: n for dims, values in variables.values() for dim, n in zip(dims, values.shape, strict=True)}
-    attributes = {
-        "created_at": datetime.now(UTC).isoformat(),
-        "creation_library": "pyro_mfcvae",
-        "creation_library_version": __version__,
-        "inference_library": "pyro",
-        "inference_library_version": pyro.__version__,
-    }
-    return xr.Dataset(variables, {dim: np.arange(n) for dim, n in sizes.items()}, attributes)
 
 
 def _dims(name: str, number: int) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from pyro.infer import HMC, MCMC, NUTS
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.arviz_groups import DRAW, Variables, convert, dataset, import_arviz, major_version
 from pyro_mfcvae.devices import seeded
 from pyro_mfcvae.mixture_density import Mixture, MixtureDensity
 from pyro_mfcvae.priors.hyper import HyperPriors
@@ -126,24 +127,17 @@ class MixturePosterior:
         Raises:
             ImportError: if ArviZ is not installed.
         """
-        az = _arviz()
+        rest = ("cluster", "dim", "dim_of_column")
+        posterior: Variables = {}
+        for name in QUANTITIES:
+            draws = getattr(self, name)
+            posterior[name] = ((*DRAW, *rest[: draws.ndim - 2]), draws)
+        statistics = {"lp": self.log_density, "diverging": self.diverging, "relabelled": self.relabelled}
         groups = {
-            "posterior": {name: getattr(self, name) for name in QUANTITIES},
-            "sample_stats": {
-                "lp": self.log_density,
-                "diverging": self.diverging,
-                "relabelled": self.relabelled,
-            },
+            "posterior": dataset(posterior, {"cluster": list(self.clusters)}),
+            "sample_stats": dataset({name: (DRAW, values) for name, values in statistics.items()}),
         }
-        dims = {
-            "weights": ["cluster"],
-            "means": ["cluster", "dim"],
-            "covariances": ["cluster", "dim", "dim_of_column"][: self.covariances.ndim - 2],
-        }
-        labels = {"coords": {"cluster": list(self.clusters)}, "dims": dims}
-        if int(az.__version__.split(".")[0]) < 1:
-            return az.from_dict(**groups, **labels)
-        return az.from_dict(groups, **labels)
+        return convert(groups)
 
 
 def sample_mixture(
@@ -193,7 +187,7 @@ def sample_mixture(
     Warns:
         SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.
     """
-    _arviz()  # rather now than after an hour
+    major_version()  # fails here rather than after an hour
     _check_numbers(kernel, num_samples, warmup_steps, num_chains)
     points, noise = _check_embedding(embedding, variances, start)
     shift, scale = points.mean(0), np.sqrt(points.var(0) + noise.mean(0))
@@ -298,9 +292,8 @@ def _stack(
 def _diagnose(diagnostic: Literal["rhat", "ess"], draws: np.ndarray) -> np.ndarray:
     """Rank-normalised split R-hat, or bulk ESS, of draws (chain, draw, ...)."""
     options: dict[str, Any] = {"method": "rank" if diagnostic == "rhat" else "bulk"}
-    az = _arviz()
-    if int(az.__version__.split(".")[0]) < 1:
-        function = getattr(az, diagnostic)
+    if major_version() < 1:
+        function = getattr(import_arviz(), diagnostic)
     else:
         from arviz_stats.base import array_stats
 
@@ -312,16 +305,6 @@ def _diagnose(diagnostic: Literal["rhat", "ess"], draws: np.ndarray) -> np.ndarr
         if np.ptp(column) > 0:
             values[index] = float(function(column, **options))
     return values
-
-
-def _arviz() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # 0.23 announces 1.0 whenever it is imported
-            import arviz
-    except ImportError as error:
-        raise ImportError("sample_mixture needs ArviZ for R-hat and ESS; try: pip install arviz") from error
-    return arviz
 
 
 def _warn(posterior: MixturePosterior) -> None:

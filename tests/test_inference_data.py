@@ -21,8 +21,9 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, inference_data
+from pyro_mfcvae.arviz_groups import convert
 from pyro_mfcvae.importance import pareto_k
-from pyro_mfcvae.inference_data import bootstrap, convert
+from pyro_mfcvae.inference_data import bootstrap
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.priors import DiagonalGaussianMixture
 
@@ -289,11 +290,11 @@ def test_round_trip_to_a_file(az, data, tmp_path):
 
 def test_either_kind_from_the_same_groups(fitted, x, data):
     groups = {"posterior": xr.Dataset({"a": ("draw", np.arange(3))})}
-    tree = convert(groups, "1.2.0")
+    tree = convert(groups, 1)
     assert isinstance(tree, xr.DataTree)
     assert tree["posterior"]["a"].values.tolist() == [0, 1, 2]
     if IS_OLD:
-        old = convert(groups, "0.23.4")
+        old = convert(groups, 0)
         assert type(old).__name__ == "InferenceData"
         assert old.posterior["a"].values.tolist() == [0, 1, 2]
 
@@ -307,7 +308,7 @@ def test_arviz_is_imported_quietly(tmp_path, monkeypatch):
     (tmp_path / "arviz.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "arviz", raising=False)
-    assert convert({"posterior": 1}, "0.23.4") == {"posterior": 1}
+    assert convert({"posterior": 1}, 0) == {"posterior": 1}
     with pytest.raises(FutureWarning):
         importlib.reload(sys.modules["arviz"])
     monkeypatch.delitem(sys.modules, "arviz")

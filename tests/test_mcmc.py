@@ -1,5 +1,6 @@
 """Hamiltonian Monte Carlo over a mixture."""
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -389,7 +390,10 @@ def test_errors_name_the_argument(embedding, variances, start, message):
 
 
 def test_without_arviz_it_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "arviz", None)
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
     with pytest.raises(ImportError, match="pip install arviz"):
         sample_mixture(np.zeros((4, 2)), random_mixture(2, 2, full=False))
 
