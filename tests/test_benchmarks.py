@@ -39,11 +39,21 @@ def test_kl_forms():
 
 
 @pytest.mark.slow
-def test_mixture_posterior():
-    text = output(
-        "mixture_posterior.py", "--repetitions", "2", "--samples", "100", "--warmup", "50", "--chains", "2"
-    )
-    coverage = float(text.splitlines()[-1].split()[1])
+@pytest.mark.parametrize("kernel", ["nuts", "importance"])
+def test_mixture_posterior(kernel):
+    options = [
+        "--kernel",
+        kernel,
+        "--repetitions",
+        "2",
+        "--samples",
+        "100",
+        "--warmup",
+        "50",
+        "--chains",
+        "2",
+    ]
+    coverage = float(output("mixture_posterior.py", *options).splitlines()[-1].split()[1])
     assert 0.6 < coverage <= 1
 
 
