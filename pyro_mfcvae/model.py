@@ -178,24 +178,58 @@ class MFCVAE(nn.Module):
 
     def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
         """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
-        return [self._facet_term(prior, q_j)[1] for prior, q_j in zip(self.priors, q, strict=True)]
+        return [self._exact_term(prior, q_j)[1] for prior, q_j in zip(self.priors, q, strict=True)]
 
     def elbo_terms(self, x: Tensor) -> ELBOTerms:
         r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z."""
         q = self.encode(x)
         terms, responsibilities = zip(
-            *(self._facet_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
+            *(self._exact_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
             strict=True,
         )
         features = self.decode([q_j.rsample() for q_j in q])
         return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
 
-    def _facet_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
+    @property
+    def is_static(self) -> bool:
+        """Whether :meth:`objective` is what :meth:`elbo` computes from the programs.
+
+        It is not where all data share latent variables, for several particles, nor where a subclass has
+        another program.
+        """
+        programs = type(self).model is MFCVAE.model and type(self).guide is MFCVAE.guide
+        return programs and not self._shared_priors() and self.config.num_particles == 1
+
+    def objective(self, x: Tensor) -> Tensor:
+        r"""The objective of the N data x (N, *x_shape), weighted by ``kl_weights``, in nats; a scalar.
+
+        It is minus the loss of :meth:`elbo`, from the same random numbers if no weight is zero, without the
+        cost of running two programs under Pyro's handlers in every step; only where :attr:`is_static`.
+        """
+        q = self.encode(x)
+        z = [q_j.rsample() for q_j in q]
+        total: Tensor = self.likelihood(self.decode(z)).log_prob(x).sum()
+        options: dict[str, Any] = {
+            "objective": self.config.elbo,
+            "num_samples": self.config.num_kl_samples,
+        }
+        for prior, q_j, z_j, beta in zip(self.priors, q, z, self.kl_weights, strict=True):
+            if beta:
+                term, _ = self._facet_term(prior, q_j, value=z_j, **options)
+                total = total + beta * term.sum()
+        return total
+
+    def _facet_term(self, prior: Any, q: dist.Distribution, **options: Any) -> tuple[Tensor, Tensor]:
+        """Term (N,) and responsibilities (N, K) of one facet; ``options`` are those of its function."""
         weights = prior.weights()
         c = weights.enumerate_support()  # (K,)
         p, log_pi = prior.component(c.unsqueeze(-1)), weights.log_prob(c).unsqueeze(-1)
-        term, responsibilities = facet_term(q, p, log_pi, dim=-2, samples=partial(spread, q))
+        term, responsibilities = facet_term(q, p, log_pi, dim=-2, **options)
         return term.squeeze(0), responsibilities
+
+    def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
+        """Those of the analytic objective, without noise."""
+        return self._facet_term(prior, q, samples=partial(spread, q))
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision == "bfloat16"

@@ -221,10 +221,13 @@ class _Run:
         """One step of the optimiser; the loss in nats per datum."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
         model, size = self.model, self.data_size or len(batch)
-        loss = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
+        if model.is_static:
+            loss = -model.objective(batch) / size
+        else:
+            loss = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
         loss.backward()
         optimizer.step()
-        return cast(Tensor, loss.detach())
+        return loss.detach()
 
     def _batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
         order = torch.randperm(len(self.x), generator=self.order, device=self.x.device)

@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.infer import SVI, TraceEnum_ELBO
 from pyro.infer.enum import config_enumerate
 
-from pyro_mfcvae import MFCVAE, Facet, FacetELBO, MFCVAEConfig
+from pyro_mfcvae import MFCVAE, Facet, FacetELBO, MFCVAEConfig, priors
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.objectives import OBJECTIVES
 
@@ -36,6 +36,57 @@ def gradients(model, loss):
     model.zero_grad(set_to_none=True)
     loss.backward()
     return {name: p.grad for name, p in model.named_parameters()}
+
+
+def assert_same_objective(model, x):
+    """Without Pyro's handlers: the loss, the gradients and the random numbers that follow."""
+    assert model.is_static
+    loss = loss_of(model, x, model.elbo())
+    expected, following = gradients(model, loss), torch.rand(1)
+    torch.manual_seed(3)
+    objective = model.objective(x)
+    torch.testing.assert_close(-objective, loss)
+    actual = gradients(model, -objective)
+    assert torch.equal(torch.rand(1), following)
+    for name, gradient in expected.items():
+        if gradient is None:  # of what takes no part; the handlers leave it out or give it zeros
+            assert actual[name] is None or not actual[name].any(), name
+        else:
+            given = torch.zeros_like(gradient) if actual[name] is None else actual[name]
+            torch.testing.assert_close(given, gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("num_kl_samples", [1, 3])
+def test_the_objective_is_that_of_the_programs(make_model, case, objective, num_kl_samples):
+    model = make_model(**case, elbo=objective, num_kl_samples=num_kl_samples)
+    assert_same_objective(model, data(model))
+    assert_same_objective(model, data(model, 1))
+    model.kl_weights = [0.5 + j for j in range(case["J"])]
+    model.fade_in = [0.3] * case["J"]
+    assert_same_objective(model, data(model))
+
+
+@pytest.mark.parametrize("prior", sorted(set(priors.available()) - {"bayesian_gaussian"}))
+@pytest.mark.parametrize("weights", [(1.0, 0.2), (0.0, 1.0)])
+def test_the_objective_is_that_of_the_programs_for_every_prior(make_model, prior, weights):
+    K = 1 if prior == "standard_normal" else 3
+    model = make_model(J=2, K=K, prior=prior)
+    model.kl_weights = list(weights)
+    assert_same_objective(model, data(model))
+
+
+def test_programs_that_differ_are_run(make_model):
+    class Other(MFCVAE):
+        def guide(self, x, **kwargs):
+            return super().guide(x, **kwargs)
+
+    model = make_model()
+    assert model.is_static
+    assert not Other(model.config, model.x_shape).is_static
+    assert not make_model(num_particles=2).is_static
+    assert not make_model(prior="bayesian_gaussian").is_static
 
 
 @pytest.mark.parametrize("case", CASES)
