@@ -71,7 +71,8 @@ def calibration(
     the majority class of that cluster is its own. So that no datum has a say in what it is judged by, the
     data are cut into two random halves, and the majority classes for each half are those of the other. The
     accuracy is then that of new data, and not the purity, which is optimistic where clusters have few data.
-    A cluster without data in the other half stands for no class.
+    A cluster without data in the other half stands for no class. Where clusters share a class, data between
+    them are rightly unsure of their cluster and yet of that class: this, too, counts as error.
 
     Args:
         responsibilities: of every datum for every cluster, (N, K), as from ``predict_proba``.

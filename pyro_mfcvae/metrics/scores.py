@@ -117,8 +117,8 @@ def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> 
 
     VI = H(c | y) + H(y | c)
 
-    >>> round(variation_of_information([0, 0, 1, 1], [0, 1, 0, 1]) / np.log(2), 12)  # two bits
-    2.0
+    >>> round(variation_of_information([0, 0, 1, 1], [0, 1, 0, 1]), 6)  # log 4, two bits
+    1.386294
 
     Args:
         clusters: cluster of every datum, integers (N,).
