@@ -10,19 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.comparison import (
-    ComparedModel,
-    Comparison,
-    FacetAgreement,
-    effective_clusters,
-    match_facets,
-)
+from pyro_mfcvae.comparison import ComparedModel, Comparison, FacetAgreement, match_facets
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data.factors import split_rows
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.fit import Workers, fit
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.importance import check_particles
+from pyro_mfcvae.metrics import effective_clusters
 from pyro_mfcvae.runs import FittedRuns
 
 Entry = MFCVAEConfig | FittedMFCVAE | FittedRuns

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyro_mfcvae.evaluation import html_table, text_table
 from pyro_mfcvae.fitted import FittedMFCVAE
-from pyro_mfcvae.metrics import ari
+from pyro_mfcvae.metrics import matching, score_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,29 +211,6 @@ class Comparison(Mapping[str, ComparedModel]):
         return html_table(self._table(), self._notes())
 
 
-def effective_clusters(responsibilities: npt.ArrayLike) -> float:
-    r"""Number of clusters in use: how many equally large ones would be as diverse.
-
-    .. math::
-        \exp\Big(-\sum_k \bar r_k \log \bar r_k\Big), \qquad \bar r_k = \frac1N \sum_n r_{nk}
-
-    >>> effective_clusters([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    2.0
-
-    Args:
-        responsibilities: of each datum for each cluster, shape (N, K).
-
-    Returns:
-        A number from 1 to K.
-
-    References:
-        Hill (1973), Diversity and evenness: the Hill number of order 1.
-    """
-    mean = np.asarray(responsibilities, dtype=np.float64).mean(0)
-    mean = mean[mean > 0] / mean.sum()
-    return float(np.exp(-(mean * np.log(mean)).sum()))
-
-
 def match_facets(one: Integers, other: Integers) -> FacetAgreement:
     """The best one-to-one matching of the facets of two models, by the adjusted Rand index.
 
@@ -247,17 +224,8 @@ def match_facets(one: Integers, other: Integers) -> FacetAgreement:
     References:
         Kuhn (1955), The Hungarian method; Hubert and Arabie (1985), Comparing partitions.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    pairs = list(itertools.product(one, other))
-    matrix = np.array(
-        [
-            [np.mean([ari(a[:, i], b[:, j]) for a, b in pairs]) for j in range(other.shape[2])]
-            for i in range(one.shape[2])
-        ]
-    )
-    rows, columns = linear_sum_assignment(matrix, maximize=True)
-    return FacetAgreement(matrix, tuple(zip(rows.tolist(), columns.tolist(), strict=True)))
+    matrix = np.mean([score_table(a, b, "ari") for a, b in itertools.product(one, other)], axis=0)
+    return FacetAgreement(matrix, tuple(sorted(matching(matrix))))
 
 
 def mean_and_se(values: Floats) -> tuple[float, float]:

@@ -336,13 +336,16 @@ class FittedMFCVAE:
             names: of the F kinds of label.
 
         Returns:
-            A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label, and
-            the redundancy between facets.
+            A table that prints: purity, Hungarian accuracy, NMI, ARI and calibration error of every facet
+            and label, which facet is closest to each label, confidence, and the redundancy between facets.
 
         Raises:
+            TypeError: if labels are not integers.
             ValueError: if data and labels differ in length.
         """
-        return evaluate(self.predict(x), np.asarray(labels), names, self.clusters)
+        r = self.predict_proba(x)
+        clusters = np.stack([r_j.argmax(-1) for r_j in r], axis=1)
+        return evaluate(clusters, labels, names, self.clusters, r)
 
     def to_inference_data(
         self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.evaluation import TITLES, Evaluation, html_table, text_table
 from pyro_mfcvae.fitted import FittedMFCVAE, load
-from pyro_mfcvae.metrics import ari
+from pyro_mfcvae.metrics import agreement
 
 Floats = npt.NDArray[np.float64]
 INDEX = "runs.json"  # in the folder of saved runs
@@ -121,16 +121,10 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             Falck et al. (2021), on the stability of the clusterings; Hubert and Arabie (1985), Comparing
             partitions.
         """
-        R = len(self)
-        if R < 2:
+        if len(self) < 2:
             raise ValueError("agreement: there is 1 run, expected at least 2; fit with more seeds")
         x = as_tensor(x, allow_missing=True)
-        clusters = [fitted.predict(x) for fitted in self]  # R of (N, J)
-        J = self[0].num_facets
-        matrices = np.ones((J, R, R))
-        for j, (r, s) in itertools.product(range(J), itertools.combinations(range(R), 2)):
-            matrices[j, r, s] = matrices[j, s, r] = ari(clusters[r][:, j], clusters[s][:, j])
-        return Agreement(matrices, self.seeds)
+        return Agreement(agreement([fitted.predict(x) for fitted in self]), self.seeds)
 
     def save(self, folder: str | Path) -> None:
         """Write every model to a file of its own, which :func:`pyro_mfcvae.load` reads, and the scores.
@@ -224,7 +218,9 @@ class RunsEvaluation:
     @property
     def scores(self) -> dict[str, Floats]:
         """All scores of :class:`Evaluation`, by name, each of shape (R, J, F)."""
-        return {key: np.stack([e.scores[key] for e in self.evaluations]) for key in TITLES}
+        return {
+            key: np.stack([e.scores[key] for e in self.evaluations]) for key in self.evaluations[0].scores
+        }
 
     @property
     def mean(self) -> dict[str, Floats]:

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,15 @@ def output(script, *arguments):
 def test_step_time():
     lines = output("step_time.py", "--rounds", "2", "--settings", "tiny").splitlines()
     assert re.fullmatch(r"tiny .* ratio \d+\.\d{3} \(quartiles .*\)", lines[-1])
+
+
+def test_metrics_time(monkeypatch, capsys):
+    script = FOLDER / "metrics_time.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--sizes", "100", "300"])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["seconds,", "and", "growth", "100", "300", "3", "N"]
+    assert all(re.fullmatch(r"\w.* +\d+\.\d{4} +\d+\.\d{4} +\d+\.\d+x", line) for line in lines[1:])
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from pyro_mfcvae import Comparison, FittedMFCVAE, FittedRuns, compare
-from pyro_mfcvae.comparison import effective_clusters, match_facets, mean_and_se
+from pyro_mfcvae.comparison import match_facets, mean_and_se
 from pyro_mfcvae.data.factors import split_rows
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.metrics import effective_clusters
 
 MODULE = sys.modules["pyro_mfcvae.compare"]  # the attribute of this name is the function
 OPTIONS = {"num_particles": 30, "workers": 1, "device": "cpu", "precision": "float32", "progress": False}

@@ -1,28 +1,51 @@
-import dataclasses
 import itertools
 import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_mfcvae.evaluation import Evaluation, evaluate
 from pyro_mfcvae.metrics import (
+    PairCounts,
+    agreement,
     alive_clusters,
     ari,
+    best_per_label,
+    calibration,
+    class_weighted_purity,
     confusion,
+    effective_clusters,
+    entropy_of_use,
+    homogeneity,
     hungarian_accuracy,
+    matched_confusion,
+    matching,
+    mean_confidence,
     nmi,
+    one_to_one,
+    pair_counts,
+    pair_f1,
     purity,
     redundancy,
+    score_table,
+    variation_of_information,
 )
 
 quick = settings(max_examples=40)
 
-SCORES = {"purity": purity, "hungarian_accuracy": hungarian_accuracy, "nmi": nmi, "ari": ari}
+SCORES = {
+    "purity": purity,
+    "hungarian_accuracy": hungarian_accuracy,
+    "nmi": nmi,
+    "ari": ari,
+    "class_weighted_purity": class_weighted_purity,
+    "homogeneity": homogeneity,
+    "variation_of_information": variation_of_information,
+}
 
 
 @st.composite
@@ -73,6 +96,12 @@ def test_sklearn_agrees(pair):
     assert ari(*pair) == pytest.approx(sklearn.metrics.adjusted_rand_score(y, c))
     counts = sklearn.metrics.cluster.contingency_matrix(c, y)
     assert (confusion(*pair) == counts).all()
+    assert homogeneity(*pair) == pytest.approx(sklearn.metrics.homogeneity_score(y, c), abs=1e-12)
+    H_c, H_y = (scipy.stats.entropy(np.unique(names, return_counts=True)[1]) for names in (c, y))
+    mutual = sklearn.metrics.mutual_info_score(y, c)
+    assert variation_of_information(*pair) == pytest.approx(H_c + H_y - 2 * mutual, abs=1e-12)
+    assert entropy_of_use(pair[0]) == pytest.approx(H_c)
+    assert effective_clusters(pair[0]) == pytest.approx(np.exp(H_c))
 
 
 @quick
@@ -82,8 +111,11 @@ def test_names_of_clusters_and_classes_do_not_matter(pair, shift, random):
     random.shuffle(names)
     c, y = pair
     renamed = np.array(names)[c] * 10**15 + shift, np.array(names)[y] - shift
+    extreme = np.array(names)[c] * 2**61 - 2**62, np.array(names, dtype=np.uint64)[y] + np.uint64(2**64 - 6)
+    small = (np.array(names)[c] * 50 - 128).astype(np.int8), (np.array(names)[y] * 50).astype(np.uint8)
     for score in SCORES.values():
-        assert score(*renamed) == pytest.approx(score(c, y))
+        for other in (renamed, extreme, small):
+            assert score(*other) == pytest.approx(score(c, y), abs=1e-12)
 
 
 @quick
@@ -104,8 +136,11 @@ def test_bounds(pair):
     assert 0 < hungarian_accuracy(c, y) <= purity(c, y)
     assert 0 <= nmi(c, y) <= 1
     assert -0.5 - 1e-12 <= ari(c, y) <= 1
-    for score in SCORES.values():
-        assert score(c, c) == pytest.approx(1)
+    assert 0 < class_weighted_purity(c, y) <= 1
+    assert 0 <= homogeneity(c, y) <= 1
+    assert 0 <= variation_of_information(c, y) <= np.log(len(c)) + 1e-12
+    for name, score in SCORES.items():
+        assert score(c, c) == (name != "variation_of_information")
         assert isinstance(score(c, y), float)
 
 
@@ -143,6 +178,11 @@ def test_redundancy(columns):
     assert (matrix == matrix.T).all()
     assert (np.diag(matrix) == 1).all()
     assert matrix[0, 2] == pytest.approx(nmi(facets[:, 0], facets[:, 2]))
+    variation = redundancy(facets, "variation_of_information")
+    assert (variation == variation.T).all()
+    assert (np.diag(variation) == 0).all()
+    assert variation[1, 2] == pytest.approx(variation_of_information(facets[:, 1], facets[:, 2]))
+    assert (variation[0, 1] + variation[1, 2] - variation[0, 2]) > -1e-12  # it is a metric
     order = [2, 0, 1]
     np.testing.assert_allclose(redundancy(facets[:, order]), matrix[np.ix_(order, order)])
 
@@ -195,96 +235,313 @@ def test_memory_is_linear_in_the_data(score):
         tracemalloc.stop()
 
 
-# the table of facets and labels
-
-CLUSTERS = np.array([[0, 2], [0, 2], [1, 2], [1, 0], [2, 0], [2, 0]])
-LABELS = np.array([[5, 0], [5, 0], [6, 0], [6, 1], [7, 1], [7, 1]])
+# mean over the classes
 
 
-def test_evaluate():
-    result = evaluate(CLUSTERS, LABELS, ["hue", "shape"], [25, 4])
-    assert isinstance(result, Evaluation)
+def brute_class_weighted_purity(clusters, labels):
+    """Recall of every class under the majority classes, in plain Python."""
+    size = {label: int(np.sum(labels == label)) for label in set(labels.tolist())}
+    stands_for = {}
+    for k in set(clusters.tolist()):
+        members = labels[clusters == k].tolist()
+        stands_for[k] = max(set(members), key=lambda label: (members.count(label), -size[label], -label))
+    recall = []
+    for label, n in size.items():
+        right = [stands_for[k] == label for k in clusters[labels == label].tolist()]
+        recall.append(sum(right) / n)
+    return sum(recall) / len(recall)
+
+
+@quick
+@given(clusterings())
+def test_class_weighted_purity_is_the_mean_recall(pair):
+    assert class_weighted_purity(*pair) == pytest.approx(brute_class_weighted_purity(*pair))
+
+
+@quick
+@given(clusterings())
+def test_equal_classes_have_equal_weight_anyway(pair):
+    c = pair[0]
+    y = np.random.default_rng(0).permutation(np.repeat(np.arange(3), len(c)))
+    c = np.tile(c, 3)
+    assert class_weighted_purity(c, y) == pytest.approx(purity(c, y))
+
+
+def test_a_rare_class_counts_as_much():
+    labels = np.repeat([0, 1], [99, 1])
+    assert purity(np.zeros(100, int), labels) == 0.99
+    assert class_weighted_purity(np.zeros(100, int), labels) == 0.5
+    assert class_weighted_purity([0, 0], [0, 1]) == 0.5
+
+
+# one to one
+
+
+@quick
+@given(clusterings())
+def test_matched_confusion_is_the_confusion_in_another_order(pair):
+    c, y = pair[0] * 3 - 7, pair[1] * 2
+    matched = matched_confusion(c, y)
+    for i, j in itertools.product(range(len(matched.clusters)), range(len(matched.classes))):
+        expected = np.sum((c == matched.clusters[i]) & (y == matched.classes[j]))
+        assert matched.counts[i, j] == expected
+    assert matched.counts.sum() == len(c)
+    assert matched.accuracy == pytest.approx(hungarian_accuracy(c, y))
+    pairs = min(matched.counts.shape)
+    for rest in (matched.clusters[pairs:], matched.classes[:pairs], matched.classes[pairs:]):
+        assert (np.diff(rest) > 0).all()
+
+
+def test_tables_that_no_memory_holds_are_refused():
+    names = np.arange(20_000)
+    for score in (hungarian_accuracy, confusion, matched_confusion):
+        with pytest.raises(ValueError, match=r"have 20,000 and 20,000 different values, expected a table"):
+            score(names, names)
+    assert nmi(names, names) == purity(names, names) == ari(names, names) == 1  # which need none
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("J", "F"), [(1, 1), (1, 3), (3, 1), (3, 3), (4, 2), (2, 4)])
+def test_one_to_one_is_the_best_of_all_matchings(seed, J, F):
+    table = np.random.default_rng(seed).random((J, F))
+    facets = [*range(J), *[None] * F]
+    best = max(
+        sum(table[j, f] for f, j in enumerate(assigned) if j is not None)
+        for assigned in itertools.permutations(facets, F)
+    )
+    assert one_to_one(table) == pytest.approx(best / F)
+    pairs = matching(table)
+    assert len({j for j, _ in pairs}) == len(pairs) == min(J, F)
+    assert [f for _, f in pairs] == sorted({f for _, f in pairs})
+    assert sum(table[pair] for pair in pairs) / F == pytest.approx(best / F)
+    assert best_per_label(table) == pytest.approx(sum(max(column) for column in table.T) / F)
+    assert best_per_label(table) >= one_to_one(table) - 1e-12
+
+
+@quick
+@given(clusterings(columns=5))
+def test_score_table(columns):
+    facets, labels = np.stack(columns[:3], 1), np.stack(columns[3:], 1)
     for name, score in SCORES.items():
-        values = result.scores[name]
-        assert values.shape == (2, 2)
-        for j, f in itertools.product(range(2), range(2)):
-            assert values[j, f] == score(CLUSTERS[:, j], LABELS[:, f])
-    assert result.scores.keys() == SCORES.keys()
-    assert result.redundancy.tolist() == redundancy(CLUSTERS).tolist()
-    assert result.alive.tolist() == [3, 2]
-    assert result.clusters == (25, 4)
-    assert result.classes == (3, 2)
-    assert result.label_names == ("hue", "shape")
-    assert result.num_data == 6
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.num_data = 7
+        table = score_table(facets, labels, name)
+        expected = [[score(facets[:, j], labels[:, f]) for f in range(2)] for j in range(3)]
+        np.testing.assert_array_equal(table, expected)
+        np.testing.assert_array_equal(score_table(facets, labels, score), expected)
+    assert score_table(columns[0], columns[3]).shape == (1, 1)
 
 
-def test_scores_by_name():
-    result = evaluate(CLUSTERS, LABELS, ["hue", "shape"], [25, 4])
-    assert result.best_facet("hue") == 0
-    assert result.best_facet("shape") == 1
-    assert result.best_facet("shape", score="purity") == 1
-    assert result.score(0, "hue") == 1
-    assert result.score(-1, "shape", "ari") == 1
-    assert result.score(0, "shape") == pytest.approx(5 / 6)
-    with pytest.raises(ValueError, match=r"^label_name is 'size', expected one of hue, shape"):
-        result.best_facet("size")
-    with pytest.raises(ValueError, match=r"^score is 'accuracy', expected one of purity, hung"):
-        result.score(0, "hue", "accuracy")
-    with pytest.raises(ValueError, match=r"^facet is 2, expected 0 \.\. 1"):
-        result.score(2, "hue")
+def test_tables_that_are_refused():
+    with pytest.raises(ValueError, match=r"^score is 'accuracy', expected one of purity, hungarian_accuracy"):
+        score_table([[0]], [[0]], "accuracy")
+    with pytest.raises(ValueError, match=r"^facets and labels differ in length, 2 and 1"):
+        score_table([[0], [1]], [0])
+    with pytest.raises(ValueError, match=r"^score is 'purity', expected one of nmi, ari, variation"):
+        redundancy([[0]], "purity")
+    for table in ([0.5], [[]], [[np.nan]]):
+        for function in (matching, one_to_one, best_per_label):
+            with pytest.raises(ValueError, match=r"^table has shape .*, expected finite scores \(J, F\)"):
+                function(table)
 
 
-def test_default_names_and_sizes():
-    one = evaluate(CLUSTERS, LABELS[:, 0])
-    assert one.label_names == ("label",)
-    assert one.clusters == (3, 3)
-    assert evaluate(CLUSTERS, torch.from_numpy(LABELS)).label_names == ("label_0", "label_1")
+# pairs of data
 
 
-def test_table():
-    text = str(evaluate(CLUSTERS, LABELS, ["hue", "a longer name"], [25, 4]))
-    lines = text.splitlines()
-    assert lines == [
-        "facet  clusters  label          classes  purity  Hungarian accuracy    NMI    ARI",
-        "    0      3/25  hue                  3   1.000               1.000  1.000  1.000",
-        "    0      3/25  a longer name        2   0.833               0.667  0.516  0.242",
-        "    1       2/4  hue                  3   0.667               0.667  0.516  0.242",
-        "    1       2/4  a longer name        2   1.000               1.000  1.000  1.000",
-        "redundancy (NMI) between facets: 0-1 0.516",
-        "6 data; clusters: alive/all",
-    ]
+def brute_pairs(facets, labels):
+    """All pairs, one by one."""
+    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
+    for n, m in itertools.combinations(range(len(facets)), 2):
+        counts[bool((facets[n] == facets[m]).any()), bool((labels[n] == labels[m]).any())] += 1
+    return PairCounts(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
 
 
-def test_table_of_one_and_of_three_facets():
-    one = str(evaluate(CLUSTERS[:, :1], LABELS))
-    assert "between facets: none, there is one facet" in one
-    three = str(evaluate(CLUSTERS[:, [0, 1, 0]], LABELS))
-    assert "between facets: 0-1 0.516, 0-2 1.000, 1-2 0.516" in three
+@quick
+@given(clusterings(columns=5, max_size=25), st.integers(1, 4))
+def test_pairs_are_those_of_all_pairs(columns, J):
+    facets, labels = np.stack(columns[:J], 1), np.stack(columns[J:], 1)
+    expected = brute_pairs(facets, labels)
+    assert pair_counts(facets, labels, ignore_constant=False) == expected
+    varied = [array[:, (array != array[0]).any(0)] for array in (facets, labels)]
+    counted = pair_counts(facets, labels)
+    assert counted == brute_pairs(*varied)
+    tp, fp, fn = counted.both, counted.facets_only, counted.labels_only
+    assert counted.precision == (tp / (tp + fp) if tp + fp else 1)
+    assert counted.recall == (tp / (tp + fn) if tp + fn else 1)
+    assert pair_f1(facets, labels) == counted.f1 == (2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1)
 
 
-def test_html_escapes_names():
-    html = evaluate(CLUSTERS, LABELS[:, 0], ["<hue>"])._repr_html_()
-    assert "&lt;hue&gt;" in html
-    assert "<hue>" not in html
-    assert html.count("<tr>") == 3
-    assert "<th>purity</th><th>Hungarian accuracy</th>" in html
+@quick
+@given(clusterings())
+def test_pairs_of_one_facet_and_label_are_those_of_sklearn(pair):
+    counted = pair_counts(*pair, ignore_constant=False)
+    (neither, facets_only), (labels_only, both) = (
+        sklearn.metrics.cluster.pair_confusion_matrix(*pair[::-1]) // 2
+    )
+    assert counted == PairCounts(both, facets_only, labels_only, neither)
 
 
-def test_evaluations_that_are_refused():
-    with pytest.raises(ValueError, match=r"^clusters has shape \(6,\), expected \(N, columns\)"):
-        evaluate(CLUSTERS[:, 0], LABELS)
-    with pytest.raises(ValueError, match=r"^labels has shape \(1, 6, 2\), expected \(N,\) or \(N,"):
-        evaluate(CLUSTERS, LABELS[None])
-    with pytest.raises(ValueError, match="clusters and labels differ in length, 6 and 5"):
-        evaluate(CLUSTERS, LABELS[:5])
-    for names in (["hue"], ["hue", "hue"], "ab"):
-        with pytest.raises(ValueError, match=r"^names is .* expected 2 different names"):
-            evaluate(CLUSTERS, LABELS, names)
-    with pytest.raises(ValueError, match=r"^sizes is \(3,\), expected 2 numbers of clusters"):
-        evaluate(CLUSTERS, LABELS, sizes=[3])
-    with pytest.raises(ValueError, match=r"values 0 \.\. 2 in facet 1, expected 0 \.\. 1"):
-        evaluate(CLUSTERS, LABELS, sizes=[3, 2])
-    with pytest.raises(ValueError, match=r"values -1 \.\. 1 in facet 0, expected 0 \.\. 1"):
-        evaluate(CLUSTERS - 1, LABELS)
+def test_pairs_of_many_labellings_with_many_values():
+    rng = np.random.default_rng(0)
+    facets, labels = rng.integers(0, 40, (150, 3)), rng.integers(0, 9, (150, 3))
+    facets[:, 0] = 5 * labels[:, 0] + rng.integers(0, 5, 150)
+    assert pair_counts(facets, labels) == brute_pairs(facets, labels)
+    assert pair_f1(labels, labels[:, ::-1]) == 1
+    assert pair_f1(facets + 2**40, -labels) == pair_f1(facets, labels)
+
+
+def test_a_constant_labelling_hides_all_others_unless_left_out():
+    labels = np.repeat([0, 1], 5)
+    facets = np.stack([labels, np.zeros(10, int)], 1)
+    assert pair_f1(facets, labels) == 1
+    assert pair_f1(facets, labels, ignore_constant=False) == pytest.approx(2 * 20 / (45 + 20))
+    assert pair_f1(facets[:, 1], labels) == 0
+    assert pair_f1(facets[:, 1], facets[:, 1]) == pair_f1([3], [4]) == 1
+
+
+def test_pair_counts_that_are_refused():
+    with pytest.raises(ValueError, match=r"^facets and labels have 15 and 6 columns, expected at most 20"):
+        pair_f1(np.zeros((3, 15), int), np.zeros((3, 6), int))
+    with pytest.raises(ValueError, match=r"^facets and labels differ in length, 2 and 3"):
+        pair_counts([0, 1], [0, 1, 2])
+    with pytest.raises(TypeError, match=r"^facets has dtype float64"):
+        pair_counts([[0.5]], [0])
+
+
+# between runs
+
+
+def test_agreement():
+    rng = np.random.default_rng(0)
+    runs = [rng.integers(0, 4, (50, 2)) for _ in range(3)]
+    matrices = agreement(runs)
+    assert matrices.shape == (2, 3, 3)
+    for j, r, s in itertools.product(range(2), range(3), range(3)):
+        expected = sklearn.metrics.adjusted_rand_score(runs[r][:, j], runs[s][:, j])
+        assert matrices[j, r, s] == pytest.approx(expected)
+    assert agreement([run[:, 0] for run in runs]).shape == (1, 3, 3)
+    with pytest.raises(ValueError, match=r"^runs have shapes \[\(2, 1\), \(3, 1\)\], expected one for all"):
+        agreement([[0, 1], [0, 1, 2]])
+    with pytest.raises(TypeError, match=r"^runs\[1\] has dtype float64"):
+        agreement([[0], [0.5]])
+
+
+# without labels, and confidence
+
+
+def responsibilities_of(N, K, seed=0):
+    r = np.random.default_rng(seed).random((N, K)) ** 4
+    return r / r.sum(1, keepdims=True)
+
+
+def test_use_of_responsibilities():
+    r = responsibilities_of(200, 5)
+    assert entropy_of_use(r) == pytest.approx(scipy.stats.entropy(r.mean(0)))
+    assert effective_clusters(torch.from_numpy(r)) == pytest.approx(np.exp(scipy.stats.entropy(r.mean(0))))
+    assert entropy_of_use([3, 3]) == 0
+    assert effective_clusters(np.eye(4)) == pytest.approx(4)
+    assert mean_confidence(r) == pytest.approx(np.mean([max(row) for row in r]))
+
+
+def brute_calibration_error(confidence, right, bins):
+    error = 0.0
+    for b in range(bins):
+        inside = [(p, a) for p, a in zip(confidence, right, strict=True) if b / bins < p <= (b + 1) / bins]
+        if inside:
+            error += abs(sum(p - a for p, a in inside)) / len(confidence)
+    return error
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bins", [1, 8])
+def test_calibration(seed, bins):
+    """Against a loop over the data, judged by the other half."""
+    r = responsibilities_of(300, 4, seed)
+    rng = np.random.default_rng(seed)
+    c, confidence = r.argmax(1), r.max(1)
+    y = np.where(rng.random(300) < 0.7, c % 3, rng.integers(0, 3, 300)) * 11 - 5
+    half = np.random.default_rng(seed + 9).permutation(300) % 2
+    right = []
+    for n in range(300):
+        members = y[(half != half[n]) & (c == c[n])].tolist()
+        assert len(members) > 0
+        right.append(max(set(members), key=members.count) == y[n])
+    result = calibration(r, y, bins=bins, seed=seed + 9)
+    assert result.error == pytest.approx(brute_calibration_error(confidence, right, bins))
+    assert result.accuracy == pytest.approx(np.mean(right))
+    assert result.confidence == pytest.approx(mean_confidence(r))
+    assert result.bin_counts.sum() == 300
+    np.testing.assert_allclose(result.edges, np.arange(bins + 1) / bins)
+    some = result.bin_counts > 0
+    assert np.isnan(result.bin_accuracy[~some]).all()
+    assert np.isnan(result.bin_confidence[~some]).all()
+    inside = (result.bin_confidence >= result.edges[:-1]) & (result.bin_confidence <= result.edges[1:])
+    assert inside[some].all()
+    shares = result.bin_counts[some] / 300
+    assert shares @ result.bin_accuracy[some] == pytest.approx(result.accuracy)
+    gaps = abs(result.bin_accuracy - result.bin_confidence)[some]
+    assert shares @ gaps == pytest.approx(result.error)
+
+
+def test_right_confidence_is_calibrated():
+    """Classes drawn from the responsibilities themselves."""
+    N, K = 40_000, 3
+    r = responsibilities_of(N, K)
+    y = (np.random.default_rng(1).random((N, 1)) > r.cumsum(1)).sum(1)
+    assert calibration(r, y).error < 0.01
+    assert calibration(np.eye(K)[r.argmax(1)], y).error > 0.2
+
+
+def test_accuracy_of_calibration_is_not_that_of_chance():
+    """Clusters without meaning, with few data each: the purity is optimistic, the other half is not."""
+    rng = np.random.default_rng(0)
+    c, y = rng.integers(0, 500, 2_000), rng.integers(0, 10, 2_000)
+    assert purity(c, y) > 0.3
+    assert 0.05 < calibration(np.eye(500, dtype=np.float32)[c], y).accuracy < 0.12
+
+
+def test_calibration_of_one_datum():
+    result = calibration([[0.75, 0.25]], [3])
+    assert (result.accuracy, result.confidence, result.error) == (0, 0.75, 0.75)
+
+
+def test_probabilities_that_are_refused():
+    with pytest.raises(ValueError, match=r"^responsibilities has shape \(2,\), expected \(N, K\)"):
+        mean_confidence([0.5, 0.5])
+    for values in ([[0.5, 0.6]], [[-0.5, 1.5]], [[np.nan, 1.0]]):
+        with pytest.raises(
+            ValueError, match=r"^responsibilities has values .*, expected probabilities that sum"
+        ):
+            mean_confidence(values)
+    with pytest.raises(TypeError, match=r"^responsibilities has dtype <U1"):
+        mean_confidence([["a", "b"]])
+    with pytest.raises(ValueError, match=r"^clusters has values .*, expected probabilities that sum to 1"):
+        entropy_of_use([[2, 1], [0, 3]])
+    with pytest.raises(ValueError, match=r"^responsibilities and labels differ in length, 1 and 2"):
+        calibration([[1.0]], [0, 1])
+    with pytest.raises(ValueError, match=r"^bins is 0, expected an integer of at least 1"):
+        calibration([[1.0]], [0], bins=0)
+
+
+@pytest.mark.parametrize("c", [[0], [5, 5, 5]])
+def test_one_datum_one_cluster_or_one_class(c):
+    c = np.array(c)
+    for name, score in SCORES.items():
+        assert score(c, c + 1) == (name != "variation_of_information")
+    assert redundancy(c[:, None]).tolist() == [[1]]
+    assert agreement([c, c]).tolist() == [[[1, 1], [1, 1]]]
+    assert alive_clusters(c) == effective_clusters(c) == 1
+    y = np.arange(len(c))
+    if len(c) > 1:
+        assert nmi(c, y) == homogeneity(c, y) == ari(c, y) == 0
+        assert variation_of_information(c, y) == pytest.approx(np.log(3))
+
+
+def test_memory_of_pairs_is_linear_in_the_data():
+    """A few copies of each labelling; all pairs of 10**5 data would be 37 GiB."""
+    rng = np.random.default_rng(0)
+    facets, labels = rng.integers(0, 200, (10**5, 2)), rng.integers(0, 10, (10**5, 3))
+    tracemalloc.start()
+    try:
+        pair_f1(facets, labels)
+        assert tracemalloc.get_traced_memory()[1] < 15 * (facets.nbytes + labels.nbytes)
+    finally:
+        tracemalloc.stop()

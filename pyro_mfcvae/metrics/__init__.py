@@ -1,0 +1,55 @@
+"""Scores of clusterings: one against labels, several against each other, and what needs no labels.
+
+Clusters and labels are integers of any values: they are names, not sizes. Everything comes from contingency
+tables of the cells that occur, so neither time nor memory grows with the number of pairs of data. Information
+is in nats.
+"""
+
+from pyro_mfcvae.metrics.confidence import Calibration, calibration, mean_confidence
+from pyro_mfcvae.metrics.facets import (
+    agreement,
+    best_per_label,
+    matching,
+    one_to_one,
+    redundancy,
+    score_table,
+)
+from pyro_mfcvae.metrics.matched import MatchedConfusion, confusion, hungarian_accuracy, matched_confusion
+from pyro_mfcvae.metrics.pairs import PairCounts, pair_counts, pair_f1
+from pyro_mfcvae.metrics.scores import (
+    ari,
+    class_weighted_purity,
+    homogeneity,
+    nmi,
+    purity,
+    variation_of_information,
+)
+from pyro_mfcvae.metrics.usage import alive_clusters, effective_clusters, entropy_of_use
+
+__all__ = [
+    "Calibration",
+    "MatchedConfusion",
+    "PairCounts",
+    "agreement",
+    "alive_clusters",
+    "ari",
+    "best_per_label",
+    "calibration",
+    "class_weighted_purity",
+    "confusion",
+    "effective_clusters",
+    "entropy_of_use",
+    "homogeneity",
+    "hungarian_accuracy",
+    "matched_confusion",
+    "matching",
+    "mean_confidence",
+    "nmi",
+    "one_to_one",
+    "pair_counts",
+    "pair_f1",
+    "purity",
+    "redundancy",
+    "score_table",
+    "variation_of_information",
+]

@@ -1,0 +1,130 @@
+"""How sure a facet is of its clusters, and whether that can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code
+from pyro_mfcvae.metrics.inputs import Floats, Integers, integers, probabilities, same_length
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Confidence and accuracy of one facet against one label, over all data and in B bins of confidence.
+
+    The bins are the reliability curve: ``bin_accuracy`` against ``bin_confidence`` is the diagonal if the
+    confidence is right, below it where the facet is too sure.
+
+    Attributes:
+        error: expected calibration error, in [0, 1].
+        confidence: mean over the data of the largest responsibility.
+        accuracy: share of the data whose cluster stands for their class.
+        edges: of the bins, (B + 1,), from 0 to 1; each has its upper edge.
+        bin_counts: data in each bin, int64 (B,).
+        bin_confidence: mean confidence in each bin, (B,); NaN where there are no data.
+        bin_accuracy: accuracy in each bin, (B,); NaN where there are no data.
+    """
+
+    error: float
+    confidence: float
+    accuracy: float
+    edges: npt.NDArray[np.float64]
+    bin_counts: Counts
+    bin_confidence: npt.NDArray[np.float64]
+    bin_accuracy: npt.NDArray[np.float64]
+
+
+def mean_confidence(responsibilities: npt.ArrayLike) -> float:
+    """How sure a facet is of the clusters of the data.
+
+    1/N sum_n max_k r_nk
+
+    >>> mean_confidence([[0.5, 0.5], [1.0, 0.0]])
+    0.75
+
+    Args:
+        responsibilities: of every datum for every cluster, (N, K), as from ``predict_proba``.
+
+    Returns:
+        A number from 1/K to 1.
+
+    Raises:
+        TypeError: responsibilities are not numbers.
+        ValueError: they have another shape, or do not sum to 1 for every datum.
+    """
+    r = probabilities(responsibilities, "responsibilities")
+    return float(r.max(axis=1).mean(dtype=np.float64))
+
+
+def calibration(
+    responsibilities: npt.ArrayLike, labels: npt.ArrayLike, *, bins: int = 15, seed: int = 0
+) -> Calibration:
+    r"""Whether data whose cluster has probability p are of the class of that cluster with frequency p.
+
+    .. math::
+        \mathrm{ECE} = \sum_b \frac{n_b}{N} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
+
+    over B bins of equal width. The confidence of a datum is its largest responsibility; it is right if
+    the majority class of that cluster is its own. So that no datum has a say in what it is judged by, the
+    data are cut into two random halves, and the majority classes for each half are those of the other. The
+    accuracy is then that of new data, and not the purity, which is optimistic where clusters have few data.
+    A cluster without data in the other half stands for no class. Where clusters share a class, data between
+    them are rightly unsure of their cluster and yet of that class: this, too, counts as error.
+
+    Args:
+        responsibilities: of every datum for every cluster, (N, K), as from ``predict_proba``.
+        labels: class of every datum, integers (N,).
+        bins: number of bins B.
+        seed: of the halves.
+
+    Returns:
+        The error, and the reliability curve.
+
+    Raises:
+        TypeError: responsibilities are not numbers, or labels are not integers.
+        ValueError: they have another shape, differ in length, or the responsibilities do not sum to 1 for
+            every datum; or ``bins`` is not at least 1.
+
+    Source:
+        Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017.
+    """
+    r, y = probabilities(responsibilities, "responsibilities"), integers(labels, "labels", 1)
+    same_length(r, y, "responsibilities")
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected an integer of at least 1")
+    return calibrate(r.argmax(axis=1), r.max(axis=1), y, bins, seed)
+
+
+def calibrate(
+    clusters: Integers, confidence: Floats, labels: Integers, bins: int = 15, seed: int = 0
+) -> Calibration:
+    """The same of clusters (N,) and the confidence in each (N,), which several labels may share."""
+    confidence = confidence.astype(np.float64).clip(max=1)
+    right = _right(clusters, labels, seed)
+    edges = np.linspace(0, 1, bins + 1)
+    bin_of = np.searchsorted(edges[1:-1], confidence)  # (lower, upper]
+    counts = np.bincount(bin_of, minlength=bins)
+    sums = [np.bincount(bin_of, values, minlength=bins) for values in (confidence, right)]
+    means = [np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums]
+    return Calibration(
+        error=float(np.abs(sums[0] - sums[1]).sum() / len(labels)),
+        confidence=float(confidence.mean()),
+        accuracy=float(right.mean()),
+        edges=edges,
+        bin_counts=counts,
+        bin_confidence=means[0],
+        bin_accuracy=means[1],
+    )
+
+
+def _right(clusters: Integers, labels: Integers, seed: int) -> npt.NDArray[np.bool_]:
+    """Whether the class of each datum is the majority class of its cluster in the other half of the data."""
+    c, y = code(clusters), code(labels)
+    K, half = len(c.names), np.random.default_rng(seed).permutation(len(labels)) % 2
+    table = Contingency.count(Coded(np.arange(2 * K), half * K + c.codes), y)  # clusters of each half
+    majority = np.full(2 * K, -1)
+    majority[table.k[table.largest]] = table.l[table.largest]
+    return np.asarray(majority[(1 - half) * K + c.codes] == y.codes)

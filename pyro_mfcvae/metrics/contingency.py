@@ -1,0 +1,104 @@
+"""How many data every cluster shares with every class, as the cells that occur."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae.metrics.inputs import Integers, pair
+
+Counts = npt.NDArray[np.int64]
+
+DENSE = 4  # numbers per datum up to which a table of all that may occur is cheaper than to sort the data
+
+
+class Coded(NamedTuple):
+    """Integers (N,) as the names that occur, in ascending order, and their positions among them."""
+
+    names: Integers  # (K,)
+    codes: Counts  # (N,), in 0 .. K-1
+
+
+def code(values: Integers) -> Coded:
+    """Number the values that occur."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > DENSE * len(values) or values.dtype == np.uint64:  # which int64 may have no room for
+        names, codes = np.unique(values, return_inverse=True)
+        return Coded(names, codes.astype(np.int64, copy=False))
+    shifted = values.astype(np.int64) - low
+    occurs = np.bincount(shifted) > 0
+    return Coded((np.flatnonzero(occurs) + low).astype(values.dtype), (np.cumsum(occurs) - 1)[shifted])
+
+
+@dataclass(frozen=True, eq=False)
+class Contingency:
+    """Counts n_kl of M cells, those that have data, of K clusters and L classes.
+
+    Attributes:
+        k: cluster of each cell, ascending, (M,).
+        l: class of each cell, (M,).
+        n: data in each cell, (M,), positive.
+        rows: data in each cluster, n_k, (K,).
+        columns: data in each class, n_l, (L,).
+    """
+
+    k: Counts
+    l: Counts  # noqa: E741
+    n: Counts
+    rows: Counts
+    columns: Counts
+
+    @classmethod
+    def of(cls, clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Contingency:
+        """Count integers (N,) and (N,), of any values.
+
+        Raises:
+            TypeError: clusters or labels are not integers.
+            ValueError: they are empty, not one-dimensional, or differ in length.
+        """
+        return cls.count(*map(code, pair(clusters, labels)))
+
+    @classmethod
+    def count(cls, clusters: Coded, labels: Coded) -> Contingency:
+        """Count coded integers (N,) and (N,), of K and L different names, not all of which need have data."""
+        L = len(labels.names)
+        cell_of = clusters.codes * L + labels.codes
+        if len(clusters.names) * L <= DENSE * len(cell_of):
+            counts = np.bincount(cell_of)
+            cells = np.flatnonzero(counts)
+            n = counts[cells]
+        else:
+            cells, n = np.unique(cell_of, return_counts=True)
+        rows, columns = (np.bincount(coded.codes, minlength=len(coded.names)) for coded in (clusters, labels))
+        return cls(cells // L, cells % L, n, rows, columns)
+
+    @property
+    def num_data(self) -> int:
+        """Number of data N."""
+        return int(self.n.sum())
+
+    @cached_property
+    def largest(self) -> Counts:
+        """Indices of the cells with the majority class of each cluster that has data.
+
+        Of classes with equally many data in a cluster the rarer one is taken, and of these the first.
+        """
+        order = np.lexsort((-self.l, -self.columns[self.l], self.n, self.k))  # the last is the largest
+        last_of_cluster = np.diff(self.k[order], append=-1) != 0
+        return np.asarray(order[last_of_cluster])
+
+
+def entropy(counts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> float:
+    """Entropy of shares, in nats: -sum_k p_k log p_k with p_k = counts_k / sum of counts."""
+    counts = counts[counts > 0]
+    total = counts.sum()
+    return float((counts / total * np.log(total / counts)).sum())
+
+
+def together(counts: Counts) -> int:
+    """Number of pairs of data in the same cell: sum of n (n - 1) / 2."""
+    return int((counts * (counts - 1) // 2).sum())

@@ -1,0 +1,215 @@
+"""Several clusterings at once: against several labels, against each other, and between runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae.metrics.contingency import Contingency, code
+from pyro_mfcvae.metrics.inputs import Integers, columns, integers, same_length
+from pyro_mfcvae.metrics.matched import best_assignment, hungarian_accuracy_of
+from pyro_mfcvae.metrics.scores import (
+    ari_of,
+    class_weighted_purity_of,
+    homogeneity_of,
+    nmi_of,
+    purity_of,
+    variation_of,
+)
+
+Matrix = npt.NDArray[np.float64]
+Score = str | Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
+
+SCORES: dict[str, Callable[[Contingency], float]] = {
+    "purity": purity_of,
+    "hungarian_accuracy": hungarian_accuracy_of,
+    "nmi": nmi_of,
+    "ari": ari_of,
+    "class_weighted_purity": class_weighted_purity_of,
+    "homogeneity": homogeneity_of,
+    "variation_of_information": variation_of,
+}
+SYMMETRIC = ("nmi", "ari", "variation_of_information")
+
+
+def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nmi") -> Matrix:
+    """A score of every facet against every label.
+
+    T_jf = score(c_j, y_f)
+
+    Args:
+        facets: clusters of every datum in every facet, integers (N, J) or (N,).
+        labels: classes of every datum, integers (N, F) or (N,).
+        score: "purity", "hungarian_accuracy", "nmi", "ari", "class_weighted_purity", "homogeneity" or
+            "variation_of_information", or a function of two integer arrays (N,).
+
+    Returns:
+        The scores, (J, F), as in ``Evaluation.scores``.
+
+    Raises:
+        TypeError: facets or labels are not integers.
+        ValueError: they are empty, have another shape or differ in length, or there is no such score.
+    """
+    if not callable(score):
+        return score_tables(facets, labels, [score])[score]
+    c, y = _facets_and_labels(facets, labels)
+    return np.array([[score(c_j, y_f) for y_f in y.T] for c_j in c.T], dtype=np.float64)
+
+
+def score_tables(
+    facets: npt.ArrayLike, labels: npt.ArrayLike, scores: Sequence[str] = tuple(SCORES)
+) -> dict[str, Matrix]:
+    """Several scores by name, from one contingency table for every facet and label; see `score_table`."""
+    c, y = ([code(column) for column in array.T] for array in _facets_and_labels(facets, labels))
+    for score in scores:
+        _check(score, SCORES)
+    tables = {score: np.empty((len(c), len(y))) for score in scores}
+    for (j, c_j), (f, y_f) in itertools.product(enumerate(c), enumerate(y)):
+        cells = Contingency.count(c_j, y_f)
+        for score, table in tables.items():
+            table[j, f] = SCORES[score](cells)
+    return tables
+
+
+def matching(table: npt.ArrayLike) -> tuple[tuple[int, int], ...]:
+    """The one-to-one matching of facets to labels with the largest sum of scores.
+
+    >>> matching([[0.9, 0.8], [0.7, 0.1]])
+    ((1, 0), (0, 1))
+
+    Args:
+        table: scores of every facet and label, the larger the better, (J, F), as from `score_table`.
+
+    Returns:
+        min(J, F) pairs of a facet and a label, in the order of the labels.
+
+    Raises:
+        ValueError: the table is empty, not two-dimensional or not finite.
+
+    Source:
+        Kuhn, "The Hungarian method for the assignment problem", 1955; solved by
+        `scipy.optimize.linear_sum_assignment`.
+    """
+    rows, cols = best_assignment(_scores(table))
+    return tuple(zip(rows.tolist(), cols.tolist(), strict=True))
+
+
+def one_to_one(table: npt.ArrayLike) -> float:
+    """Mean score over the labels when each has a facet of its own, at its best.
+
+    1/F max_m sum_f T_{m(f), f}, over all m that give a facet to one label at most
+
+    With fewer facets than labels, a label without a facet adds 0.
+
+    >>> round(one_to_one([[0.9, 0.8], [0.7, 0.1]]), 12)
+    0.75
+
+    Args:
+        table: scores of every facet and label, the larger the better, (J, F), as from `score_table`.
+
+    Returns:
+        The mean of the scores of `matching` over the F labels.
+
+    Raises:
+        ValueError: the table is empty, not two-dimensional or not finite.
+    """
+    scores = _scores(table)
+    return float(scores[best_assignment(scores)].sum() / scores.shape[1])
+
+
+def best_per_label(table: npt.ArrayLike) -> float:
+    """Mean score over the labels when each has the facet that suits it best, be it that of another label.
+
+    1/F sum_f max_j T_jf
+
+    >>> round(best_per_label([[0.9, 0.8], [0.7, 0.1]]), 12)
+    0.85
+
+    Args:
+        table: scores of every facet and label, the larger the better, (J, F), as from `score_table`.
+
+    Returns:
+        The mean over the F labels; it is never less than `one_to_one`, unless scores are negative.
+
+    Raises:
+        ValueError: the table is empty, not two-dimensional or not finite.
+    """
+    return float(_scores(table).max(axis=0).mean())
+
+
+def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
+    """How much every two facets tell of each other.
+
+    R_ij = NMI(c_i, c_j), which is 0 if they tell different things; or another score
+
+    Args:
+        facets: clusters of every datum in every facet, integers (N, J).
+        score: "nmi"; "variation_of_information", in nats, which is 0 if they tell the same; or "ari".
+
+    Returns:
+        A symmetric matrix (J, J), with what equal facets have, 1 or 0 nats, on the diagonal.
+
+    Raises:
+        TypeError: facets are not integers.
+        ValueError: facets is empty or not two-dimensional, or there is no such score.
+    """
+    _check(score, SYMMETRIC)
+    c = [code(column) for column in integers(facets, "facets", 2).T]
+    matrix = np.empty((len(c), len(c)))
+    for i, j in itertools.combinations_with_replacement(range(len(c)), 2):
+        matrix[i, j] = matrix[j, i] = SCORES[score](Contingency.count(c[i], c[j]))
+    return matrix
+
+
+def agreement(runs: Sequence[npt.ArrayLike]) -> Matrix:
+    """Whether several runs find the same clusters, facet by facet; no label is needed.
+
+    A_jrs = ARI(c_j of run r, c_j of run s)
+
+    Args:
+        runs: for each of R runs, clusters of every datum in every facet, integers (N, J) or (N,).
+
+    Returns:
+        The adjusted Rand indices, (J, R, R), with ones on the diagonal.
+
+    Raises:
+        TypeError: runs are not integers.
+        ValueError: there is no run, or they differ in shape.
+
+    Source:
+        Falck et al., 2021, on the stability of the clusterings.
+    """
+    clusters = [columns(run, f"runs[{r}]") for r, run in enumerate(runs)]
+    shapes = {run.shape for run in clusters}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"runs have shapes {sorted(shapes)}, expected one for all: give the clusters of the same data "
+            "in the same number of facets"
+        )
+    by_facet = np.stack(clusters, axis=2).transpose(1, 0, 2)  # (J, N, R)
+    return np.stack([redundancy(facet, "ari") for facet in by_facet])
+
+
+def _facets_and_labels(facets: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Integers]:
+    c, y = columns(facets, "facets"), columns(labels, "labels")
+    same_length(c, y, "facets")
+    return c, y
+
+
+def _check(score: str, known: Sequence[str] | dict[str, Any]) -> None:
+    if score not in known:
+        raise ValueError(f"score is {score!r}, expected one of {', '.join(known)}")
+
+
+def _scores(table: npt.ArrayLike) -> Matrix:
+    scores = np.asarray(table, dtype=np.float64)
+    if scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
+        raise ValueError(
+            f"table has shape {scores.shape}, expected finite scores (J, F) of every facet and label: "
+            "use score_table(facets, labels)"
+        )
+    return scores

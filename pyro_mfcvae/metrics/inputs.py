@@ -1,0 +1,92 @@
+"""What the metrics take: integers and responsibilities, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Integers = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.floating[Any]]
+
+TOLERANCE = 1e-2  # of the sum of a datum's responsibilities, which may come from a bfloat16 network
+
+
+def integers(values: npt.ArrayLike, name: str, *ndims: int) -> Integers:
+    """Check that values are integers with one of the given numbers of dimensions.
+
+    Args:
+        values: an array, a tensor or nested lists.
+        name: what error messages call it.
+        *ndims: 1 for (N,), 2 for (N, J), or both.
+
+    Returns:
+        The values as an integer array; booleans become 0 and 1.
+
+    Raises:
+        TypeError: values are not integers.
+        ValueError: values are empty, or have another number of dimensions.
+    """
+    array = _array(values)
+    if array.size == 0:
+        raise ValueError(f"{name} is empty, shape {array.shape}: expected at least one datum")
+    if array.dtype.kind not in "bui":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected integers: cast whole numbers with "
+            ".astype(int), code names with np.unique(names, return_inverse=True)[1], "
+            "and leave out data where they are unknown"
+        )
+    if array.ndim not in ndims:
+        expected = " or ".join({1: "(N,)", 2: "(N, columns)"}[ndim] for ndim in ndims)
+        remedy = "use reshape(-1, 1)" if array.ndim < min(ndims) else "select columns, or use ravel"
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}: {remedy}")
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def columns(values: npt.ArrayLike, name: str) -> Integers:
+    """Check that values are integers (N,) or (N, columns); the first become one column."""
+    array = integers(values, name, 1, 2)
+    return array.reshape(len(array), -1)
+
+
+def pair(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Integers]:
+    """Check that clusters and labels are integers (N,) of one length."""
+    c, y = integers(clusters, "clusters", 1), integers(labels, "labels", 1)
+    same_length(c, y, "clusters")
+    return c, y
+
+
+def same_length(c: npt.NDArray[Any], y: npt.NDArray[Any], name: str, other: str = "labels") -> None:
+    """Check that two arrays have a row for the same data; name and other are what messages call them."""
+    if len(c) != len(y):
+        raise ValueError(
+            f"{name} and {other} differ in length, {len(c)} and {len(y)}: expected one of each "
+            "for every datum, so take both from the same data"
+        )
+
+
+def probabilities(values: npt.ArrayLike, name: str) -> Floats:
+    """Check that values are probabilities (N, K), which sum to 1 for every datum."""
+    array = _array(values)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected (N, K) with at least one datum: give the "
+            "responsibilities of one facet, as in predict_proba(x)[0]"
+        )
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected numbers, the probabilities q(c | x)")
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    total = array.sum(axis=1, dtype=np.float64)
+    if not (array.min() >= 0 and np.abs(total - 1).max() <= TOLERANCE):  # also for NaN
+        raise ValueError(
+            f"{name} has values {array.min():g} .. {array.max():g} and sums {total.min():g} .. "
+            f"{total.max():g} over the clusters, expected probabilities that sum to 1 for every datum"
+        )
+    return array
+
+
+def _array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
