@@ -44,6 +44,8 @@ class Contingency:
         n: data in each cell, (M,), positive.
         rows: data in each cluster, n_k, (K,).
         columns: data in each class, n_l, (L,).
+        clusters: cluster of every datum, in 0 .. K-1, (N,).
+        labels: class of every datum, in 0 .. L-1, (N,).
     """
 
     k: Counts
@@ -51,6 +53,8 @@ class Contingency:
     n: Counts
     rows: Counts
     columns: Counts
+    clusters: Counts
+    labels: Counts
 
     @classmethod
     def of(cls, clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Contingency:
@@ -74,12 +78,12 @@ class Contingency:
         else:
             cells, n = np.unique(cell_of, return_counts=True)
         rows, columns = (np.bincount(coded.codes, minlength=len(coded.names)) for coded in (clusters, labels))
-        return cls(cells // L, cells % L, n, rows, columns)
+        return cls(cells // L, cells % L, n, rows, columns, clusters.codes, labels.codes)
 
     @property
     def num_data(self) -> int:
         """Number of data N."""
-        return int(self.n.sum())
+        return len(self.clusters)
 
     @cached_property
     def largest(self) -> Counts:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Contingency, entropy, together
+from pyro_mfcvae.metrics.contingency import Contingency
 
 
 def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -84,7 +86,7 @@ def homogeneity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Source:
         Rosenberg and Hirschberg, "V-measure: a conditional entropy-based external cluster evaluation
-        measure", 2007.
+        measure", 2007; `sklearn.metrics.homogeneity_score`.
     """
     return homogeneity_of(Contingency.of(clusters, labels))
 
@@ -106,8 +108,8 @@ def nmi(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
-        Strehl and Ghosh, "Cluster ensembles", Journal of Machine Learning Research 3, 2002; with the
-        mean of `sklearn.metrics.normalized_mutual_info_score`.
+        Strehl and Ghosh, "Cluster ensembles", Journal of Machine Learning Research 3, 2002;
+        `sklearn.metrics.normalized_mutual_info_score`.
     """
     return nmi_of(Contingency.of(clusters, labels))
 
@@ -157,7 +159,8 @@ def ari(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
-        Hubert and Arabie, "Comparing partitions", Journal of Classification 2, 1985.
+        Hubert and Arabie, "Comparing partitions", Journal of Classification 2, 1985;
+        `sklearn.metrics.adjusted_rand_score`.
     """
     return ari_of(Contingency.of(clusters, labels))
 
@@ -178,20 +181,17 @@ def class_weighted_purity_of(table: Contingency) -> float:
 
 def homogeneity_of(table: Contingency) -> float:
     """Homogeneity of a table."""
-    whole = entropy(table.columns)
-    left = (table.n * np.log(table.rows[table.k] / table.n)).sum() / table.num_data  # H(y | c)
-    return float(np.clip(1 - left / whole, 0, 1)) if whole > 0 else 1.0
+    return _sklearn("homogeneity_score", table)
 
 
 def nmi_of(table: Contingency) -> float:
     """Normalised mutual information of a table."""
-    N, H = table.num_data, (entropy(table.rows), entropy(table.columns))
-    if min(H) == 0:
-        return float(max(H) == 0)
-    # each factor is a ratio, so that equal partitions get the very terms of their entropy
-    ratio = table.n / table.rows[table.k] * (N / table.columns[table.l])
-    mutual = (table.n / N * np.log(ratio)).sum()
-    return float(np.clip(2 * mutual / sum(H), 0, 1))
+    return _sklearn("normalized_mutual_info_score", table)
+
+
+def ari_of(table: Contingency) -> float:
+    """Adjusted Rand index of a table."""
+    return _sklearn("adjusted_rand_score", table)
 
 
 def variation_of(table: Contingency) -> float:
@@ -200,10 +200,11 @@ def variation_of(table: Contingency) -> float:
     return float((table.n * left).sum() / table.num_data)
 
 
-def ari_of(table: Contingency) -> float:
-    """Adjusted Rand index of a table, exact up to one division of integers."""
-    N = table.num_data
-    t, a, b, pairs = together(table.n), together(table.rows), together(table.columns), N * (N - 1) // 2
-    if (a, b) in ((0, 0), (pairs, pairs)):  # both have every datum apart, or all data together
-        return 1.0
-    return 2 * (t * pairs - a * b) / ((a + b) * pairs - 2 * a * b)
+def _sklearn(name: str, table: Contingency) -> float:
+    """A score of scikit-learn's, rounding errors at its upper end cut off."""
+    from sklearn import metrics
+
+    with warnings.catch_warnings():  # it takes many different integers for a regression
+        warnings.simplefilter("ignore", UserWarning)
+        score = float(getattr(metrics, name)(table.labels, table.clusters))
+    return min(score, 1.0) if name == "adjusted_rand_score" else min(max(score, 0.0), 1.0)
