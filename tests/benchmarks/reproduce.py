@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 import pyro_mfcvae as mf
 
@@ -111,7 +110,7 @@ def run_facets(name, seed):
     fitted = mf.fit(data.x, config, seed=seed, restarts=RESTARTS, **options)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     evaluation = fitted.evaluate(data.x, data.labels)
-    matched = linear_sum_assignment(-evaluation.scores["nmi"])  # facets and partitions, one to one
+    matched = tuple(np.transpose(mf.metrics.matching(evaluation.scores["nmi"])))  # facets, partitions
     record = {
         "row": name,
         "seed": seed,
