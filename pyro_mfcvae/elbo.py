@@ -50,9 +50,11 @@ vanishes there (envelope theorem). So the gradient of ``analytic`` is that of th
 :math:`q(c\mid x) = r`, with no noise from the facet terms; none at all reaches the parameters of the
 mixtures. What noise is left comes from the likelihood.
 
-**The default** is ``analytic``: its responsibilities are the maximiser itself, and its gradient has the
-least noise. ``marginal`` is the tighter bound; it leaves c free to follow z, so a posterior q(z|x) that
-straddles several components costs less than under ``analytic``, which makes it choose.
+**The default** is ``analytic``: its responsibilities are the maximiser itself, and no noise of the facet
+terms is in its gradient. (For the parameters of q(z|x) that is usually, not always, the least noise: that of
+the likelihood is left, and a sampled facet term can happen to cancel some of it.) ``marginal`` is the tighter
+bound; it leaves c free to follow z, so a posterior q(z|x) that straddles several components costs less than
+under ``analytic``, which makes it choose.
 
 References:
     F. Falck, H. Zhang, M. Willetts, G. Nicholson, C. Yau, C. Holmes (2021). Multi-Facet Clustering
