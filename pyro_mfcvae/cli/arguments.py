@@ -34,14 +34,19 @@ def complain(error: Exception | str, code: int) -> int:
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    line: str,
+    description: str,
+    examples: str,
 ) -> argparse.ArgumentParser:
-    """A command that ``run`` carries out, with its line of help and the text below its options."""
+    """A command that ``run`` carries out, with its line in the list of commands and its own help."""
     command: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=epilog,
+        help=line,
+        description=description,
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run)

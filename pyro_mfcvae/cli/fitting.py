@@ -71,8 +71,9 @@ class _Result:
 
 def add_demo(commands: Any) -> None:
     """The command ``demo``."""
-    text = "render rooms with an object, cluster them, compare with the truth, and draw what was found"
-    command = add_command(commands, "demo", _demo, text, DEMO_EXAMPLE)
+    line = "see it work, on pictures that it renders itself"
+    text = "Render rooms with an object, cluster them, compare with the truth, and draw what was found."
+    command = add_command(commands, "demo", _demo, line, text, DEMO_EXAMPLE)
     add = command.add_argument
     add("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     add("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
@@ -86,8 +87,9 @@ def add_demo(commands: Any) -> None:
 
 def add_fit(commands: Any) -> None:
     """The command ``fit``."""
-    text = "cluster a data set, score the clusters if there are labels, and draw what was found"
-    command = add_command(commands, "fit", _fit, text, FIT_EXAMPLES)
+    line = "cluster a data set"
+    text = "Cluster a data set, score the clusters if there are labels, and draw what was found."
+    command = add_command(commands, "fit", _fit, line, text, FIT_EXAMPLES)
     command.add_argument("dataset", metavar=DATASET, help="see below")
     add = command.add_argument
     add("--out", type=Path, required=True, help="folder for the results, made if need be")

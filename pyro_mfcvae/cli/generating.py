@@ -12,7 +12,7 @@ from pyro_mfcvae import plots
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import add_command, add_computing, add_out, using_threads
 from pyro_mfcvae.cli.models import add_model, open_model
-from pyro_mfcvae.cli.output import say, writing
+from pyro_mfcvae.cli.output import folder, say, writing
 from pyro_mfcvae.cli.pictures import DPI, square
 from pyro_mfcvae.fitted import FittedMFCVAE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TYPICAL = 500  # data of the whole prior that give a picture its scale
-MAX_SQUARE, MAX_ROW = 2_500, 50  # data in a picture, and in one of its rows
+MAX_SQUARE, MAX_ROW = 400, 50  # data in a picture, and in one of its rows
 
 EXAMPLES = """\
 examples:
@@ -36,8 +36,9 @@ array (N, ...) with the shape of a datum for the dots, and for all clusters of a
 
 def add_sample(commands: Any) -> None:
     """The command ``sample``."""
-    text = "generate data from a cluster, from all clusters of a facet, or from the whole prior"
-    command = add_command(commands, "sample", _sample, text, EXAMPLES)
+    line = "generate data from a cluster"
+    text = "Generate data from a cluster, from all clusters of a facet, or from the whole prior."
+    command = add_command(commands, "sample", _sample, line, text, EXAMPLES)
     add_model(command)
     add = command.add_argument
     add("--facet", type=int, metavar="J", help="of which the cluster is given (default: none)")
@@ -61,6 +62,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     with using_threads(arguments.threads):
         fitted = open_model(arguments)
         of = _source(arguments, fitted)
+        folder(arguments.out.parent)
         result = _array(arguments, fitted) if suffix == ".npy" else _figure(arguments, fitted)
     with writing(arguments.out) as file:
         if isinstance(result, np.ndarray):

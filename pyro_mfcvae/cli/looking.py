@@ -23,7 +23,7 @@ from pyro_mfcvae.cli.arguments import (
 )
 from pyro_mfcvae.cli.datasets import Part, load_part
 from pyro_mfcvae.cli.models import add_model, open_model, provenance
-from pyro_mfcvae.cli.output import destination, say, write_text, writing
+from pyro_mfcvae.cli.output import destination, folder, say, write_text, writing
 from pyro_mfcvae.cli.scoring import judge
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.fitted import FittedMFCVAE
@@ -57,8 +57,9 @@ probability. A file .npy holds the clusters, integers (N, J); a file .npz "clust
 
 def add_evaluate(commands: Any) -> None:
     """The command ``evaluate``."""
-    text = "score every facet of a model against every label of data, which it may not have seen"
-    command = _add(commands, "evaluate", _evaluate, text, EVALUATE_EXAMPLES)
+    line = "score a model on data, by labels if there are any"
+    text = "Score every facet of a model against every label of data."
+    command = _add(commands, "evaluate", _evaluate, line, text, EVALUATE_EXAMPLES)
     command.add_argument(
         "--out", type=values.file_name(), metavar="FILE", help="file for what is printed, beside that"
     )
@@ -67,8 +68,9 @@ def add_evaluate(commands: Any) -> None:
 
 def add_report(commands: Any) -> None:
     """The command ``report``."""
-    text = "write a page of HTML about what a model found in data"
-    command = _add(commands, "report", _report, text, REPORT_EXAMPLES)
+    line = "write a page of HTML about what a model finds in data"
+    text = "Write a page of HTML about what a model finds in data, with pictures and scores."
+    command = _add(commands, "report", _report, line, text, REPORT_EXAMPLES)
     add_out(command, ".html", ".htm")
     command.add_argument("--title", help="of the page (default: the data)")
     command.add_argument("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
@@ -76,14 +78,15 @@ def add_report(commands: Any) -> None:
 
 def add_predict(commands: Any) -> None:
     """The command ``predict``."""
-    text = "write the cluster of every datum in every facet, with its probability"
-    command = _add(commands, "predict", _predict, text, PREDICT_EXAMPLES)
+    line = "write the clusters of data, with their probabilities"
+    text = "Write the cluster of every datum in every facet, with its probability."
+    command = _add(commands, "predict", _predict, line, text, PREDICT_EXAMPLES)
     add_out(command, ".csv", ".npy", ".npz")
 
 
-def _add(commands: Any, name: str, run: Any, text: str, epilog: str) -> argparse.ArgumentParser:
+def _add(commands: Any, *words: Any) -> argparse.ArgumentParser:
     """A command with what all of these take."""
-    command = add_command(commands, name, run, text, epilog)
+    command = add_command(commands, *words)
     add_model(command)
     command.add_argument("dataset", metavar="DATASET", help=DATASET)
     add_source(command)
@@ -142,7 +145,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
-    """The model, and data that suit it."""
+    """The model, and data that suit it, before the folder for the result is made."""
     fitted = open_model(arguments)
     likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
     part = load_part(arguments, likelihood.allows_missing)
@@ -151,6 +154,8 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
         got, expected = (" x ".join(map(str, sizes)) for sizes in (x.shape[1:], shape))
         raise ValueError(f"dataset: got data of {got}, expected {expected}, as the model was trained on")
     likelihood.check(x, "dataset")
+    if arguments.out is not None:
+        folder(arguments.out.parent)
     return fitted, dataclasses.replace(part, x=x)
 
 

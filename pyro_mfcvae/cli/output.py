@@ -31,8 +31,7 @@ def folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def destination(path: Path) -> Iterator[None]:
-    """Make the folder of a file that is written within, and name the option if that fails."""
-    folder(path.parent)
+    """Name the option where a file that is written within cannot be."""
     try:
         yield
     except OSError as error:
@@ -41,7 +40,7 @@ def destination(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that is at ``path`` once all of it is written; its folder is made."""
+    """A binary file that is at ``path`` once all of it is written, and not before."""
     with destination(path), replacing(path) as file:
         yield file
 
