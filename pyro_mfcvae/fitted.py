@@ -15,13 +15,13 @@ from pyro_mfcvae import importance
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.inference_data import convert, groups
 from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.mixture_density import Mixture
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
 from pyro_mfcvae.storage import StoredModel, read_model, write_model
-from pyro_mfcvae.training import EpochRecord
 
 # Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
 # sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of

@@ -15,8 +15,8 @@ from safetensors.torch import save
 
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.files import replacing
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.training import EpochRecord
 
 FORMAT = "pyro_mfcvae"
 VERSION = 1
