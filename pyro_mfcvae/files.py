@@ -10,6 +10,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def writable(path: str | Path) -> Path:
+    """The path of a file that can be written, as far as its folder goes.
+
+    Args:
+        path: of the file; it need not exist.
+
+    Raises:
+        FileNotFoundError: if its folder does not exist.
+        IsADirectoryError: if it is a folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"path: {path} is a folder, expected a file; name one in it")
+    return path
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Write a file that takes the place of what is at ``path`` in a single step, after its last byte.
@@ -24,6 +42,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises:
         FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
         OSError: if the file cannot be written.
 
     Example:
@@ -33,9 +52,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         >>> path.read_text()
         '3'
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    path = writable(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

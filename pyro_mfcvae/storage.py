@@ -53,6 +53,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
     Raises:
         TypeError: if the configuration holds a recipe that JSON does not know.
         FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
     """
     model = stored.model
     header = {

@@ -382,6 +382,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(fitted, tmp_path
 
 
 def test_save_needs_a_folder(fitted, tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder, expected a file"):
+        fitted.save(tmp_path)
+    assert os.listdir(tmp_path) == []
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         fitted.save(tmp_path / "nowhere" / "model")
 
