@@ -16,13 +16,13 @@ from pyro_mfcvae.arviz_groups import convert
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.inference_data import groups
 from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.mixture_density import Mixture
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
-from pyro_mfcvae.storage import read_model, write_model
-from pyro_mfcvae.training import EpochRecord
+from pyro_mfcvae.storage import StoredModel, read_model, write_model
 
 # Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
 # sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
@@ -47,7 +47,7 @@ class FittedMFCVAE:
     Attributes:
         model: the trained module, on the device where it computes.
         history: one :class:`EpochRecord` for each epoch of training.
-        seed: what it was trained with; None after :func:`load`, since the file does not have it.
+        seed: what it was trained with; None if that is not known, as of files of earlier versions.
         restarts: of ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
             which this model's is the highest; empty else.
     """
@@ -480,16 +480,17 @@ class FittedMFCVAE:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one file (safetensors, with the configuration and history as JSON in it).
+        """Write the model to one file (safetensors, with configuration, history and seeds as JSON in it).
 
         Args:
             path: of the file; its folder must exist.
 
         Raises:
             FileNotFoundError: if the folder does not exist.
+            IsADirectoryError: if the path is a folder.
             TypeError: if the configuration holds a recipe that JSON does not know.
         """
-        write_model(path, self.model, self.history)
+        write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
 
     def _check(self, x: Any) -> Tensor:
         r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
@@ -552,5 +553,7 @@ def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
         ValueError: if it is not a whole file of this format, or the device is not there.
     """
     target = resolve_device(device)
-    model, history = read_model(path)
-    return FittedMFCVAE(model.to(target), history)
+    stored = read_model(path)
+    fitted = FittedMFCVAE(stored.model.to(target), stored.history, seed=stored.seed)
+    fitted.restarts = dict(stored.restarts)
+    return fitted

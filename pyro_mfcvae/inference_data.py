@@ -11,9 +11,9 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_mfcvae.arviz_groups import DRAW, Array, Variables, dataset
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.importance import MIN_PARTICLES, PASS, pareto_k, particles
 from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.training import EpochRecord
 
 if TYPE_CHECKING:  # slow to import, and only needed here
     import xarray as xr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +14,69 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.files import replacing
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.training import EpochRecord
 
 FORMAT = "pyro_mfcvae"
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a file holds.
+
+    Attributes:
+        model: the model.
+        history: of its training.
+        seed: what it was trained with; None if that is not known.
+        restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
+    """
+
+    model: MFCVAE
+    history: Sequence[EpochRecord]
+    seed: int | None = None
+    restarts: Mapping[int, float] = field(default_factory=dict)
 
 
 class _ForeignFileError(ValueError):
     """A file of tensors that is not ours, or not of this version."""
 
 
-def write_model(path: str | Path, model: MFCVAE, history: Sequence[EpochRecord]) -> None:
+def write_model(path: str | Path, stored: StoredModel) -> None:
     """Write a model to one file; a file that is there is replaced in a single step.
 
     Args:
         path: of the file; its folder must exist.
-        model: the model.
-        history: of its training.
+        stored: the model, and how it came about.
 
     Raises:
         TypeError: if the configuration holds a recipe that JSON does not know.
         FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    model = stored.model
     header = {
         "version": VERSION,
         "config": json.loads(model.config.to_json()),
         "x_shape": model.x_shape,
-        "history": [dataclasses.asdict(record) for record in history],
+        "history": [dataclasses.asdict(record) for record in stored.history],
+        "seed": stored.seed,
+        "restarts": dict(stored.restarts),  # JSON makes text of the seeds
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = save(tensors, metadata={FORMAT: json.dumps(header)})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files that only their owner can read; follow the umask as open() does.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(save(tensors, metadata={FORMAT: json.dumps(header)}))
 
 
-def read_model(path: str | Path) -> tuple[MFCVAE, list[EpochRecord]]:
+def read_model(path: str | Path) -> StoredModel:
     """Read what :func:`write_model` wrote, onto the CPU.
 
     Args:
         path: of the file.
 
     Returns:
-        The model and the history of its training.
+        The model, and how it came about: of files of earlier versions without seed and restarts.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -85,13 +92,16 @@ def read_model(path: str | Path) -> tuple[MFCVAE, list[EpochRecord]]:
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
         history = [_record(fields) for fields in header["history"]]
+        seed = header.get("seed")
+        seed = seed if seed is None else operator.index(seed)
+        restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}
     except _ForeignFileError:
         raise
     except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
         ) from error
-    return model.eval(), history
+    return StoredModel(model.eval(), history, seed, restarts)
 
 
 def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:

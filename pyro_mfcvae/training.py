@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -19,6 +17,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.freezing import check_patterns, expand, matches, of_facet
+from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.schedule import Stage
@@ -40,44 +40,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 class DeadClustersWarning(UserWarning):
     """Fewer than half of a facet's clusters are the most probable one for any datum."""
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch of training came to.
-
-    ELBO, log-likelihood and facet terms are means over a fixed sample of the training data, in nats
-    per datum, and without KL weights; ``loss`` is the mean of what was minimised during the epoch.
-
-    Attributes:
-        stage: index of the stage.
-        epoch: index of the epoch within the stage.
-        steps: optimiser steps since the start of training.
-        seconds: wall-clock time since the start of training.
-        loss: mean loss of the epoch, in nats per datum.
-        elbo: log-likelihood plus the terms of the facets that take part.
-        log_likelihood: mean of log p(x|z).
-        facet_terms: mean of log sum_k pi_k exp(-KL_k), for each facet.
-        alive: clusters that are the most probable one for some datum, for each facet.
-        learning_rate: at the end of the epoch.
-        fade_in: alpha_j at the end of the epoch.
-        kl_weights: beta_j at the end of the epoch.
-        held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
-    """
-
-    stage: int
-    epoch: int
-    steps: int
-    seconds: float
-    loss: float
-    elbo: float
-    log_likelihood: float
-    facet_terms: tuple[float, ...]
-    alive: tuple[int, ...]
-    learning_rate: float
-    fade_in: tuple[float, ...]
-    kl_weights: tuple[float, ...]
-    held_out_elbo: float | None = None
 
 
 def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list[EpochRecord]:
@@ -105,7 +67,7 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
     stages = model.config.stages
     run = _Run(model, x, seed)
     for stage in stages:
-        _check_patterns(stage, model)
+        check_patterns(stage, model)
         run.check_length(stage)
     total = sum(run.total_steps(stage) for stage in stages)
     if model.config.data_init:
@@ -253,15 +215,15 @@ class _Run:
     def _freeze(self, stage: Stage, past: set[int], warming: bool) -> None:
         """What does not train has no gradient at all: a zero gradient would let the optimiser drift on."""
         J = len(self.model.facet_priors)
-        frozen = _expand(stage.freeze, past, J)
+        frozen = expand(stage.freeze, past, J)
         for j in range(J):
             if j not in self.active:
                 pre_trains = stage.pre_training_kl_weight > 0
-                frozen += [p for p in _of_facet(j) if not (pre_trains and p.startswith("encoder."))]
+                frozen += [p for p in of_facet(j) if not (pre_trains and p.startswith("encoder."))]
             elif j in stage.introduces and warming:
                 frozen += [f"priors.{j}.*"]
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not _matches(name, frozen))
+            parameter.requires_grad_(not matches(name, frozen))
             if not parameter.requires_grad:
                 parameter.grad = None
 
@@ -398,40 +360,6 @@ def _split(x: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor | None
         )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     return x[order[count:]], x[order[:count]]
-
-
-def _of_facet(j: int) -> list[str]:
-    """Patterns of the parameters that belong to facet j alone."""
-    return [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
-
-
-def _expand(freeze: Sequence[str], past: set[int], num_facets: int) -> list[str]:
-    """Replace the groups of parameters by the patterns of their names."""
-    groups = {f"facet {j}": _of_facet(j) for j in range(num_facets)}
-    groups["past facets"] = [pattern for j in past for pattern in _of_facet(j)]
-    groups["networks"] = ["encoder.*", "decoder.*"]
-    return [pattern for name in freeze for pattern in groups.get(name, [name])]
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _check_patterns(stage: Stage, model: MFCVAE) -> None:
-    names = [name for name, _ in model.named_parameters()]
-    facets = set(range(len(model.facet_priors)))
-    unused = [
-        pattern
-        for pattern in stage.freeze
-        if not any(_matches(name, _expand([pattern], facets, len(facets))) for name in names)
-    ]
-    if unused:
-        raise ValueError(
-            f"freeze: got {unused}, which no parameter's name matches; the groups are 'facet 0' to "
-            f"'facet {len(facets) - 1}', 'past facets' and 'networks', the names {', '.join(names)}"
-        )
-    if all(_matches(name, _expand(stage.freeze, set(), len(facets))) for name in names):
-        raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
 
 
 @torch.no_grad()

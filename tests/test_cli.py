@@ -9,7 +9,7 @@ import pytest
 
 import pyro_mfcvae
 from pyro_mfcvae import cli, load
-from pyro_mfcvae.cli import main
+from pyro_mfcvae.cli import configuring, datasets, fitting, main
 from pyro_mfcvae.data import RenderedShapes
 
 QUICK = ["--clusters", "3,2", "--latent-dims", "2", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
@@ -150,8 +150,8 @@ def test_several_runs_are_those_of_fit(monkeypatch, tmp_path, data, options, exp
 
 
 def test_runs_of_processes_are_reported(monkeypatch, npy, data, tmp_path, capsys):
-    real = cli.fit
-    monkeypatch.setattr(cli, "fit", lambda *args, **options: real(*args, **{**options, "workers": 1}))
+    real = fitting.fit
+    monkeypatch.setattr(fitting, "fit", lambda *args, **options: real(*args, **{**options, "workers": 1}))
     command = ["fit", npy, "--seed", "1,2", *QUICK]
     for name, workers in (("a", []), ("b", ["--workers", "2"])):
         assert main([*command, "--out", str(tmp_path / name), *workers]) == 0
@@ -176,7 +176,7 @@ def configured(monkeypatch, tmp_path, data, *options):
         seen.append((config, rest))
         raise ValueError("stopped")
 
-    monkeypatch.setattr(cli, "fit", stop)
+    monkeypatch.setattr(fitting, "fit", stop)
     np.save(tmp_path / "x.npy", data)
     assert main(["fit", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out"), *options]) == 2
     assert len(seen) == 1
@@ -239,7 +239,7 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         seen.append(torch.get_num_threads())
         raise FloatingPointError("training diverged")
 
-    monkeypatch.setattr(cli, "fit", stop)
+    monkeypatch.setattr(fitting, "fit", stop)
     assert main(["fit", npy, "--out", str(tmp_path / "out"), "--threads", "3"]) == 1
     assert seen == [3]
     assert torch.get_num_threads() == before
@@ -322,7 +322,7 @@ def test_other_files_are_looked_for(tmp_path, capsys, monkeypatch, name, file):
 
 def loaded(*arguments):
     """What a call would be given as data."""
-    return cli._load(cli._parser().parse_args(["fit", *map(str, arguments), "--out", "out"]))
+    return datasets.load(cli.parser().parse_args(["fit", *map(str, arguments), "--out", "out"]))
 
 
 def test_svhn_is_read(tmp_path):
@@ -334,11 +334,10 @@ def test_svhn_is_read(tmp_path):
     scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": x[..., :4], "y": y[:4]})
     dataset = loaded("svhn", "--root", tmp_path)
     assert dataset.title == "SVHN, 9 images of 32 x 32 to train on and 4 to test"
-    assert tuple(dataset.train.shape) == (9, 3, 32, 32)
-    assert dataset.labels.tolist() == [[1], [2], [3], [4]]
-    assert dataset.held_out
-    assert dataset.where == "4 test data"
-    assert cli._suitable(dataset) is pyro_mfcvae.presets.svhn
+    assert tuple(dataset.train.x.shape) == (9, 3, 32, 32)
+    assert dataset.judged.labels.tolist() == [[1], [2], [3], [4]]
+    assert dataset.judged.where == "4 test data"
+    assert configuring.suitable(dataset) is pyro_mfcvae.presets.svhn
 
 
 @pytest.mark.parametrize("subset", ["floor", "wall"])
@@ -349,15 +348,15 @@ def test_a_subset_of_the_shapes(monkeypatch, tmp_path, subset):
         floor = classmethod(lambda cls, path: RenderedShapes.floor(16))
         wall = classmethod(lambda cls, path: RenderedShapes.wall(16))
 
-    monkeypatch.setattr(cli, "Shapes3D", Rendered)
+    monkeypatch.setattr(datasets, "Shapes3D", Rendered)
     for dataset in (
         loaded("shapes", "--subset", subset),
         loaded("shapes3d", "--root", tmp_path, "--subset", subset),
     ):
-        assert dataset.label_names == (f"{subset}_hue", "scale", "shape", "orientation")
-        assert (len(dataset.train), len(dataset.x)) == (3840, 960)
-        assert dataset.labels.shape == (960, 4)
-        assert dataset.held_out
+        assert dataset.judged.label_names == (f"{subset}_hue", "scale", "shape", "orientation")
+        assert (len(dataset.train.x), len(dataset.judged.x)) == (3840, 960)
+        assert dataset.judged.labels.shape == (960, 4)
+        assert dataset.judged.where == "960 test data"
 
 
 def test_results_need_a_folder(npy, capsys):
@@ -370,7 +369,7 @@ def test_an_interruption_is_quiet(monkeypatch, npy, tmp_path, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", interrupt)
+    monkeypatch.setattr(fitting, "fit", interrupt)
     assert main(["fit", npy, "--out", str(tmp_path / "out"), "--quiet"]) == 130
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""

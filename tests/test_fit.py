@@ -325,6 +325,28 @@ def test_save_and_load(fitted, blobs, tmp_path):
     assert load(path).history == fitted.history
 
 
+def test_seed_and_restarts_are_stored(fitted, blobs, tmp_path):
+    fitted.save(tmp_path / "one")
+    one = load(tmp_path / "one")
+    assert (one.seed, one.restarts) == (fitted.seed, {})
+    assert one.seed is not None
+    best = FittedMFCVAE(fitted.model, fitted.history, seed=2**32 - 1)
+    best.restarts = {4: -1.5, 2**32 - 1: 1 / 3}
+    best.save(tmp_path / "best")
+    again = load(tmp_path / "best")
+    assert (again.seed, again.restarts) == (best.seed, best.restarts)
+
+
+def test_files_of_earlier_versions_have_no_seed(fitted, blobs, tmp_path):
+    fitted.save(tmp_path / "model")
+    rewritten(tmp_path / "model", lambda h, t: {k: v for k, v in h.items() if k not in ("seed", "restarts")})
+    again = load(tmp_path / "model")
+    assert (again.seed, again.restarts) == (None, {})
+    assert np.array_equal(again.predict(blobs[0]), fitted.predict(blobs[0]))
+    again.save(tmp_path / "model")
+    assert load(tmp_path / "model").seed is None
+
+
 def test_another_process_predicts_the_same_bits(fitted, blobs, tmp_path):
     fitted.save(tmp_path / "m")
     np.save(tmp_path / "x.npy", blobs[0])
@@ -360,6 +382,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(fitted, tmp_path
 
 
 def test_save_needs_a_folder(fitted, tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder, expected a file"):
+        fitted.save(tmp_path)
+    assert os.listdir(tmp_path) == []
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         fitted.save(tmp_path / "nowhere" / "model")
 
@@ -421,6 +446,9 @@ def reshape_tensor(header, tensors):
         (lambda h, t: {**h, "x_shape": 3}, "not a whole pyro_mfcvae model"),
         (lambda h, t: {**h, "history": [3]}, "not a whole pyro_mfcvae model"),
         (lambda h, t: {**h, "history": [{"loss": 3}]}, "not a whole pyro_mfcvae model"),
+        (lambda h, t: {**h, "seed": "three"}, "not a whole pyro_mfcvae model"),
+        (lambda h, t: {**h, "restarts": [3]}, "not a whole pyro_mfcvae model"),
+        (lambda h, t: {**h, "restarts": {"three": 0.0}}, "not a whole pyro_mfcvae model"),
         (lambda h, t: {**h, "config": {"facets": []}}, "path: .*model"),
         (lose_tensor, r"not a whole pyro_mfcvae model.*priors\.0\.loc"),
         (reshape_tensor, r"not a whole pyro_mfcvae model.*priors\.0\.loc"),

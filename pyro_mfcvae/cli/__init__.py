@@ -1,0 +1,78 @@
+"""The command line: ``python -m pyro_mfcvae COMMAND``.
+
+``demo`` and ``fit`` train models; ``evaluate``, ``report``, ``predict`` and ``sample`` look at them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import pyro_mfcvae
+from pyro_mfcvae.cli import fitting, generating, looking
+from pyro_mfcvae.cli.arguments import PROGRAM, Parser, complain
+
+__all__ = ["main"]
+
+DESCRIPTION = """\
+Cluster data in several ways at once. A Multi-Facet Clustering VAE finds several partitions
+(facets) of the same data, such as by colour and by shape, without being shown any label."""
+EXAMPLES = """\
+examples:
+  python -m pyro_mfcvae demo                       see it work, on pictures that it renders itself
+  python -m pyro_mfcvae fit data.npy --out result  cluster an array (N, D) or (N, C, H, W) of your own
+  python -m pyro_mfcvae fit mnist --out result --root DIR --seed 0,1,2
+  python -m pyro_mfcvae evaluate result data.npz   score its clusters by labels, on these or on other data
+  python -m pyro_mfcvae report result data.npz --out report.html
+  python -m pyro_mfcvae predict result data.npy --out clusters.csv
+  python -m pyro_mfcvae sample result --facet 1 --cluster 3 --out grid.png
+  python -m pyro_mfcvae fit --help                 all options of a command
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0; 1 if training diverged; 2 for bad arguments or data, after one line that says
+        what is wrong on the standard error; 130 if it was interrupted.
+    """
+    whole = parser()
+    try:
+        arguments = whole.parse_args(argv)
+        if arguments.run is None:
+            whole.print_help()
+            return 2
+        arguments.run(arguments)
+    except SystemExit as request:  # argparse's way to end --help, --version and bad arguments
+        return int(request.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except FloatingPointError as error:
+        return complain(error, 1)
+    except (ValueError, TypeError, OSError) as error:
+        return complain(error, 2)
+    return 0
+
+
+def parser() -> Parser:
+    """The parser of all commands; what it returns has the command to call as ``run``."""
+    whole = Parser(
+        prog=f"python -m {PROGRAM}",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"{PROGRAM} {pyro_mfcvae.__version__}")
+    whole.set_defaults(run=None)
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND")
+    fitting.add_demo(commands)
+    fitting.add_fit(commands)
+    looking.add_evaluate(commands)
+    looking.add_report(commands)
+    looking.add_predict(commands)
+    generating.add_sample(commands)
+    return whole

@@ -1,0 +1,103 @@
+"""The parser, and what several commands take."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pyro_mfcvae.cli.values import file_name
+from pyro_mfcvae.devices import threads
+
+PROGRAM = "pyro_mfcvae"
+DATA_VARIABLE = "PYRO_MFCVAE_DATA"
+DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        command = self.prog.removeprefix(f"python -m {PROGRAM}").strip()
+        hint = f"python -m {PROGRAM} {command} --help".replace("  ", " ")
+        raise SystemExit(complain(f"{message} (see {hint})", 2))
+
+
+def complain(error: Exception | str, code: int) -> int:
+    """Say on the standard error what is wrong, in one line; returns the exit code."""
+    print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    line: str,
+    description: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    """A command that ``run`` carries out, with its line in the list of commands and its own help."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=line,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Where data sets are, and which part of them."""
+    command.add_argument(
+        "--root", type=Path, help=f"folder of mnist, svhn, shapes3d (default: ${DATA_VARIABLE}, else data)"
+    )
+    command.add_argument(
+        "--subset",
+        choices=("floor", "wall"),
+        help="of shapes and shapes3d: which hue varies with scale, shape and orientation (default: floor)",
+    )
+
+
+def add_out(command: argparse.ArgumentParser, *suffixes: str) -> None:
+    """A file to write, of one of these kinds."""
+    command.add_argument(
+        "--out",
+        type=file_name(*suffixes),
+        required=True,
+        metavar="FILE",
+        help=f"file for the result ({', '.join(suffixes)}); its folder is made if need be",
+    )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Where to compute."""
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+
+
+def add_threads(command: argparse.ArgumentParser) -> None:
+    """How much of the processor to use."""
+    command.add_argument(
+        "--threads", type=int, metavar="N", help="processor threads to use (default: PyTorch's choice)"
+    )
+
+
+def add_computing(command: argparse.ArgumentParser) -> None:
+    """Where to compute, and how much of the processor to use."""
+    add_device(command)
+    add_threads(command)
+
+
+@contextlib.contextmanager
+def using_threads(number: int | None) -> Iterator[None]:
+    """Let PyTorch use this many threads within."""
+    if number is not None and number < 1:
+        raise ValueError(f"--threads: got {number}, expected at least 1")
+    with threads(number):
+        yield

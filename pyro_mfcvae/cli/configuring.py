@@ -1,0 +1,96 @@
+"""The configuration that options come to."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyro_mfcvae import presets
+from pyro_mfcvae.cli.datasets import Dataset
+from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.data import as_labelled
+from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.schedule import Schedule, Stage
+
+PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
+    "images": presets.images,
+    "mnist": presets.mnist,
+    "shapes3d": presets.shapes3d,
+    "svhn": presets.svhn,
+    "tabular": presets.tabular,
+}
+
+
+def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
+    """The preset with what the options change."""
+    preset = suitable(dataset) if arguments.preset == "auto" else PRESETS[arguments.preset]
+    config = preset()
+    overrides: dict[str, Any] = {}
+    clusters, latent_dims = arguments.clusters, arguments.latent_dims
+    if clusters or latent_dims:
+        J = len(clusters) if clusters else len(config.facets)
+        # Where a preset has fewer facets, the others are like its last one.
+        facets = [config.facets[min(j, len(config.facets) - 1)] for j in range(J)]
+        clusters = clusters or [facet.clusters for facet in facets]
+        latent_dims = _each(
+            "--latent-dims", latent_dims or [facet.latent_dim for facet in facets], J, "facet"
+        )
+        overrides["facets"] = tuple(
+            dataclasses.replace(facet, clusters=K, latent_dim=D)
+            for facet, K, D in zip(facets, clusters, latent_dims, strict=True)
+        )
+    is_gaussian = isinstance(config.likelihood, Gaussian)
+    if arguments.likelihood and not (arguments.likelihood == "gaussian" and is_gaussian):
+        overrides["likelihood"] = arguments.likelihood
+    config = preset(**overrides)
+    epochs = arguments.epochs and _each("--epochs", arguments.epochs, len(config.stages), "stage")
+    options = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
+    given = {name: value for name, value in options.items() if value is not None}
+    return with_stages(config, epochs, **given)
+
+
+def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
+    """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
+    if dataset.preset is not None:
+        return dataset.preset
+    x, _ = as_labelled(dataset.train.x, allow_missing=True)
+    is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
+    return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
+
+
+def with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Any) -> MFCVAEConfig:
+    """Other options of the stages; warm-up and fade-in shrink with the epochs."""
+    stages = list(config.stages)
+    if epochs:
+        stages = [_lasting(stage, n) for stage, n in zip(stages, epochs, strict=True)]
+    stages = [dataclasses.replace(stage, **options) for stage in stages]
+    return dataclasses.replace(config, schedule=Schedule(tuple(stages)))
+
+
+def _lasting(stage: Stage, epochs: int) -> Stage:
+    share = min(1.0, max(epochs, 0) / (stage.epochs or math.inf))
+    warm_up = stage.warm_up_epochs * share
+    if stage.steps and stage.warm_up_steps:
+        warm_up = max(epochs, 0) * stage.warm_up_steps / stage.steps
+    return dataclasses.replace(
+        stage,
+        epochs=epochs,
+        steps=None,
+        warm_up_epochs=int(warm_up),
+        warm_up_steps=None,
+        fade_in_steps=int(stage.fade_in_steps * share),
+    )
+
+
+def _each(name: str, values: Sequence[int], number: int, what: str) -> list[int]:
+    """One value for each; a single one serves all."""
+    if len(values) == 1:
+        return list(values) * number
+    if len(values) != number:
+        expected = "1" if number == 1 else f"1 or {number}, one for each {what}"
+        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
+    return list(values)

@@ -1,0 +1,183 @@
+"""The data sets that commands know by name, and files of NumPy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae import likelihoods, presets
+from pyro_mfcvae.cli.arguments import DATA_VARIABLE
+from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
+from pyro_mfcvae.data.factors import FactorImages
+
+Split = Literal["train", "test"]
+
+DIGITS: dict[str, Callable[..., LabelledData]] = {"mnist": mnist, "svhn": svhn}
+ROOMS = ("shapes", "shapes3d")
+TEST_FRACTION = 0.2  # of rooms
+
+
+@dataclass(frozen=True)
+class Part:
+    """Data, and the labels to judge their clusters by.
+
+    Attributes:
+        x: data (N, *x_shape).
+        labels: integers (N, F), or None.
+        label_names: of the F labels; None leaves the naming to the evaluation.
+        kind: ``"training"`` or ``"test"``; empty if nobody knows.
+    """
+
+    x: Any
+    labels: npt.NDArray[np.int64] | None = None
+    label_names: tuple[str, ...] | None = None
+    kind: str = ""
+
+    @property
+    def where(self) -> str:
+        """What scores are about."""
+        return " ".join(filter(None, (f"{len(self.x):,}", self.kind, "data")))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one run trains on and what it is judged by.
+
+    Attributes:
+        title: what it is, for the user.
+        train: what is trained on.
+        judged: what is predicted, scored and drawn; the same where nothing is held out.
+        preset: the one that is made for it; None leaves the choice to ``fit``.
+    """
+
+    title: str
+    train: Part
+    judged: Part
+    preset: Callable[..., MFCVAEConfig] | None = None
+
+
+def load(arguments: argparse.Namespace) -> Dataset:
+    """All of a data set, to train and to judge a model.
+
+    Raises:
+        ValueError: if there is no such data set, its files are damaged, or options do not suit it.
+        FileNotFoundError: if its files are not there.
+    """
+    name = _known(arguments)
+    if name in DIGITS:
+        train, test = _digits(arguments, "train"), _digits(arguments, "test")
+        side = " x ".join(map(str, train.x.shape[2:]))
+        title = f"{name.upper()}, {len(train.x):,} images of {side} to train on and {len(test.x):,} to test"
+        return Dataset(title, train, test, presets.svhn if name == "svhn" else None)
+    if name in ROOMS:
+        return rooms(_pictures(arguments))
+    allow_missing = bool(arguments.likelihood) and likelihoods.RECIPES[arguments.likelihood]().missing
+    part = _file(Path(name), allow_missing, "training")
+    shape = " x ".join(map(str, part.x.shape[1:]))
+    labels = "without" if part.labels is None else "with"
+    return Dataset(f"{Path(name).name}, {len(part.x):,} data of {shape}, {labels} labels", part, part)
+
+
+def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
+    """The part of a data set that ``--split`` says, to look at with a model that is there.
+
+    Args:
+        arguments: of the command line.
+        allow_missing: whether entries of a file may be NaN.
+
+    Raises:
+        ValueError: as :func:`load`.
+        FileNotFoundError: as :func:`load`.
+    """
+    name, split = _known(arguments), arguments.split
+    if name in DIGITS:
+        return _digits(arguments, split or "test")
+    if name in ROOMS:
+        dataset = rooms(_pictures(arguments))
+        return dataset.train if split == "train" else dataset.judged
+    if split is not None:
+        known = ", ".join((*DIGITS, *ROOMS))
+        raise ValueError(f"--split: it is for {known} only; all of a file is taken")
+    return _file(Path(name), allow_missing, "")
+
+
+def rooms(pictures: FactorImages) -> Dataset:
+    """Pictures of rooms, a fifth of them held out, with the factors that vary as labels."""
+    train, test = pictures.split(TEST_FRACTION)
+    varying = [f for f, name in enumerate(pictures.factor_names) if len(pictures.factors[name]) > 1]
+    names = tuple(pictures.factor_names[f] for f in varying)
+    factors_text = ", ".join(f"{len(pictures.factors[name])} of {name}" for name in names)
+    title = (
+        f"{len(pictures):,} images of a room with an object ({factors_text}), "
+        f"{len(train):,} to train on and {len(test):,} to test"
+    )
+    return Dataset(
+        title,
+        Part(train.images, train.labels[:, varying], names, "training"),
+        Part(test.images, test.labels[:, varying], names, "test"),
+    )
+
+
+def _known(arguments: argparse.Namespace) -> str:
+    """The name of the data set, if there is one and the options are for it."""
+    name: str = arguments.dataset
+    if arguments.root is not None and name not in ("mnist", "svhn", "shapes3d"):
+        raise ValueError("--root: it is for mnist, svhn and shapes3d only; give a file by its path")
+    if arguments.subset is not None and name not in ROOMS:
+        raise ValueError("--subset: it is for shapes and shapes3d only")
+    if name not in (*DIGITS, *ROOMS) and Path(name).suffix not in (".npy", ".npz"):
+        known = "mnist, svhn, shapes, shapes3d, or a file .npy or .npz"
+        raise ValueError(f"dataset: got {name!r}, expected {known}")
+    return name
+
+
+def _root(arguments: argparse.Namespace) -> Path:
+    return arguments.root or Path(os.environ.get(DATA_VARIABLE) or "data")
+
+
+def _digits(arguments: argparse.Namespace, split: Split) -> Part:
+    is_train = split == "train"
+    data = DIGITS[arguments.dataset](_root(arguments), train=is_train)
+    return Part(data.x, data.labels.numpy(), data.label_names, "training" if is_train else "test")
+
+
+def _pictures(arguments: argparse.Namespace) -> FactorImages:
+    wall = arguments.subset == "wall"
+    if arguments.dataset == "shapes":
+        return RenderedShapes.wall() if wall else RenderedShapes.floor()
+    root = _root(arguments)
+    return Shapes3D.wall(root) if wall else Shapes3D.floor(root)
+
+
+def _file(path: Path, allow_missing: bool, kind: str) -> Part:
+    """Data, and labels if there are any, from a NumPy file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"dataset: there is no file {path}")
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            held, arrays = ["x"], {"x": content}
+        else:
+            with content:
+                held = list(content)
+                arrays = {name: content[name] for name in ("x", "y") if name in content}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"dataset: {path} is not an array that NumPy can read ({error})") from error
+    if "x" not in arrays:
+        names = ", ".join(held) or "none"
+        raise ValueError(f"dataset: {path} holds the arrays {names}, expected one of the name x")
+    x, labels = as_labelled((arrays["x"], arrays.get("y")), name=str(path), allow_missing=allow_missing)
+    if "y" in arrays and labels is None:
+        dtype = arrays["y"].dtype
+        raise ValueError(f"dataset: y in {path} is of {dtype}, expected integers; number the classes")
+    return Part(x, None if labels is None else labels.reshape(len(x), -1).numpy(), kind=kind)

@@ -1,0 +1,268 @@
+"""The commands that train: ``demo`` and ``fit``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyro_mfcvae import likelihoods, plots, presets
+from pyro_mfcvae.cli import values
+from pyro_mfcvae.cli.arguments import (
+    DATA_VARIABLE,
+    DATASET,
+    add_command,
+    add_device,
+    add_source,
+    add_threads,
+    using_threads,
+)
+from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
+from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
+from pyro_mfcvae.cli.output import folder, say, silent, write_text, writing
+from pyro_mfcvae.cli.scoring import Verdict, judge
+from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.data import RenderedShapes
+from pyro_mfcvae.devices import PRECISIONS
+from pyro_mfcvae.evaluation import text_table
+from pyro_mfcvae.fit import fit
+from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.runs import RunsEvaluation, mean_and_sd
+
+DEMO_EXAMPLE = """\
+example:
+  python -m pyro_mfcvae demo --out demo
+"""
+FIT_EXAMPLES = f"""\
+data sets:
+  mnist      the digits, in DIR/MNIST/raw as torchvision stores them (--root DIR, or the environment
+             variable {DATA_VARIABLE}); scored on the 10,000 test images
+  svhn       house numbers cut to digits, in DIR/train_32x32.mat and DIR/test_32x32.mat; scored on the
+             26,032 test images
+  shapes     4,800 rendered rooms with an object; scored on a fifth of them, held out
+  shapes3d   4,800 images of 3D Shapes, in DIR/3dshapes.h5; scored on a fifth of them, held out
+  FILE.npy   one array, the datum first: (N, D), (N, H, W) or (N, C, H, W); bytes are scaled to [0, 1]
+  FILE.npz   an array "x" and, to score the clusters by and never to train on, integers "y", (N,) or (N, F)
+
+examples:
+  python -m pyro_mfcvae fit data.npy --out result --clusters 10,5 --latent-dims 3
+  python -m pyro_mfcvae fit data.npz --out result --clusters 10 --epochs 50
+  python -m pyro_mfcvae fit mnist --out result --epochs 40,20 --seed 0,1,2
+  python -m pyro_mfcvae fit data.npy --out result --restarts 5 --workers auto
+
+Facets are numbered from 0, the lowest level of the network, to the deepest. They are trained deepest
+first, one stage each, and --epochs follows that order.
+"""
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What one seed came to."""
+
+    seed: int
+    seconds: float
+    verdict: Verdict
+
+
+def add_demo(commands: Any) -> None:
+    """The command ``demo``."""
+    line = "see it work, on pictures that it renders itself"
+    text = "Render rooms with an object, cluster them, compare with the truth, and draw what was found."
+    command = add_command(commands, "demo", _demo, line, text, DEMO_EXAMPLE)
+    add = command.add_argument
+    add("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
+    add("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
+    _add_computing(command)
+    add(
+        "--quick",
+        action="store_true",
+        help="few pictures and epochs: shows in seconds that everything runs, but finds next to nothing",
+    )
+
+
+def add_fit(commands: Any) -> None:
+    """The command ``fit``."""
+    line = "cluster a data set"
+    text = "Cluster a data set, score the clusters if there are labels, and draw what was found."
+    command = add_command(commands, "fit", _fit, line, text, FIT_EXAMPLES)
+    command.add_argument("dataset", metavar=DATASET, help="see below")
+    add = command.add_argument
+    add("--out", type=Path, required=True, help="folder for the results, made if need be")
+    add_source(command)
+    add(
+        "--preset",
+        choices=("auto", *PRESETS),
+        default="auto",
+        help="where all that the options below leave open comes from (default: auto, which suits the data)",
+    )
+    add("--clusters", type=values.integers, metavar="K0,K1,..", help="clusters of each facet, as in 25,25")
+    add(
+        "--latent-dims",
+        type=values.integers,
+        metavar="D0,D1,..",
+        help="dimension of each facet's latent; one number serves all",
+    )
+    add("--epochs", type=values.integers, metavar="E1,E2,..", help="of each stage; one number serves all")
+    add("--batch-size", type=int, metavar="B", help="data per step")
+    add("--learning-rate", type=float, metavar="R", help="of Adam")
+    add(
+        "--likelihood",
+        choices=likelihoods.available(),
+        help="bernoulli is for data in [0, 1], mixed for missing ones",
+    )
+    add(
+        "--seed",
+        type=values.seeds,
+        default=(0,),
+        metavar="S,S,..",
+        help="one, or several to fit, with mean and standard deviation (default: 0)",
+    )
+    add(
+        "--restarts",
+        type=int,
+        metavar="R",
+        help="fit R seeds from --seed on, and keep the one with the highest ELBO of the training data",
+    )
+    add(
+        "--workers",
+        type=values.workers,
+        metavar="N",
+        help="processes for several seeds or restarts, of one thread each, or auto for one a core; "
+        "with 1 (default) they are fitted one after another, and each seed is written when it is finished",
+    )
+    _add_computing(command)
+    add_threads(command)
+    add("--quiet", action="store_true", help="print results only")
+
+
+def _add_computing(command: argparse.ArgumentParser) -> None:
+    add_device(command)
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: auto")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    out = folder(arguments.out)
+    factors: dict[str, Any] | None = None
+    if arguments.quick:
+        factors = {"floor_hue": [0, 3, 6], "wall_hue": [6], "scale": [0, 7], "shape": "all"}
+        factors["orientation"] = [0, 2, 4, 7, 10, 12, 14]
+    dataset = rooms(RenderedShapes(factors))
+    say(f"1. Rendered {dataset.title}.")
+    config = presets.shapes3d()
+    if arguments.quick:
+        config = with_stages(config, epochs=[2] * len(config.stages))
+    clusters = " and ".join(str(facet.clusters) for facet in config.facets)
+    epochs = sum(stage.epochs or 0 for stage in config.stages)
+    say(
+        f"2. Training for {epochs} epochs, without labels, to sort them in {len(config.facets)} ways: "
+        f"facets of {clusters} clusters.{'' if arguments.quick else ' This takes some minutes.'}"
+    )
+    fitted = fit(
+        dataset.train.x,
+        config,
+        seed=arguments.seed,
+        device=arguments.device,
+        precision=arguments.precision,
+        progress=sys.stderr.isatty(),
+    )
+    say("3. Comparing with the true factors of the test images, which training has never seen:\n")
+    _report(fitted, dataset.judged, arguments.seed, out)
+    say("\n4. Drawing what was found in the test images.")
+    say(_written(out, "model.mfcvae", "evaluation.txt", *plots.save_all(fitted, dataset.judged.x, out)))
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    dataset = load(arguments)
+    config = configure(arguments, dataset)
+    out = folder(arguments.out)
+    several = len(arguments.seed) > 1
+    tell = silent if arguments.quiet else say
+    tell(f"{dataset.title[0].upper()}{dataset.title[1:]}.")
+    for j, facet in enumerate(config.facets):
+        tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}.")
+    tell(str(config.schedule))
+    results, judged = [], dataset.judged
+    with using_threads(arguments.threads):
+        for seed, fitted in _fits(arguments, dataset, config):
+            place = folder(out / f"seed_{seed}") if several else out
+            results.append(_report(fitted, judged, seed, place))
+            with writing(place / "clusters.npy") as file:
+                np.save(file, fitted.predict(judged.x))
+            pictures = plots.save_all(fitted, judged.x, place)
+            tell(_written(place, "model.mfcvae", "evaluation.txt", "clusters.npy", *pictures))
+            if several:
+                say("")
+    if several:
+        summary = _summary(results, judged)
+        say(summary)
+        write_text(out / "evaluation.txt", summary + "\n")
+
+
+def _fits(
+    arguments: argparse.Namespace, dataset: Dataset, config: MFCVAEConfig
+) -> Iterator[tuple[int, FittedMFCVAE]]:
+    """Models with their seeds: as they are finished one after another, or all at once from processes."""
+    seeds, restarts, workers, x = arguments.seed, arguments.restarts, arguments.workers, dataset.train.x
+    options: dict[str, Any] = {
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "progress": not arguments.quiet and sys.stderr.isatty(),
+    }
+    if workers is not None:
+        options["workers"] = workers
+    if restarts is not None:
+        if len(seeds) > 1:
+            raise ValueError(
+                f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only"
+            )
+        best = fit(x, config, seed=seeds[0], restarts=restarts, **{"workers": 1} | options)
+        for seed, elbo in best.restarts.items():
+            say(f"restart with seed {seed}: ELBO {elbo:.2f} nats per datum of the training data")
+        yield max(best.restarts, key=best.restarts.__getitem__), best
+    elif workers in (None, 1) or len(seeds) == 1:
+        for seed in seeds:
+            yield seed, fit(x, config, seed=seed, **options)
+    else:
+        runs = fit(x, config, seeds=seeds, **options)
+        yield from zip(runs.seeds, runs, strict=True)
+
+
+def _report(fitted: FittedMFCVAE, judged: Part, seed: int, place: Path) -> _Result:
+    """Judge a model, print the verdict and write it with the model."""
+    fitted.save(place / "model.mfcvae")
+    result = _Result(seed, fitted.history[-1].seconds, judge(fitted, judged))
+    text = "\n".join([f"seed {seed}: trained in {result.seconds:.1f} s", *result.verdict.lines()])
+    say(text)
+    write_text(place / "evaluation.txt", text + "\n")
+    return result
+
+
+def _written(place: Path, *files: str | Path) -> str:
+    """Where the results are."""
+    return "\n".join([f"Wrote to the folder {place}:", *(f"  {Path(file).name}" for file in files)])
+
+
+def _summary(results: Sequence[_Result], judged: Part) -> str:
+    """Mean and standard deviation over seeds."""
+    verdicts = [result.verdict for result in results]
+    seeds = ", ".join(str(result.seed) for result in results)
+    best = max(results, key=lambda result: result.verdict.elbo)
+    lines = [
+        f"mean and standard deviation over {len(results)} seeds ({seeds}), on {judged.where}",
+        f"training: {mean_and_sd([result.seconds for result in results], 1)} s",
+        f"mean ELBO: {mean_and_sd([verdict.elbo for verdict in verdicts], 2)} nats per datum; "
+        f"highest for seed {best.seed}",
+    ]
+    for j, K in enumerate(verdicts[0].clusters):
+        alive = mean_and_sd([verdict.alive[j] for verdict in verdicts], 1)
+        lines.append(f"facet {j}: {alive} of {K} clusters alive")
+    evaluations = [verdict.evaluation for verdict in verdicts if verdict.evaluation is not None]
+    if evaluations:
+        rows = RunsEvaluation(tuple(evaluations), tuple(result.seed for result in results)).table()
+        lines += ["", text_table(rows, left=range(len(rows[0])))]
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""The commands that bring a model and data together: ``evaluate``, ``report`` and ``predict``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae.cli import values
+from pyro_mfcvae.cli.arguments import (
+    DATASET,
+    add_command,
+    add_computing,
+    add_out,
+    add_source,
+    using_threads,
+)
+from pyro_mfcvae.cli.datasets import Part, load_part
+from pyro_mfcvae.cli.models import add_model, open_model, provenance
+from pyro_mfcvae.cli.output import destination, folder, say, write_text, writing
+from pyro_mfcvae.cli.scoring import judge
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.fitted import FittedMFCVAE
+
+SOURCES = """
+The data sets are those of fit, see python -m pyro_mfcvae fit --help. Their shape and values must be such as
+the model was trained on.
+"""
+EVALUATE_EXAMPLES = f"""\
+examples:
+  python -m pyro_mfcvae evaluate result mnist --root DIR
+  python -m pyro_mfcvae evaluate result/seed_3 data.npz --out result/data.txt
+
+The ELBO is in nats per datum; higher is better. Without labels there are no scores, but the number of
+clusters that are alive: the most probable one for some datum.
+{SOURCES}"""
+REPORT_EXAMPLES = f"""\
+example:
+  python -m pyro_mfcvae report result data.npz --out report.html --title "Third attempt"
+{SOURCES}"""
+PREDICT_EXAMPLES = f"""\
+examples:
+  python -m pyro_mfcvae predict result data.npy --out clusters.csv
+  python -m pyro_mfcvae predict result mnist --root DIR --split train --out clusters.npz
+
+A file .csv has a row for each datum: its index and, for each facet, the most probable cluster and its
+probability. A file .npy holds the clusters, integers (N, J); a file .npz "clusters" and their
+"probabilities", both (N, J), and of all clusters of facet 0 "responsibilities_0", (N, K_0), and so on.
+{SOURCES}"""
+
+
+def add_evaluate(commands: Any) -> None:
+    """The command ``evaluate``."""
+    line = "score a model on data, by labels if there are any"
+    text = "Score every facet of a model against every label of data."
+    command = _add(commands, "evaluate", _evaluate, line, text, EVALUATE_EXAMPLES)
+    command.add_argument(
+        "--out", type=values.file_name(), metavar="FILE", help="file for what is printed, beside that"
+    )
+    command.add_argument("--seed", type=values.seed, default=0, help="of the ELBO's samples (default: 0)")
+
+
+def add_report(commands: Any) -> None:
+    """The command ``report``."""
+    line = "write a page of HTML about what a model finds in data"
+    text = "Write a page of HTML about what a model finds in data, with pictures and scores."
+    command = _add(commands, "report", _report, line, text, REPORT_EXAMPLES)
+    add_out(command, ".html", ".htm")
+    command.add_argument("--title", help="of the page (default: the data)")
+    command.add_argument("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
+
+
+def add_predict(commands: Any) -> None:
+    """The command ``predict``."""
+    line = "write the clusters of data, with their probabilities"
+    text = "Write the cluster of every datum in every facet, with its probability."
+    command = _add(commands, "predict", _predict, line, text, PREDICT_EXAMPLES)
+    add_out(command, ".csv", ".npy", ".npz")
+
+
+def _add(commands: Any, *words: Any) -> argparse.ArgumentParser:
+    """A command with what all of these take."""
+    command = add_command(commands, *words)
+    add_model(command)
+    command.add_argument("dataset", metavar="DATASET", help=DATASET)
+    add_source(command)
+    command.add_argument(
+        "--split",
+        choices=("train", "test"),
+        help="which part of mnist, svhn, shapes and shapes3d (default: test)",
+    )
+    add_computing(command)
+    return command
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    with using_threads(arguments.threads):
+        fitted, part = _open(arguments)
+        verdict = judge(fitted, part, arguments.seed)
+    confidence = ", ".join(f"facet {j} {value:.3f}" for j, value in enumerate(verdict.confidence))
+    lines = [
+        *_headlines(arguments, fitted, part),
+        *verdict.lines(),
+        f"mean confidence, the probability of the most probable cluster: {confidence}",
+    ]
+    text = "\n".join(lines)
+    say(text)
+    if arguments.out is not None:
+        write_text(arguments.out, text + "\n")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    with using_threads(arguments.threads):
+        fitted, part = _open(arguments)
+        title = arguments.title or f"{Path(arguments.dataset).name}: {part.where}"
+        with destination(arguments.out):
+            path = fitted.report(
+                arguments.out, part.x, part.labels, part.label_names, title=title, seed=arguments.seed
+            )
+    say("\n".join([*_headlines(arguments, fitted, part), f"Wrote {path}."]))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    with using_threads(arguments.threads):
+        fitted, part = _open(arguments)
+        responsibilities = fitted.predict_proba(part.x)
+    clusters = np.stack([r.argmax(-1) for r in responsibilities], 1)  # (N, J)
+    probabilities = np.stack([r.max(-1) for r in responsibilities], 1)  # (N, J)
+    suffix = arguments.out.suffix.lower()
+    with writing(arguments.out) as file:
+        if suffix == ".npy":
+            np.save(file, clusters)
+        elif suffix == ".npz":
+            each: dict[str, Any] = {f"responsibilities_{j}": r for j, r in enumerate(responsibilities)}
+            np.savez_compressed(file, clusters=clusters, probabilities=probabilities, **each)
+        else:
+            file.write(_csv(clusters, probabilities).encode())
+    say("\n".join([*_headlines(arguments, fitted, part), f"Wrote {arguments.out}."]))
+
+
+def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
+    """The model, and data that suit it, before the folder for the result is made."""
+    fitted = open_model(arguments)
+    likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
+    part = load_part(arguments, likelihood.allows_missing)
+    x = as_tensor(part.x, name="dataset", allow_missing=True)
+    if x.shape[1:] != shape and (1, *x.shape[1:]) != shape:  # a missing channel of size one is added
+        got, expected = (" x ".join(map(str, sizes)) for sizes in (x.shape[1:], shape))
+        raise ValueError(f"dataset: got data of {got}, expected {expected}, as the model was trained on")
+    likelihood.check(x, "dataset")
+    if arguments.out is not None:
+        folder(arguments.out.parent)
+    return fitted, dataclasses.replace(part, x=x)
+
+
+def _headlines(arguments: argparse.Namespace, fitted: FittedMFCVAE, part: Part) -> list[str]:
+    """Which model looks at which data."""
+    return [f"model: {provenance(arguments, fitted)}", f"data: {arguments.dataset}, {part.where}"]
+
+
+def _csv(clusters: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    J = clusters.shape[1]
+    writer.writerow(["index", *(f"{name}_{j}" for j in range(J) for name in ("cluster", "probability"))])
+    for index, (row, certainties) in enumerate(zip(clusters, probabilities, strict=True)):
+        pairs = zip(row, certainties, strict=True)
+        writer.writerow([index, *(cell for k, p in pairs for cell in (k, f"{p:.6f}"))])
+    return text.getvalue()

@@ -1,0 +1,67 @@
+"""How well a model does on data, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyro_mfcvae.cli.datasets import Part
+from pyro_mfcvae.evaluation import Evaluation
+from pyro_mfcvae.fitted import FittedMFCVAE
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model makes of data.
+
+    Attributes:
+        where: what the data are.
+        elbo: mean over the data, nats per datum.
+        clusters: number K_j of each facet.
+        alive: those that are the most probable one for some datum, for each facet.
+        confidence: mean over the data of the largest responsibility, for each facet.
+        evaluation: scores by labels, if there are any.
+    """
+
+    where: str
+    elbo: float
+    clusters: tuple[int, ...]
+    alive: tuple[int, ...]
+    confidence: tuple[float, ...]
+    evaluation: Evaluation | None
+
+    def lines(self) -> list[str]:
+        """ELBO, and the table of facets and labels or, without labels, how many clusters are alive."""
+        lines = [f"mean ELBO of {self.where}: {self.elbo:.2f} nats per datum"]
+        if self.evaluation is None:
+            alive = zip(self.alive, self.clusters, strict=True)
+            return lines + [f"facet {j}: {n} of {K} clusters alive" for j, (n, K) in enumerate(alive)]
+        lines += ["", str(self.evaluation), ""]
+        for name in self.evaluation.label_names:
+            best = self.evaluation.best_facet(name)
+            score = self.evaluation.score(best, name, "nmi")
+            lines.append(f"closest to {name}: facet {best} (NMI {score:.3f})")
+        return lines
+
+
+def judge(fitted: FittedMFCVAE, part: Part, seed: int = 0) -> Verdict:
+    """Score a model.
+
+    Args:
+        fitted: the model.
+        part: data, with labels or without.
+        seed: of the samples that the ELBO takes.
+    """
+    responsibilities = fitted.predict_proba(part.x)
+    evaluation = None
+    if part.labels is not None:
+        evaluation = fitted.evaluate(part.x, part.labels, part.label_names)
+    return Verdict(
+        where=part.where,
+        elbo=fitted.score(part.x, seed=seed),
+        clusters=fitted.clusters,
+        alive=tuple(len(np.unique(r.argmax(-1))) for r in responsibilities),
+        confidence=tuple(float(r.max(-1).mean()) for r in responsibilities),
+        evaluation=evaluation,
+    )
