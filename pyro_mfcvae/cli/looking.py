@@ -103,11 +103,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     with using_threads(arguments.threads):
         fitted, part = _open(arguments)
         verdict = judge(fitted, part, arguments.seed)
-    confidence = ", ".join(f"facet {j} {value:.3f}" for j, value in enumerate(verdict.confidence))
     lines = [
         *_headlines(arguments, fitted, part),
         *verdict.lines(),
-        f"mean confidence, the probability of the most probable cluster: {confidence}",
     ]
     text = "\n".join(lines)
     say(text)

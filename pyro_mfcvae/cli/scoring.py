@@ -32,17 +32,14 @@ class Verdict:
     evaluation: Evaluation | None
 
     def lines(self) -> list[str]:
-        """ELBO, and the table of facets and labels or, without labels, how many clusters are alive."""
+        """ELBO, and the table of facets and labels or, without labels, what is known without them."""
         lines = [f"mean ELBO of {self.where}: {self.elbo:.2f} nats per datum"]
         if self.evaluation is None:
             alive = zip(self.alive, self.clusters, strict=True)
-            return lines + [f"facet {j}: {n} of {K} clusters alive" for j, (n, K) in enumerate(alive)]
-        lines += ["", str(self.evaluation), ""]
-        for name in self.evaluation.label_names:
-            best = self.evaluation.best_facet(name)
-            score = self.evaluation.score(best, name, "nmi")
-            lines.append(f"closest to {name}: facet {best} (NMI {score:.3f})")
-        return lines
+            lines += [f"facet {j}: {n} of {K} clusters alive" for j, (n, K) in enumerate(alive)]
+            confidence = (f"facet {j} {value:.3f}" for j, value in enumerate(self.confidence))
+            return [*lines, f"mean confidence: {', '.join(confidence)}"]
+        return [*lines, "", str(self.evaluation)]
 
 
 def judge(fitted: FittedMFCVAE, part: Part, seed: int = 0) -> Verdict:
