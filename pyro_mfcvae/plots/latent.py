@@ -124,7 +124,7 @@ def draw_latent_space(
         _draw_facet(panel, prior, z, c[shown], is_alive)
         if y is not None:
             of_labels.set_title(f"Facet {j} by label", fontsize=10)
-            _draw_facet(of_labels, prior, z, y[shown], is_alive, is_label=True)
+            _draw_facet(of_labels, prior, z, y[shown], is_alive, names)
     return figure_of(panels[0])
 
 
@@ -194,7 +194,9 @@ def draw_embedding(
     names, y = ([], None) if labels is None else classes_of(labels, len(z))
     shown = at_random(len(z), max_points, seed)
     heading = f"Facet {facet}: {len(np.unique(c))} of {fitted.clusters[facet]} clusters"
-    colourings = [("by cluster", c)] if y is None else [("by cluster", c), ("by label", y)]
+    colourings = [("by cluster", c, [str(k) for k in range(fitted.clusters[facet])])]
+    if y is not None:
+        colourings.append(("by label", y, names))
     if ax is None:
         below = f"{len(shown):,} of {len(z):,} data: means of q(z | x)"
         axes = lay_out(heading, below, len(colourings), len(colourings), names)
@@ -202,15 +204,10 @@ def draw_embedding(
         ax.set_title(heading, fontsize=10)
         axes = [ax]
     places, axis_labels = _flat(z[shown], method, seed)
-    for panel, (title, index) in zip(axes, colourings, strict=True):
+    for panel, (title, index, numbers) in zip(axes, colourings, strict=True):
         if ax is None:
             panel.set_title(title, fontsize=10)
-        draw_points(panel, places, index[shown], axis_labels)
-        if title == "by cluster" and places.shape[1] == 2:
-            present, sizes = np.unique(index[shown], return_counts=True)
-            present = present[np.argsort(-sizes, kind="stable")]
-            medians = np.array([np.median(places[index[shown] == k], 0) for k in present])
-            write_numbers(panel, medians, [str(k) for k in present])
+        draw_points(panel, places, index[shown], axis_labels, numbers)
     return figure_of(axes[0])
 
 
@@ -232,23 +229,28 @@ def _flat(z: Array, method: METHODS, seed: int) -> tuple[Array, tuple[str, str]]
 
 
 def _draw_facet(
-    ax: Axes, prior: FacetPrior, z: Array, index: Array, is_alive: Array, *, is_label: bool = False
+    ax: Axes, prior: FacetPrior, z: Array, index: Array, is_alive: Array, names: Sequence[str] = ()
 ) -> None:
-    """Latents z (n, D) coloured by an index, over the components; is_alive is (K,)."""
+    """Latents z (n, D) coloured by an index, over components that are alive or not, (K,).
+
+    Given names, the index is of classes, and the components are grey.
+    """
     if z.shape[1] == 1:
         draw_points(ax, z, index, ("latent", "density"))
-        _draw_densities(ax, prior, is_alive, is_label)
+        _draw_densities(ax, prior, is_alive, is_grey=bool(names))
         return
     components = Components.of(prior)
     projection = separating(components, z)
     places, flat = z @ projection.directions, components.projected(projection.directions)
-    draw_points(ax, places, index, projection.labels)
-    _draw_ellipses(ax, flat, is_alive, is_label)
     low, high = _limits(places, flat, is_alive)
+    if z.shape[1] > 2:  # one unit for both axes
+        half = (high - low).max() / 2
+        low, high = (low + high) / 2 - half, (low + high) / 2 + half
+        ax.set_aspect("equal", adjustable="box")
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    if projection.directions.shape[0] > 2:
-        ax.set_aspect("equal", adjustable="datalim")
-    if not is_label:
+    draw_points(ax, places, index, projection.labels, names)
+    _draw_ellipses(ax, flat, is_alive, is_grey=bool(names))
+    if not names:
         order = np.argsort(-components.weights, kind="stable")
         order = order[(components.has_moments & is_alive)[order]]
         write_numbers(ax, flat.means[order], [str(k) for k in order])
@@ -265,7 +267,7 @@ def _limits(places: Array, components: Components, is_alive: Array) -> tuple[Arr
     return low - room, high + room
 
 
-def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, is_label: bool) -> None:
+def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey: bool) -> None:
     """One and two standard deviations of components in two dimensions."""
     from matplotlib.collections import EllipseCollection
 
@@ -276,7 +278,7 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, is_label: 
         variances, axes = np.linalg.eigh(components.covariances[shown])  # (k, 2), (k, 2, 2)
         lengths = 2 * np.sqrt(np.maximum(variances, 0.0))
         widths = components.weights[shown] / components.weights.max()
-        is_grey = is_label or kind is not is_alive
+        is_plain = is_grey or kind is not is_alive
         for deviations in (1, 2):
             ax.add_collection(
                 EllipseCollection(
@@ -287,8 +289,8 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, is_label: 
                     offsets=components.means[shown],
                     offset_transform=ax.transData,
                     facecolors="none",
-                    edgecolors=GREY if is_grey else [look(int(k))[0] for k in shown],
-                    linewidths=(0.3 + 1.7 * widths) / deviations * (0.5 if is_grey else 1.0),
+                    edgecolors=GREY if is_plain else [look(int(k))[0] for k in shown],
+                    linewidths=(0.3 + 1.7 * widths) / deviations * (0.5 if is_plain else 1.0),
                     linestyles=style,
                     alpha=1.0 if deviations == 1 else 0.6,
                     zorder=3,
@@ -298,7 +300,7 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, is_label: 
 
 
 @torch.no_grad()
-def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, is_label: bool) -> None:
+def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, *, is_grey: bool) -> None:
     """The density of every component of a latent of one dimension, times its weight."""
     weights = prior.weights().probs
     component = prior.component(torch.arange(prior.clusters, device=weights.device))
@@ -307,13 +309,13 @@ def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, is_label: bool
     densities = on_host(weights * component.log_prob(z[:, None, None]).exp())  # (GRID, K)
     pi = on_host(weights)
     for k in range(prior.clusters):
-        color = look(k)[0] if is_alive[k] and not is_label else GREY
+        color = look(k)[0] if is_alive[k] and not is_grey else GREY
         style = "-" if is_alive[k] else "--"
         ax.plot(grid, densities[:, k], color=color, linestyle=style, linewidth=0.3 + 1.7 * pi[k] / pi.max())
     ax.plot(grid, densities.sum(1), color=COLORS[-1], linewidth=0.8, linestyle=":", label="all components")
     ax.set_xlim(grid[0], grid[-1])
     ax.set_ylim(0, None)
-    if not is_label:
+    if not is_grey:
         order = np.argsort(-pi, kind="stable")
         order = order[is_alive[order]]
         peaks = densities.argmax(0)[order]

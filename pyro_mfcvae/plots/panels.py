@@ -11,12 +11,14 @@ from pyro_mfcvae.plots.style import (
     HEADING,
     LINE,
     MARGIN,
+    STROKES,
     Array,
     look,
     new_figure,
     place_axes,
     tidy,
     write_heading,
+    write_numbers,
 )
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
@@ -55,9 +57,14 @@ def lay_out(heading: str, below: str, num: int, columns: int, names: Sequence[st
     return panels
 
 
-def draw_points(ax: Axes, places: Array, index: Array, axis_labels: tuple[str, str]) -> None:
-    """Faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,)."""
-    present = np.unique(index)
+def draw_points(
+    ax: Axes, places: Array, index: Array, axis_labels: tuple[str, str], names: Sequence[str] = ()
+) -> None:
+    """Faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,).
+
+    Names, if there are any, are written at the medians of the points, those of most points first.
+    """
+    present, sizes = np.unique(index, return_counts=True)
     groups = [places[index == k] for k in present]
     if places.shape[1] == 1:
         colors = [look(int(k))[0] for k in present]
@@ -67,7 +74,20 @@ def draw_points(ax: Axes, places: Array, index: Array, axis_labels: tuple[str, s
         size = float(np.clip(12_000 / len(places), 5, 25))
         for k, group in zip(present, groups, strict=True):
             color, marker = look(int(k))
-            ax.scatter(group[:, 0], group[:, 1], s=size, color=color, marker=marker, alpha=0.35, linewidths=0)
+            has_area = marker not in STROKES
+            ax.scatter(
+                group[:, 0],
+                group[:, 1],
+                s=size if has_area else 1.5 * size,
+                color=color,
+                marker=marker,
+                alpha=0.35 if has_area else 0.5,
+                linewidths=0.0 if has_area else 0.6,
+            )
+        if names:
+            order = np.argsort(-sizes, kind="stable")
+            medians = np.array([np.median(groups[i], 0) for i in order])
+            write_numbers(ax, medians, [names[present[i]] for i in order])
     ax.set_xlabel(axis_labels[0], fontsize=8, labelpad=2)
     ax.set_ylabel(axis_labels[1], fontsize=8, labelpad=2)
     ax.tick_params(labelsize=7, length=2, pad=2)

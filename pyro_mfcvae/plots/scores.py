@@ -102,14 +102,15 @@ def draw_confusion(
     R, C = table.shape
     number = [f"{v:,}" if counts else f"{100 * s:.0f}" for v, s in zip(table.flat, share.flat, strict=True)]
     wide = max(CELL_WIDTH if is_upright else 0.26, 0.055 * max(map(len, number)) + 0.1)
-    height, width = min(CELL_HEIGHT, MAX_HEIGHT / R), min(wide, MAX_WIDTH / C)
+    height = min(max(CELL_HEIGHT, min(2.0 / R, 0.4)), MAX_HEIGHT / R)  # few cells are larger
+    width = min(max(wide, min(3.0 / C, 0.6)), MAX_WIDTH / C)
     heading = f"Facet {facet} against {name}: {len(sizes)} of {fitted.clusters[facet]} clusters alive"
     if ax is None:
         scores = ", ".join(f"{title} {score(c, y):.3f}" for title, score in _SCORES.items())
         what = "Numbers of data" if counts else "Percent of the cluster's data"
         below = f"{what}; frames: clusters and classes matched one to one.\n{scores}"
         left, top = (0.35 + CHARACTER * max(map(len, side)) for side in (rows, columns))
-        top = 0.55 if is_upright and max(map(len, columns)) * CHARACTER < width else top
+        top = 0.45 if is_upright and max(map(len, columns)) * CHARACTER < width else top
         space = HEADING + LINE + top
         figure = new_figure(left + C * width + 2 * MARGIN, space + R * height + MARGIN)
         write_heading(figure, heading, below)

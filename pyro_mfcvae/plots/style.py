@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 
 # Okabe and Ito's colours without the yellow, which is too light for a line: told apart by the colour-blind.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+MARKERS = ("o", "x", "^", "+", "s", "1", "v", "*", "D")  # small ones, too, look unlike the next
+STROKES = ("x", "+", "1")  # those without an area
 DASHES = ("-", "--", "-.", ":")
 GREY, PALE = "#666666", "#F0F0F0"
 
