@@ -111,7 +111,8 @@ def draw_latent_space(
     if ax is None:
         below = (
             f"{len(shown):,} of {N:,} data, means of q(z | x), by cluster{' and by label' * (kinds - 1)}.\n"
-            "Ellipses: 1 and 2 standard deviations of the components, thick by weight, dashed without data."
+            "Components of the prior, thick by weight, dashed without data: 1 and 2 standard deviations"
+            f"{', or densities' * any(latents[j].shape[1] == 1 for j in facets)}."
         )
         columns = kinds if kinds > 1 else min(len(facets), PANELS_PER_ROW)
         panels = lay_out("Latent space", below, kinds * len(facets), columns, names)
@@ -235,11 +236,14 @@ def _draw_facet(
 
     Given names, the index is of classes, and the components are grey.
     """
+    components = Components.of(prior)
     if z.shape[1] == 1:
-        draw_points(ax, z, index, ("latent", "density"))
+        low, high = _limits(z, components, is_alive)
+        span = (low.item(), high.item())
+        draw_points(ax, z, index, ("latent", "density"), span=span)
+        ax.set_xlim(span)
         _draw_densities(ax, prior, is_alive, is_grey=bool(names))
         return
-    components = Components.of(prior)
     projection = separating(components, z)
     places, flat = z @ projection.directions, components.projected(projection.directions)
     low, high = _limits(places, flat, is_alive)

@@ -58,18 +58,33 @@ def lay_out(heading: str, below: str, num: int, columns: int, names: Sequence[st
 
 
 def draw_points(
-    ax: Axes, places: Array, index: Array, axis_labels: tuple[str, str], names: Sequence[str] = ()
+    ax: Axes,
+    places: Array,
+    index: Array,
+    axis_labels: tuple[str, str],
+    names: Sequence[str] = (),
+    span: tuple[float, float] | None = None,
 ) -> None:
     """Faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,).
 
-    Names, if there are any, are written at the medians of the points, those of most points first.
+    The histogram is of a span; None is that of the points. Names, if there are any, are written at the
+    medians of points, those of most points first.
     """
     present, sizes = np.unique(index, return_counts=True)
     groups = [places[index == k] for k in present]
     if places.shape[1] == 1:
         colors = [look(int(k))[0] for k in present]
         values = [group[:, 0] for group in groups]
-        ax.hist(values, bins=BINS, stacked=True, density=True, color=colors, alpha=0.5, linewidth=0)
+        ax.hist(
+            values,
+            bins=BINS,
+            range=span,
+            stacked=True,
+            density=True,
+            color=colors,
+            alpha=0.5,
+            linewidth=0,
+        )
     else:
         size = float(np.clip(12_000 / len(places), 5, 25))
         for k, group in zip(present, groups, strict=True):

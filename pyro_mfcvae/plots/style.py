@@ -72,7 +72,9 @@ def write_numbers(ax: Axes, places: Array, texts: list[str], size: float = 7.0) 
     """Write texts at places (n, 2), the first ones first; what would cover another is left out."""
     from matplotlib.patheffects import withStroke
 
-    ax.apply_aspect()  # which else happens when it is drawn
+    # Limits and aspect are else settled when it is drawn.
+    ax.autoscale_view()
+    ax.apply_aspect()
     dots = figure_of(ax).dpi / 72 * size
     pixels = ax.transData.transform(places)
     box = ax.get_window_extent()
