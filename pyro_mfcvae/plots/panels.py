@@ -67,8 +67,8 @@ def draw_points(
 ) -> None:
     """Faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,).
 
-    The histogram is of a span; None is that of the points. Names, if there are any, are written at the
-    medians of points, those of most points first.
+    The histogram is of a span; None is that of the points. Names, if there are any, are written in the
+    middle of the points, those of most points first.
     """
     present, sizes = np.unique(index, return_counts=True)
     groups = [places[index == k] for k in present]
@@ -101,12 +101,18 @@ def draw_points(
             )
         if names:
             order = np.argsort(-sizes, kind="stable")
-            medians = np.array([np.median(groups[i], 0) for i in order])
-            write_numbers(ax, medians, [names[present[i]] for i in order])
+            middle = np.array([_middle(groups[i]) for i in order])
+            write_numbers(ax, middle, [names[present[i]] for i in order])
     ax.set_xlabel(axis_labels[0], fontsize=8, labelpad=2)
     ax.set_ylabel(axis_labels[1], fontsize=8, labelpad=2)
     ax.tick_params(labelsize=7, length=2, pad=2)
     tidy(ax, "both")
+
+
+def _middle(points: Array) -> Array:
+    """The point (2,) nearest to the median of points (n, 2): of several groups, one that is there."""
+    nearest: Array = points[np.square(points - np.median(points, 0)).sum(1).argmin()]
+    return nearest
 
 
 def _legend_width(names: Sequence[str]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.distributions import Independent
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal
 
 from pyro_mfcvae.devices import seeded
 from pyro_mfcvae.plots.arguments import on_host
@@ -20,7 +20,7 @@ RIDGE = 1e-6  # of the mean variance, so that a covariance can be inverted
 
 @dataclass(frozen=True)
 class Components:
-    """The mixture of a facet by its first two moments; NaN where a component has none.
+    """The mixture of a facet by its first two moments, not finite where a component has none.
 
     Attributes:
         weights: p(c), (K,).
@@ -39,7 +39,7 @@ class Components:
         weights = prior.weights().probs
         component = prior.component(torch.arange(prior.clusters, device=weights.device))
         base = component.base_dist if isinstance(component, Independent) else component
-        if hasattr(base, "covariance_matrix"):
+        if isinstance(base, MultivariateNormal | LowRankMultivariateNormal):
             means, covariances = component.mean, base.covariance_matrix
         elif isinstance(component, Independent) and not base.event_shape:
             means, covariances = component.mean, component.variance.diag_embed()
@@ -48,21 +48,23 @@ class Components:
                 z = component.sample(torch.Size([MOMENT_SAMPLES]))  # (S, K, D)
             means, centred = z.mean(0), z - z.mean(0)
             covariances = torch.einsum("skd,ske->kde", centred, centred) / (MOMENT_SAMPLES - 1)
-            with contextlib.suppress(NotImplementedError):  # else nothing is known to be infinite
-                covariances[~component.variance.isfinite().all(-1)] = torch.nan
-        means, covariances = on_host(means).astype(np.float64), on_host(covariances).astype(np.float64)
-        has_moments = np.isfinite(means).all(-1) & np.isfinite(covariances).all((-2, -1))
-        means[~has_moments] = covariances[~has_moments] = np.nan
-        return cls(on_host(weights), means, covariances)
+            with contextlib.suppress(NotImplementedError):
+                # What is known, infinity included, is better than what samples say.
+                means, variances = component.mean, component.variance
+                factors = (variances / covariances.diagonal(dim1=-2, dim2=-1)).sqrt()
+                covariances = factors[:, :, None] * covariances * factors[:, None, :]
+        return cls(*(on_host(moments).astype(np.float64) for moments in (weights, means, covariances)))
 
     @property
     def has_moments(self) -> Array:
         """Which components have a mean and a covariance, (K,)."""
-        return np.asarray(np.isfinite(self.means).all(-1))
+        is_finite = np.isfinite(self.means).all(-1) & np.isfinite(self.covariances).all((-2, -1))
+        return np.asarray(is_finite)
 
     def projected(self, directions: Array) -> Components:
         """Their marginal distribution in the coordinates z @ directions, which is (D, 2)."""
-        covariances = directions.T @ self.covariances @ directions
+        with np.errstate(invalid="ignore"):  # infinite ones
+            covariances = directions.T @ self.covariances @ directions
         return Components(self.weights, self.means @ directions, covariances)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot i
 
 # In inches.
 CELL_HEIGHT, CELL_WIDTH = 0.21, 0.42
-MAX_HEIGHT, MAX_WIDTH = 14.0, 16.0  # of all cells together, which shrink to fit
+MAX_HEIGHT, MAX_WIDTH = 10.0, 16.0  # of all cells together, which shrink to fit
 BAR = 0.2
 CHARACTER = 0.066  # of a label of 8 points; generous, so that no label is cut
 
@@ -94,7 +94,7 @@ def draw_confusion(
     frames = np.stack([match[order][is_match[order]], np.flatnonzero(is_match[order])], -1)
     table, share, columns = table[order], share[order], classes
     is_upright = len(rows) >= len(columns)
-    sides = ["clusters (number of data)", name]
+    sides = ["cluster (number of data)", name]
     if not is_upright:
         table, share, rows, columns = table.T, share.T, columns, rows
         frames, sides = frames[:, ::-1], sides[::-1]
@@ -107,19 +107,19 @@ def draw_confusion(
     heading = f"Facet {facet} against {name}: {len(sizes)} of {fitted.clusters[facet]} clusters alive"
     if ax is None:
         scores = ", ".join(f"{title} {score(c, y):.3f}" for title, score in _SCORES.items())
-        what = "Numbers of data" if counts else "Percent of the cluster's data"
-        below = f"{what}; frames: clusters and classes matched one to one.\n{scores}"
-        left, top = (0.35 + CHARACTER * max(map(len, side)) for side in (rows, columns))
-        top = 0.45 if is_upright and max(map(len, columns)) * CHARACTER < width else top
+        what = "numbers of data" if counts else "percent of the cluster's data"
+        below = f"Rows: {sides[0]}. Columns: {sides[1]}. Cells: {what}; frames: matched one to one.\n{scores}"
+        left, top = (0.1 + CHARACTER * max(map(len, side)) for side in (rows, columns))
+        top = 0.25 if _is_flat(columns) else top
         space = HEADING + LINE + top
         figure = new_figure(left + C * width + 2 * MARGIN, space + R * height + MARGIN)
         write_heading(figure, heading, below)
         ax = place_axes(figure, MARGIN + left, space, C * width, R * height)
     else:
         ax.set_title(heading, fontsize=10)
+        ax.set_ylabel(sides[0], fontsize=8, color=GREY)
+        ax.set_xlabel(sides[1], fontsize=8, color=GREY)
     _draw_matrix(ax, share, number, rows, columns, 72 * min(height * 0.62, 0.105))
-    ax.set_ylabel(sides[0], fontsize=8, color=GREY)
-    ax.set_xlabel(sides[1], fontsize=8, color=GREY)
     _draw_frames(ax, frames)
     return figure_of(ax)
 
@@ -218,8 +218,7 @@ def _draw_matrix(
             ax.text(k, i, number, ha="center", va="center_baseline", fontsize=size, color=color)
     label_size = min(8.0, 1.25 * size)
     ax.set_yticks(range(len(rows)), rows, fontsize=label_size)
-    is_long = max(map(len, columns)) > 5
-    ax.set_xticks(range(len(columns)), columns, fontsize=8, rotation=90 if is_long else 0)
+    ax.set_xticks(range(len(columns)), columns, fontsize=8, rotation=0 if _is_flat(columns) else 90)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0, pad=3)
@@ -228,6 +227,11 @@ def _draw_matrix(
     for k in range(1, len(columns)):
         ax.axvline(k - 0.5, color="white", linewidth=0.5)
     ax.spines[:].set_color(GREY)
+
+
+def _is_flat(columns: list[str]) -> bool:
+    """Whether the names of columns are short enough to be written from left to right."""
+    return max(map(len, columns)) <= 5
 
 
 def _draw_frames(ax: Axes, frames: Array) -> None:
