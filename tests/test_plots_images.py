@@ -28,7 +28,6 @@ TOLERANCE = 0.12
 
 FIGURES = {
     "cluster_examples": lambda f, x, y: plots.cluster_examples(f, x, 0, num_examples=4),
-    "cluster_samples": lambda f, x, y: plots.cluster_samples(f, 1, num_samples=4),
     "cluster_sizes": lambda f, x, y: plots.cluster_sizes(f, x, 0),
     "compositions": lambda f, x, y: plots.compositions(f, x[:3], x[[0, 5, 10, 20]]),
     "confusion_matrix": lambda f, x, y: plots.confusion_matrix(f, x, y[:, 0] % 4, 0, name="kind"),
@@ -108,7 +107,6 @@ def reverse_rows(monkeypatch):
         ("latent_space", swap_colors),
         ("cluster_examples", swap_rows),
         ("cluster_examples", shift_a_row),
-        ("cluster_samples", shift_a_row),
         ("compositions", shift_a_row),
         ("confusion_matrix", reverse_rows),
     ],

@@ -108,10 +108,12 @@ def draw_confusion(
     if ax is None:
         scores = ", ".join(f"{title} {score(c, y):.3f}" for title, score in _SCORES.items())
         what = "numbers of data" if counts else "percent of the cluster's data"
-        below = f"Rows: {sides[0]}. Columns: {sides[1]}. Cells: {what}; frames: matched one to one.\n{scores}"
+        below = (
+            f"{scores}\nRows: {sides[0]}. Columns: {sides[1]}.\nCells: {what}; frames: matched one to one."
+        )
         left, top = (0.1 + CHARACTER * max(map(len, side)) for side in (rows, columns))
         top = 0.25 if _is_flat(columns) else top
-        space = HEADING + LINE + top
+        space = HEADING + 2 * LINE + top
         figure = new_figure(left + C * width + 2 * MARGIN, space + R * height + MARGIN)
         write_heading(figure, heading, below)
         ax = place_axes(figure, MARGIN + left, space, C * width, R * height)
