@@ -12,6 +12,7 @@ from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.likelihoods import GaussianLikelihood
 from pyro_mfcvae.plots.arguments import on_host
 from pyro_mfcvae.plots.style import (
+    CHARACTER,
     COLORS,
     HEADING,
     LINE,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot i
 MISSING = "#F2B866"
 
 CELL = 0.5  # height of one image, in inches
-CHARACTER = 0.066  # of a label of 8 points, in inches; generous, so that no label is cut
 ROWS_PER_COLUMN = 20
 MAX_PIXELS = 96  # side of an image; larger ones are thinned out
 MAX_BARS = 24  # longer vectors are drawn as lines

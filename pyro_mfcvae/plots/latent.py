@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot i
     from matplotlib.figure import Figure
 
 MAX_POINTS = 5_000
-METHODS = Literal["pca", "tsne"]
+Method = Literal["pca", "tsne"]
 GRID = 400  # points that a density is evaluated at
 PANELS_PER_ROW = 3
 
@@ -135,7 +135,7 @@ def embedding(
     facet: int,
     *,
     labels: Any = None,
-    method: METHODS = "pca",
+    method: Method = "pca",
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
@@ -144,7 +144,7 @@ def embedding(
 
     Of a latent of more than two dimensions, ``"pca"`` shows the first two principal components, in
     which distances are at most those in the latent space. ``"tsne"`` keeps neighbours together, and
-    distances between groups mean little; 5,000 data take it some 20 s. A latent of one dimension is a
+    distances between groups mean little; 5,000 data take it half a minute. A latent of one dimension is a
     histogram.
 
     Args:
@@ -183,14 +183,14 @@ def draw_embedding(
     facet: int,
     labels: Any = None,
     *,
-    method: METHODS = "pca",
+    method: Method = "pca",
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Figure:
     """The figure of :func:`embedding`, given means z (N, D) of q(z | x) and clusters c (N,)."""
-    if method not in get_args(METHODS):
-        raise ValueError(f"method: got {method!r}, expected one of {get_args(METHODS)}")
+    if method not in get_args(Method):
+        raise ValueError(f"method: got {method!r}, expected one of {get_args(Method)}")
     check_positive("max_points", max_points)
     names, y = ([], None) if labels is None else classes_of(labels, len(z))
     shown = at_random(len(z), max_points, seed)
@@ -212,7 +212,7 @@ def draw_embedding(
     return figure_of(axes[0])
 
 
-def _flat(z: Array, method: METHODS, seed: int) -> tuple[Array, tuple[str, str]]:
+def _flat(z: Array, method: Method, seed: int) -> tuple[Array, tuple[str, str]]:
     """One or two coordinates (n, 1 or 2) of latents (n, D), and the labels of their axes."""
     if z.shape[1] == 1:
         return z, ("latent", "density")

@@ -11,6 +11,7 @@ from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of, on_host
 from pyro_mfcvae.plots.choosing import matched
 from pyro_mfcvae.plots.style import (
+    CHARACTER,
     COLORS,
     GREY,
     HEADING,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot i
 CELL_HEIGHT, CELL_WIDTH = 0.21, 0.42
 MAX_HEIGHT, MAX_WIDTH = 10.0, 16.0  # of all cells together, which shrink to fit
 BAR = 0.2
-CHARACTER = 0.066  # of a label of 8 points; generous, so that no label is cut
 
 
 def confusion_matrix(

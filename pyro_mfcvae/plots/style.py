@@ -27,6 +27,7 @@ MARGIN = 0.12
 HEADING = 0.55  # height of a heading with one line below it
 LINE = 0.15  # height of each further line
 MIN_WIDTH = 6.0
+CHARACTER = 0.066  # of a label of 8 points; generous, so that no label is cut
 
 
 def look(k: int) -> tuple[str, str]:
