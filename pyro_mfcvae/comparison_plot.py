@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_mfcvae.plots import COLORS, GREY, _figure
+from pyro_mfcvae.plots.style import COLORS, GREY, figure_of, new_figure, tidy
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Figure:
     """
     names = sorted(comparison, key=lambda name: -comparison[name].log_likelihood.mean())
     if ax is None:
-        ax = _figure(7.0, 1.3 + 0.55 * len(names), layout="constrained").subplots()
+        ax = new_figure(7.0, 1.3 + 0.55 * len(names), layout="constrained").subplots()
     summaries = [comparison.summary(name) for name in names]
     rows = np.arange(len(names))
     for key, label, shift, face, color in (
@@ -72,8 +72,6 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Figure:
     ax.set_yticks(rows, names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel(f"nats per datum, {comparison.num_data:,} held-out data (bars: standard error)")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    ax.set_axisbelow(True)
+    tidy(ax, "x")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
-    return cast("Figure", ax.get_figure())
+    return figure_of(ax)

@@ -1,7 +1,9 @@
 """What several test files share: tiny configurations, tiny models, and data with two partitions."""
 
 import dataclasses
+import sys
 
+import matplotlib
 import numpy as np
 import pyro
 import pytest
@@ -52,6 +54,17 @@ def _make_model(J=2, K=3, D=2, width=8, x_shape=(6,), spread=1.0, seed=0, **fiel
                 for parameter in prior.parameters():
                     parameter.copy_(spread * torch.randn_like(parameter))
     return model
+
+
+@pytest.fixture
+def nothing_global(monkeypatch):
+    """Matplotlib's settings stay as they are, and pyplot is not imported."""
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # so that importing it is an error
+    # Reading the backend would import pyplot to choose one.
+    names = set(matplotlib.rcParams) - {"backend"}
+    before = {name: matplotlib.rcParams[name] for name in names}
+    yield
+    assert {name: matplotlib.rcParams[name] for name in names} == before
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Pictures: the right data in the right places, and nothing global touched."""
 
+import io
 import itertools
 import re
-import sys
 
 import matplotlib
 import numpy as np
@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, Schedule, fit, plots, presets
-from pyro_mfcvae.likelihoods import Bernoulli
+from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.plots import saving
+
+pytestmark = pytest.mark.usefixtures("nothing_global")
 
 SHAPES = {
     "grey": (1, 8, 6),
@@ -19,7 +22,9 @@ SHAPES = {
     "flat": (8, 6),
     "bars": (6,),
     "lines": (40,),
-    "odd": (2, 3, 4),
+    "two channels": (2, 8, 6),
+    "five channels": (5, 8, 6),
+    "odd": (2, 2, 3, 4),
 }
 N = 60
 
@@ -49,12 +54,8 @@ def models():
 
 
 @pytest.fixture(autouse=True)
-def nothing_global():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    if "matplotlib.pyplot" in sys.modules:
-        assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+def small_files(monkeypatch):
+    monkeypatch.setattr(saving, "DPI", 50)
 
 
 def cell(figure, row, column, x_shape, *, axes=0, lead=0):
@@ -77,29 +78,62 @@ def row_labels(figure):
 @pytest.mark.parametrize("name", SHAPES)
 def test_all_kinds_of_data_are_drawn(models, name, tmp_path):
     fitted, x = models[name]
-    paths = plots.save_all(fitted, x, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == [
-        "examples_facet_0.png",
-        "samples_facet_0.png",
-        "examples_facet_1.png",
-        "samples_facet_1.png",
-        "compositions.png",
-        "reconstructions.png",
-        "training.png",
+    figures = [
+        plots.cluster_examples(fitted, x, 1),
+        plots.cluster_samples(fitted, 0),
+        plots.compositions(fitted, x[:3], x[:2]),
+        plots.reconstructions(fitted, x),
     ]
-    for path in paths:
-        assert path.parent == tmp_path / "new" / "folder"
+    for figure in figures:
+        image = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))
+        assert image.std() > 0.01
+    note = {"two channels": "the mean of both channels", "five channels": "the first three of 5 channels"}
+    texts = [text.get_text() for text in figures[0].texts]
+    assert any("channels" in text for text in texts) == (name in note)
+    assert any(note.get(name, "Rows") in text for text in texts)
+
+
+LABELS = np.stack([np.arange(N) % 4, np.arange(N) % 2], 1)
+NAMES = ["kind", "half / whole"]
+
+
+@pytest.fixture
+def written(models, tmp_path_factory):
+    return plots.save_all(*models["bars"], tmp_path_factory.mktemp("new") / "folder", LABELS, NAMES)
+
+
+def test_all_pictures_are_written(models, written, tmp_path):
+    kinds = ("examples_facet_{}", "samples_facet_{}", "embedding_facet_{}", "cluster_sizes_facet_{}")
+    confusions = ("confusion_facet_{}_kind", "confusion_facet_{}_label_1")
+    of_all = ("latent_space", "compositions", "reconstructions", "training")
+    names = [kind.format(j) for j in (0, 1) for kind in kinds + confusions]
+    assert [path.name for path in written] == [f"{name}.png" for name in (*names, *of_all)]
+    assert set(written[0].parent.iterdir()) == set(written)
+    for path in written:
         image = matplotlib.image.imread(path)
         assert image.std() > 0.01
         edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
         assert (edge[:, :3] == 1).all(), f"{path.name} is cut off"
-
-
-def test_pictures_are_reproducible(models, tmp_path):
-    fitted, x = models["colour"]
-    first, second = (plots.save_all(fitted, x, tmp_path / name) for name in "ab")
-    for a, b in zip(first, second, strict=True):
+    again = plots.save_all(*models["bars"], tmp_path, LABELS, NAMES)
+    for a, b in zip(written, again, strict=True):
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_single_kind_of_label_is_not_in_the_name_of_a_file(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(saving, "_write", lambda figure, path: None)
+    names = {path.name for path in plots.save_all(*models["bars"], tmp_path, LABELS[:, 0])}
+    assert {"confusion_facet_0.png", "confusion_facet_1.png"} <= names
+
+
+def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
+    def replace(*args):
+        raise OSError("the disk is full")
+
+    fitted, x = models["bars"]
+    monkeypatch.setattr(saving.os, "replace", replace)
+    with pytest.raises(OSError, match="full"):
+        plots.save_all(fitted, x, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["grey", "colour", "flat"])
@@ -212,10 +246,11 @@ def test_facets_of_neither_side_come_from_the_left():
     np.testing.assert_allclose(picture, pixels(expected), atol=1e-4)
 
 
-def test_one_facet_cannot_be_composed(tmp_path):
+def test_one_facet_cannot_be_composed(tmp_path, monkeypatch):
     fitted, x = make((6,), clusters=(3,))
     with pytest.raises(ValueError, match="1 facet, expected at least 2"):
         plots.compositions(fitted, x[:2], x[:2])
+    monkeypatch.setattr(saving, "_write", lambda figure, path: None)
     names = [path.name for path in plots.save_all(fitted, x, tmp_path)]
     assert "compositions.png" not in names
     assert "examples_facet_0.png" in names
@@ -255,7 +290,7 @@ def test_large_images_are_thinned_out():
 def test_training_curves_are_the_history(models):
     fitted, _ = models["bars"]
     figure = plots.training_curves(fitted)
-    top, middle, bottom = figure.axes
+    top, middle, weights, bottom = figure.axes
     lines = {line.get_label(): line for axes in (top, middle) for line in axes.lines}
     np.testing.assert_array_equal(lines["ELBO"].get_ydata(), [r.elbo for r in fitted.history])
     np.testing.assert_array_equal(
@@ -268,6 +303,14 @@ def test_training_curves_are_the_history(models):
     )
     alive = next(line for line in bottom.lines if line.get_label().startswith("facet 1"))
     np.testing.assert_array_equal(alive.get_ydata(), [r.alive[1] for r in fitted.history])
+    of_weights = {line.get_label(): line.get_ydata() for line in weights.lines}
+    for j in (0, 1):
+        np.testing.assert_array_equal(
+            of_weights[rf"facet {j}: fade-in $\alpha$"], [r.fade_in[j] for r in fitted.history]
+        )
+        np.testing.assert_array_equal(
+            of_weights[rf"facet {j}: KL weight $\beta$"], [r.kl_weights[j] for r in fitted.history]
+        )
     assert all(len(axes.patches) == 2 for axes in figure.axes)
     assert [text.get_text() for text in top.texts] == ["stage 1\nfacet 1", "stage 2\nfacet 0"]
     for axes in (top, middle):
@@ -315,6 +358,8 @@ def test_notebooks_can_show_a_figure(models):
         (lambda f, x: plots.compositions(f, x, x[:2]), "x_rows: got 60 data, expected at most 40"),
         (lambda f, x: plots.compositions(f, x[:2], x[0]), "x_columns"),
         (lambda f, x: plots.reconstructions(f, x, num=0), "num: got 0"),
+        (lambda f, x: plots.save_all(f, x, "never", LABELS[:5]), "differ in length, 60 and 5"),
+        (lambda f, x: plots.save_all(f, x, "never", LABELS, ["kind"]), "expected 2 different names"),
         (lambda f, x: plots.training_curves(FittedMFCVAE(f.model, [])), "history is empty"),
     ],
 )
@@ -334,3 +379,52 @@ def test_probabilities_are_drawn_from_zero_to_one():
     candidates = x[(r.argmax(1) == k) & (r[:, k] == r[r.argmax(1) == k, k].max())]
     assert min(np.abs(24 * c - heights[:6]).max() for c in candidates) < 1e-3
     assert len(frames.get_paths()) == len(row_labels(figure))
+
+
+def test_missing_entries_are_seen():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(N, 1, 8, 6)).astype(np.float32)
+    x[:, 0, 2, 3] = np.nan
+    schedule = Schedule.progressive(1, epochs=1, batch_size=20)
+    config = presets.tabular(
+        facets=(Facet(2, 2),), schedule=schedule, likelihood=Gaussian(missing=True), data_init=False
+    )
+    fitted = fit(x, config, progress=False)
+    figure = plots.reconstructions(fitted, x, num=2)
+    picture = cell(figure, 0, 0, (8, 6))
+    np.testing.assert_allclose(picture[2, 3], matplotlib.colors.to_rgb("#F2B866"), atol=1e-6)
+    assert np.ptp(np.delete(picture.reshape(-1, 3), 2 * 6 + 3, 0), axis=1).max() < 1e-6  # grey
+    assert np.ptp(cell(figure, 1, 0, (8, 6)), axis=-1).max() < 1e-6
+    assert any("Missing entries are orange" in text.get_text() for text in figure.texts)
+
+
+def test_missing_entries_of_a_profile_are_bands():
+    x = np.random.default_rng(0).uniform(size=(N, 6)).astype(np.float32)
+    x[:, 4] = np.nan
+    x[0] = np.nan
+    schedule = Schedule.progressive(1, epochs=1, batch_size=20)
+    config = presets.tabular(facets=(Facet(2, 2),), schedule=schedule, likelihood=Gaussian(missing=True))
+    fitted = fit(x, config, progress=False)
+    frames, bands, bars = plots.reconstructions(fitted, x, num=2).axes[0].collections
+    assert [len(each.get_paths()) for each in (frames, bands, bars)] == [4, 6 + 1, 5 + 2 * 6]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda f, x, ax: plots.cluster_examples(f, x, 0, ax=ax),
+        lambda f, x, ax: plots.cluster_samples(f, 0, ax=ax),
+        lambda f, x, ax: plots.compositions(f, x[:3], x[:2], ax=ax),
+        lambda f, x, ax: plots.reconstructions(f, x, ax=ax),
+    ],
+)
+@pytest.mark.parametrize("name", ["colour", "bars"])
+def test_pictures_go_where_they_are_asked_to(models, draw, name):
+    fitted, x = models[name]
+    figure = matplotlib.figure.Figure()
+    left, right = figure.subplots(1, 2)
+    assert draw(fitted, x, right) is figure
+    assert figure.axes == [left, right]
+    assert not left.has_data()
+    assert right.has_data()
+    assert right.get_title()

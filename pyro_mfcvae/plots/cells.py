@@ -1,0 +1,227 @@
+"""Data of any shape, drawn as small pictures in a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.likelihoods import GaussianLikelihood
+from pyro_mfcvae.plots.arguments import on_host
+from pyro_mfcvae.plots.style import (
+    CHARACTER,
+    COLORS,
+    HEADING,
+    LINE,
+    MARGIN,
+    PALE,
+    Array,
+    figure_of,
+    new_figure,
+    place_axes,
+    write_heading,
+)
+
+if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MISSING = "#F2B866"
+
+CELL = 0.5  # height of one image, in inches
+ROWS_PER_COLUMN = 20
+MAX_PIXELS = 96  # side of an image; larger ones are thinned out
+MAX_BARS = 24  # longer vectors are drawn as lines
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How data of one shape are drawn in a grid of cells.
+
+    Data of shape (H, W) or (C, H, W) are images: three channels are colours, and of more the first three;
+    two are averaged. All others are profiles, of bars or a line.
+
+    Attributes:
+        x_shape: shape of a datum.
+        low: value at the bottom of a profile, or of black; a number or (*x_shape).
+        high: value at the top of a profile, or of full brightness.
+        zero: value that bars start from.
+        has_missing: whether entries are missing.
+    """
+
+    x_shape: tuple[int, ...]
+    low: Array
+    high: Array
+    zero: Array
+    has_missing: bool
+
+    @classmethod
+    def of(cls, fitted: FittedMFCVAE, *data: Array) -> Cells:
+        """Cells for these data, each (N, *x_shape): on one scale for all, unless columns have their own."""
+        x_shape, likelihood = fitted.model.x_shape, fitted.model.likelihood
+        values = np.concatenate([d.ravel() for d in data])
+        observed = values[~np.isnan(values)]
+        has_missing = len(observed) < len(values)
+        is_image = len(x_shape) in (2, 3)
+        if isinstance(likelihood, GaussianLikelihood) and likelihood.standardize and not is_image:
+            loc, scale = on_host(likelihood.loc), on_host(likelihood.scale)
+            return cls(x_shape, loc - 2.5 * scale, loc + 2.5 * scale, loc, has_missing)
+        low, high = np.percentile(observed, (0.5, 99.5)) if len(observed) else (0.0, 1.0)
+        if low >= -0.2 and high <= 1.2 and (is_image or low >= 0):
+            low, high = 0.0, 1.0
+        if high <= low:
+            high = low + 1.0
+        return cls(x_shape, np.asarray(low), np.asarray(high), np.clip(0.0, low, high), has_missing)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a datum is drawn as an image."""
+        return len(self.x_shape) in (2, 3)
+
+    @property
+    def note(self) -> str:
+        """What a reader must know of the cells; empty if they are as expected."""
+        notes = []
+        if len(self.x_shape) == 3 and self.x_shape[0] == 2:
+            notes.append("Brightness: the mean of both channels.")
+        elif len(self.x_shape) == 3 and self.x_shape[0] > 3:
+            notes.append(f"Colours: the first three of {self.x_shape[0]} channels.")
+        if self.has_missing:
+            notes.append("Missing entries are orange.")
+        return " ".join(notes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a cell, in pixels."""
+        if not self.is_image:
+            return 24, 48
+        height, width = (-(-side // self._thinning) for side in self.x_shape[-2:])
+        return height, width
+
+    @property
+    def gap(self) -> int:
+        """Pixels between cells."""
+        return max(1, round(0.07 * max(self.size)))
+
+    @property
+    def _thinning(self) -> int:
+        return -(-max(self.x_shape[-2:]) // MAX_PIXELS)
+
+    def offsets(self, n: int, axis: int, lead: int = 0) -> Array:
+        """First pixel of each of n cells along an axis, with ``lead`` pixels more after the first."""
+        return np.arange(n) * (self.size[axis] + self.gap) + lead * (np.arange(n) > 0)
+
+    def extent(self, n: int, axis: int, lead: int = 0) -> float:
+        """Inches that n cells take along an axis."""
+        height, width = self.size
+        inches = CELL * min(1.0, 2.0 * height / width) * (1.0 if self.is_image else 0.7)
+        return float(self.offsets(n, axis, lead)[-1] + self.size[axis]) * inches / height
+
+    def draw(self, ax: Axes, rows: Sequence[Sequence[Array | None]], lead: int = 0) -> None:
+        """Draw rows of data, each (*x_shape); None is an empty cell. Pixel (0, 0) is at the origin."""
+        R, C = len(rows), max(map(len, rows))
+        y, x = self.offsets(R, 0, lead), self.offsets(C, 1, lead)
+        height, width = int(y[-1]) + self.size[0], int(x[-1]) + self.size[1]
+        filled = [(y[i], x[k], d) for i, row in enumerate(rows) for k, d in enumerate(row) if d is not None]
+        corners = np.array([(top, left) for top, left, _ in filled])  # (n, 2)
+        data = np.stack([d for _, _, d in filled])
+        scaled = np.clip((data - self.low) / (self.high - self.low), 0.0, 1.0)
+        if self.is_image:
+            ax.imshow(self._montage(scaled, corners, height, width), aspect="auto")
+        else:
+            self._profiles(ax, scaled.reshape(len(scaled), -1), corners)
+        ax.set_xlim(-0.5, width - 0.5)
+        ax.set_ylim(height - 0.5, -0.5)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+
+    def _montage(self, scaled: Array, corners: Array, height: int, width: int) -> Array:
+        """One image (height, width, 3) in [0, 1] of images (n, *x_shape) at their corners (n, 2)."""
+        from matplotlib.colors import to_rgb
+
+        H, W = self.size
+        pixels = scaled[..., :: self._thinning, :: self._thinning].reshape(len(scaled), -1, H, W)
+        pixels = pixels.mean(1, keepdims=True) if pixels.shape[1] == 2 else pixels[:, :3]
+        pixels = np.broadcast_to(pixels, (len(pixels), 3, H, W)).transpose(0, 2, 3, 1)
+        is_missing = np.isnan(pixels).any(-1, keepdims=True)
+        pixels = np.where(is_missing, np.array(to_rgb(MISSING)), pixels)
+        montage = np.ones((height, width, 3), np.float32)
+        for (top, left), image in zip(corners, pixels, strict=True):
+            montage[top : top + H, left : left + W] = image
+        return montage
+
+    def _profiles(self, ax: Axes, scaled: Array, corners: Array) -> None:
+        """Bars from zero for short vectors (n, D), else lines; corners are (n, 2)."""
+        from matplotlib.collections import LineCollection
+
+        (H, W), (n, D) = self.size, scaled.shape
+        top, left = corners[:, :1] - 0.5, corners[:, 1:] - 0.5  # (n, 1)
+        zero = np.broadcast_to((self.zero - self.low) / (self.high - self.low), self.x_shape).ravel()
+        heights = top + H * (1 - scaled)  # (n, D)
+        _add_boxes(ax, left, left + W, top, top + H, color=PALE)
+        start, end = left + W * np.arange(D) / D, left + W * (np.arange(D) + 1) / D
+        is_missing = np.isnan(scaled)
+        if is_missing.any():
+            full = np.broadcast_to(top, (n, D))[is_missing]
+            _add_boxes(ax, start[is_missing], end[is_missing], full, full + H, color=MISSING)
+        if D <= MAX_BARS:
+            base, room = np.broadcast_to(top + H * (1 - zero), (n, D)), 0.1 * W / D
+            seen = [edge[~is_missing] for edge in (start + room, end - room, base, heights)]
+            _add_boxes(ax, *seen, color=COLORS[0])
+        else:
+            lines = list(np.stack([(start + end) / 2, heights], -1))
+            ax.add_collection(LineCollection(lines, colors=COLORS[0], linewidths=0.6))
+
+
+def draw_rows(
+    cells: Cells,
+    rows: Sequence[Array],
+    labels: Sequence[str],
+    heading: str,
+    below: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Labelled rows of data, in as many columns of rows as keep the figure's height in bounds.
+
+    With ``ax`` they stand below each other in these axes, under the heading alone.
+    """
+    C = max(map(len, rows))
+    if ax is not None:
+        _draw_column(cells, ax, rows, labels, C)
+        ax.set_aspect("equal", adjustable="box")
+        ax.set_title(heading, fontsize=10)
+        return figure_of(ax)
+    num_columns = -(-len(rows) // ROWS_PER_COLUMN)
+    R = -(-len(rows) // num_columns)
+    label_width = CHARACTER * max(map(len, labels)) + 0.08
+    width, height = cells.extent(C, 1), cells.extent(R, 0)
+    step = MARGIN + label_width + width
+    space = HEADING + LINE * bool(cells.note)
+    figure = new_figure(num_columns * step + 2 * MARGIN, height + space + MARGIN)
+    write_heading(figure, heading, f"{below}\n{cells.note}")
+    for column in range(num_columns):
+        part = slice(column * R, (column + 1) * R)
+        part_height = cells.extent(len(rows[part]), 0)
+        place = (MARGIN + column * step + label_width, space, width, part_height)
+        _draw_column(cells, place_axes(figure, *place), rows[part], labels[part], C)
+    return figure
+
+
+def _draw_column(cells: Cells, ax: Axes, rows: Sequence[Array], labels: Sequence[str], C: int) -> None:
+    """Labelled rows in one grid of C cells a row."""
+    cells.draw(ax, [[*row, *[None] * (C - len(row))] for row in rows])
+    ax.set_yticks(cells.offsets(len(rows), 0) + (cells.size[0] - 1) / 2, labels, fontsize=8)
+    ax.tick_params(axis="y", length=0, pad=3)
+
+
+def _add_boxes(ax: Axes, left: Array, right: Array, top: Array, bottom: Array, *, color: str) -> None:
+    """Filled boxes, with edges of one shape."""
+    from matplotlib.collections import PolyCollection
+
+    corners = np.broadcast_arrays(left, top, left, bottom, right, bottom, right, top)
+    boxes = np.stack([corner.ravel() for corner in corners], -1).reshape(-1, 4, 2)
+    ax.add_collection(PolyCollection(list(boxes), facecolors=color, edgecolors="none"))

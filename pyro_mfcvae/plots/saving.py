@@ -1,0 +1,150 @@
+"""All pictures, as files."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_mfcvae.evaluation import evaluate
+from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.plots.arguments import data_of
+from pyro_mfcvae.plots.choosing import by_size, distinct
+from pyro_mfcvae.plots.grids import cluster_samples, compositions, draw_examples, reconstructions
+from pyro_mfcvae.plots.latent import draw_embedding, draw_latent_space
+from pyro_mfcvae.plots.scores import draw_confusion, draw_sizes
+from pyro_mfcvae.plots.style import Array
+from pyro_mfcvae.plots.training import training_curves
+
+if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
+    from matplotlib.figure import Figure
+
+DPI = 150
+COMPOSED = 8  # rows and columns
+MAX_CLUSTERS = 60  # rows of examples and samples
+
+
+def save_all(
+    fitted: FittedMFCVAE,
+    x: Any,
+    out_dir: str | Path,
+    labels: Any = None,
+    names: Sequence[str] | None = None,
+) -> list[Path]:
+    r"""Write every picture as a PNG file; files of the same names are replaced.
+
+    For every facet they are ``examples_facet_{j}.png`` and ``samples_facet_{j}.png``, rows in the same
+    order, ``embedding_facet_{j}.png``, ``cluster_sizes_facet_{j}.png`` and, if there are labels,
+    ``confusion_facet_{j}.png``, or ``confusion_facet_{j}_{name}.png`` for each of several kinds. For all of
+    them together, ``latent_space.png``, ``compositions.png`` if there are two facets or more,
+    ``reconstructions.png`` and, if the model has a history, ``training.png``.
+
+    The inputs of the compositions are the surest data of clusters that are large and far from each other.
+    Of several kinds of label an embedding shows the one that agrees best with the facet, by NMI, and the
+    latent space none.
+
+    Args:
+        fitted: the model.
+        x: data (N, *x_shape).
+        out_dir: folder, made if it is not there.
+        labels: integers, shape (N,) or (N, F) for F kinds of label, of which the model has seen none.
+        names: of the F kinds of label.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: if the data do not suit the model, or the labels or names the data.
+        TypeError: if labels are not integers.
+        OSError: if the files cannot be written.
+    """
+    data = data_of(fitted, x)
+    posteriors = fitted.predict_proba(data)
+    kinds = _Labels.of(fitted, posteriors, labels, names)
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in _figures(fitted, data, posteriors, kinds):
+        paths.append(folder / f"{name}.png")
+        _write(figure, paths[-1])
+    return paths
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Kinds of label, none or some.
+
+    Attributes:
+        values: integers (N, F).
+        names: of the F kinds.
+        closest: for each facet, the kind that agrees with it best; empty without labels.
+    """
+
+    values: Array
+    names: tuple[str, ...]
+    closest: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, fitted: FittedMFCVAE, posteriors: Sequence[Array], labels: Any, names: Sequence[str] | None
+    ) -> _Labels:
+        clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
+        if labels is None:
+            return cls(np.empty((len(clusters), 0), dtype=np.int64), (), ())
+        evaluation = evaluate(clusters, labels, names, fitted.clusters)
+        values = np.asarray(labels).reshape(len(clusters), -1)
+        closest = tuple(int(f) for f in evaluation.scores["nmi"].argmax(1))
+        return cls(values, evaluation.label_names, closest)
+
+    def file_part(self, f: int) -> str:
+        """What the name of a file has for a kind of label; nothing if it is the only one."""
+        if len(self.names) == 1:
+            return ""
+        return f"_{self.names[f]}" if re.fullmatch(r"[\w-]+", self.names[f]) else f"_label_{f}"
+
+
+def _figures(
+    fitted: FittedMFCVAE, data: Array, posteriors: Sequence[Array], labels: _Labels
+) -> Iterator[tuple[str, Figure]]:
+    """Names and pictures, one after another: all of them at once would take much memory."""
+    latents = fitted.transform(data)
+    clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
+    for j, r in enumerate(posteriors):
+        c = clusters[:, j]
+        order, sizes = by_size(r)
+        order = order[: min(MAX_CLUSTERS, int((sizes > 0).sum()))]
+        y = labels.values[:, labels.closest[j]] if labels.names else None
+        yield f"examples_facet_{j}", draw_examples(fitted, data, j, r, max_clusters=MAX_CLUSTERS)
+        yield f"samples_facet_{j}", cluster_samples(fitted, j, clusters=order.tolist())
+        yield f"embedding_facet_{j}", draw_embedding(fitted, latents[j], c, j, y)
+        yield f"cluster_sizes_facet_{j}", draw_sizes(fitted, c, j)
+        for f, name in enumerate(labels.names):
+            figure = draw_confusion(fitted, c, labels.values[:, f], j, name)
+            yield f"confusion_facet_{j}{labels.file_part(f)}", figure
+    only = labels.values[:, 0] if len(labels.names) == 1 else None
+    yield "latent_space", draw_latent_space(fitted, latents, clusters, range(fitted.num_facets), only)
+    if fitted.num_facets > 1:
+        left, top = (data[distinct(posteriors[j], latents[j], COMPOSED)] for j in (0, 1))
+        yield "compositions", compositions(fitted, left, top)
+    yield "reconstructions", reconstructions(fitted, data)
+    if fitted.history:
+        yield "training", training_curves(fitted)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """Write a file, or nothing: never half of one."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
