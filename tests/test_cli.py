@@ -29,6 +29,10 @@ PICTURES = {
 }
 
 
+def confusions(*names):
+    return {f"confusion_facet_{j}_{name}.png" for j in (0, 1) for name in names}
+
+
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
@@ -65,9 +69,10 @@ def refused(capsys, *arguments):
 def test_the_demo_shows_everything(tmp_path, capsys):
     out = tmp_path / "a" / "b"
     assert main(["demo", "--quick", "--out", str(out), "--device", "cpu"]) == 0
-    assert files(out) == PICTURES | {"model.mfcvae", "evaluation.txt"}
+    names = ("floor_hue", "scale", "shape", "orientation")
+    assert files(out) == PICTURES | confusions(*names) | {"model.mfcvae", "evaluation.txt"}
     printed = capsys.readouterr().out
-    for name in ("floor_hue", "scale", "shape", "orientation"):
+    for name in names:
         assert re.search(rf"^ +[01] +\d+/\d+ +{name} ", printed, re.MULTILINE)
     for name in ("wall_hue", "object_hue"):
         assert name not in printed
@@ -105,7 +110,11 @@ def test_several_seeds_are_averaged(npz, data, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["fit", npz, "--out", str(out), "--seed", "3,5", "--quiet", *QUICK]) == 0
     assert files(out) == {"seed_3", "seed_5", "evaluation.txt"}
-    assert files(out / "seed_5") == PICTURES | {"model.mfcvae", "evaluation.txt", "clusters.npy"}
+    assert files(out / "seed_5") == PICTURES | confusions("label_0", "label_1") | {
+        "model.mfcvae",
+        "evaluation.txt",
+        "clusters.npy",
+    }
     printed = capsys.readouterr().out
     summary = (out / "evaluation.txt").read_text()
     assert summary in printed

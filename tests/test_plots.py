@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import re
 
 import matplotlib
@@ -130,7 +131,7 @@ def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     fitted, x = models["bars"]
-    monkeypatch.setattr(saving.os, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OSError, match="full"):
         plots.save_all(fitted, x, tmp_path)
     assert list(tmp_path.iterdir()) == []

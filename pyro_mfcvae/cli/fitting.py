@@ -173,7 +173,9 @@ def _demo(arguments: argparse.Namespace) -> None:
     say("3. Comparing with the true factors of the test images, which training has never seen:\n")
     _report(fitted, dataset.judged, arguments.seed, out)
     say("\n4. Drawing what was found in the test images.")
-    say(_written(out, "model.mfcvae", "evaluation.txt", *plots.save_all(fitted, dataset.judged.x, out)))
+    judged = dataset.judged
+    pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)
+    say(_written(out, "model.mfcvae", "evaluation.txt", *pictures))
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -193,7 +195,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             results.append(_report(fitted, judged, seed, place))
             with writing(place / "clusters.npy") as file:
                 np.save(file, fitted.predict(judged.x))
-            pictures = plots.save_all(fitted, judged.x, place)
+            pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
             tell(_written(place, "model.mfcvae", "evaluation.txt", "clusters.npy", *pictures))
             if several:
                 say("")

@@ -13,13 +13,14 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import add_command, add_computing, add_out, using_threads
 from pyro_mfcvae.cli.models import add_model, open_model
 from pyro_mfcvae.cli.output import folder, say, writing
-from pyro_mfcvae.cli.pictures import DPI, square
 from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.plots.cells import Cells, draw_square
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TYPICAL = 500  # data of the whole prior that give a picture its scale
+DPI = 200
 MAX_SQUARE, MAX_ROW = 400, 50  # data in a picture, and in one of its rows
 
 EXAMPLES = """\
@@ -28,7 +29,7 @@ examples:
   python -m pyro_mfcvae sample result --facet 1 -n 8 --out facet_1.pdf             a row for each cluster
   python -m pyro_mfcvae sample result -n 1000 --out x.npy                          from the whole prior
 
-Pictures of vectors have a bar for each number, from its mean over the whole prior. Rows share the draws of
+Pictures of vectors have a bar for each number. Rows share the draws of
 all but the facet, and have the index of the cluster and its mixture weight beside them. A file .npy holds an
 array (N, ...) with the shape of a datum for the dots, and for all clusters of a facet (K, N, ...).
 """
@@ -88,7 +89,7 @@ def _array(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> npt.NDArray[n
 def _figure(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> Figure:
     facet, cluster = arguments.facet, arguments.cluster
     if facet is None or cluster is not None:
-        return square(_array(arguments, fitted), fitted.sample(TYPICAL))
+        return draw_square(Cells.of(fitted, fitted.sample(TYPICAL)), _array(arguments, fitted))
     return plots.cluster_samples(
         fitted,
         facet,

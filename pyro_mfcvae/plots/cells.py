@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -208,6 +209,17 @@ def draw_rows(
         part_height = cells.extent(len(rows[part]), 0)
         place = (MARGIN + column * step + label_width, space, width, part_height)
         _draw_column(cells, place_axes(figure, *place), rows[part], labels[part], C)
+    return figure
+
+
+def draw_square(cells: Cells, data: Array) -> Figure:
+    """Data (N, *x_shape) in as many rows as columns, or one row fewer, and nothing else."""
+    from matplotlib.figure import Figure
+
+    C = math.ceil(math.sqrt(len(data)))
+    rows = [list(data[start : start + C]) for start in range(0, len(data), C)]
+    figure = Figure(figsize=(cells.extent(C, 1), cells.extent(len(rows), 0)), facecolor="white")
+    cells.draw(figure.add_axes((0, 0, 1, 1)), [[*row, *[None] * (C - len(row))] for row in rows])
     return figure
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_mfcvae.evaluation import evaluate
+from pyro_mfcvae.files import replacing
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.arguments import data_of
 from pyro_mfcvae.plots.choosing import by_size, distinct
@@ -139,12 +138,5 @@ def _figures(
 
 def _write(figure: Figure, path: Path) -> None:
     """Write a file, or nothing: never half of one."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=DPI)
