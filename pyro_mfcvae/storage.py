@@ -36,10 +36,9 @@ def write_model(path: str | Path, model: MFCVAE, history: Sequence[EpochRecord])
     Raises:
         TypeError: if the configuration holds a recipe that JSON does not know.
         FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    path = writable(path)
     header = {
         "version": VERSION,
         "config": json.loads(model.config.to_json()),
@@ -47,7 +46,34 @@ def write_model(path: str | Path, model: MFCVAE, history: Sequence[EpochRecord])
         "history": [dataclasses.asdict(record) for record in history],
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = save(tensors, metadata={FORMAT: json.dumps(header)})
+    write_bytes(path, save(tensors, metadata={FORMAT: json.dumps(header)}))
+
+
+def writable(path: str | Path) -> Path:
+    """The path of a file that can be written, as far as its folder goes.
+
+    Args:
+        path: of the file; it need not exist.
+
+    Raises:
+        FileNotFoundError: if its folder does not exist.
+        IsADirectoryError: if it is a folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"path: {path} is a folder, expected a file; name one in it")
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file; one that is there is replaced in a single step, and nothing is left half written.
+
+    Args:
+        path: of the file.
+        data: what it shall hold.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
