@@ -111,8 +111,7 @@ class Explorer:
         return {
             "numData": len(self.findings.x),
             "facets": [
-                [{"number": k, "note": _note(clusters[k])} for k in kept]
-                for clusters, kept in zip(self.findings.facets, plan.kept, strict=True)
+                [{"number": k, "note": self._note(j, k)} for k in kept] for j, kept in enumerate(plan.kept)
             ],
             "temperatures": plan.temperatures,
             "draws": [plan.draws_at(t) for t in plan.temperatures],
@@ -122,6 +121,13 @@ class Explorer:
             "counts": counts.tolist(),
             "shown": [[place[datum] for datum in data.tolist()] for data in shown],
         }
+
+    def _note(self, j: int, k: int) -> str:
+        """What a cluster holds, in words."""
+        if not self.findings.facets[j][k].size:
+            return "no data"
+        mostly = self.findings.mostly(j, k)
+        return f"mostly {mostly}" if mostly else ""
 
     def _tile_sizes(self) -> tuple[float, float]:
         """Bytes of one real and of one generated tile, estimated from some of each."""
@@ -221,14 +227,6 @@ def _by_size(clusters: Sequence[Cluster]) -> list[int]:
     """Numbers of clusters, those of most data and then of most weight first."""
     ordered = sorted(clusters, key=lambda cluster: (-cluster.size, -cluster.weight))
     return [cluster.number for cluster in ordered]
-
-
-def _note(cluster: Cluster) -> str:
-    """What a cluster mostly holds, in words."""
-    if not cluster.size:
-        return "no data"
-    main = cluster.majorities[0] if cluster.majorities else None
-    return f"mostly {main}" if main and main.is_most else ""
 
 
 @torch.no_grad()

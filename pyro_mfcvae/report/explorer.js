@@ -49,7 +49,7 @@
       find(".shown").textContent = `${count} of ${cards.length} clusters shown`;
     }
 
-    find(".controls").addEventListener("input", arrange);
+    for (const event of ["input", "change"]) find(".controls").addEventListener(event, arrange);
     arrange();
   }
 
@@ -119,7 +119,8 @@
     });
     const temperature = data.temperatures[slider.value];
     const total = data.numData.toLocaleString("en");
-    const have = count ? `${count.toLocaleString("en")} of ${total} data have` : `None of ${total} data has`;
+    const number = count ? count.toLocaleString("en") : "None";
+    const have = `${number} of ${total} data ${count > 1 ? "have" : "has"}`;
     const text = `${clusters.join(", ")}, temperature ${temperature}. ${have} exactly this combination.`;
     byId("says").textContent = text[0].toUpperCase() + text.slice(1);
     byId("degree").textContent = temperature;

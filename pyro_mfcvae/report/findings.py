@@ -35,11 +35,6 @@ class Majority:
     value: int
     purity: float
 
-    @property
-    def is_most(self) -> bool:
-        """Whether it is more than half of the data, and not only more than any other class."""
-        return self.purity > 0.5
-
     def __str__(self) -> str:
         return f"{self.label} {self.value}"
 
@@ -54,7 +49,8 @@ class Cluster:
         weight: mixture weight pi_k.
         confidence: mean of q(c = k | x) over these data; None if there are none.
         examples: indices of the data that it is surest of.
-        majorities: one for each label, first that which the facet finds best; none of empty clusters.
+        majorities: one for each label that has several classes, first that which the facet finds best;
+            none of empty clusters.
     """
 
     number: int
@@ -89,19 +85,30 @@ class Findings:
     labels: Array | None
     evaluation: Evaluation | None
 
+    @property
+    def telling_labels(self) -> list[int]:
+        """Indices of the labels that have several classes."""
+        return [] if self.evaluation is None else _telling(self.evaluation)
+
     def closest_labels(self, j: int) -> list[str]:
         """Names of the labels that facet j, of all facets, is closest to."""
         if self.evaluation is None:
             return []
-        return [name for name in self.evaluation.label_names if self.evaluation.best_facet(name) == j]
+        names = [self.evaluation.label_names[f] for f in self.telling_labels]
+        return [name for name in names if self.evaluation.best_facet(name) == j]
+
+    def mostly(self, j: int, k: int) -> str:
+        """Classes that more than half of a cluster have, of the labels that its facet is closest to."""
+        closest = self.closest_labels(j)
+        majorities = self.facets[j][k].majorities
+        return ", ".join(str(m) for m in majorities if m.label in closest and m.purity > 0.5)
 
     def describe(self, datum: int) -> str:
-        """Number of a datum and, on a second line, its classes if they are known."""
+        """Number of a datum and, on lines of their own, its classes if they are known."""
         if self.labels is None or self.evaluation is None:
             return str(datum)
-        names = self.evaluation.label_names
-        classes = ", ".join(f"{n} {v}" for n, v in zip(names, self.labels[datum], strict=True))
-        return f"{datum}\n{classes}"
+        names, classes = self.evaluation.label_names, self.labels[datum]
+        return "\n".join([str(datum), *(f"{names[f]} {classes[f]}" for f in self.telling_labels)])
 
 
 def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None, seed: int) -> Findings:
@@ -163,12 +170,16 @@ def _facet(
 
 def _majorities(y: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...]:
     """Of the classes (n, F) of a cluster's data."""
-    found = np.argsort(-evaluation.scores["nmi"][j], kind="stable")
     majorities = []
-    for f in found:
+    for f in sorted(_telling(evaluation), key=lambda f: -evaluation.scores["nmi"][j, f]):
         values, counts = np.unique(y[:, f], return_counts=True)
         best = counts.argmax()
         majorities.append(
             Majority(evaluation.label_names[f], int(values[best]), float(counts[best] / len(y)))
         )
     return tuple(majorities)
+
+
+def _telling(evaluation: Evaluation) -> list[int]:
+    """Indices of the labels that have several classes; with one, every clustering is pure."""
+    return [f for f, classes in enumerate(evaluation.classes) if classes > 1]

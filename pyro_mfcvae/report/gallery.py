@@ -74,7 +74,7 @@ class Gallery:
         )
 
     def _controls(self, j: int) -> str:
-        sorts = [key for key in SORTS if key != "purity" or self.findings.labels is not None]
+        sorts = [key for key in SORTS if key != "purity" or self.findings.telling_labels]
         options = "".join(f'<option value="{key}">{SORTS[key]}</option>' for key in sorts)
         what = "Cluster number or majority class" if "purity" in sorts else "Cluster number"
         return (
@@ -109,9 +109,12 @@ class Gallery:
         if main:
             facts.append((f"purity ({main})", purity))
         rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in facts)
-        mostly = f' <span class="class">{escape(str(main))}</span>' if main and main.is_most else ""
+        mostly = escape(self.findings.mostly(j, k))
+        mostly = f' <span class="class">{mostly}</span>' if mostly else ""
         rest = ", ".join(f"{other} ({other.purity:.2f})" for other in others if other)
-        rest = f'<p class="rest">Majority (purity) by other labels: {escape(rest)}</p>' if rest else ""
+        rest = (
+            f'<p class="rest">Majority classes (purity) by other labels: {escape(rest)}</p>' if rest else ""
+        )
         button = (
             f'<button type="button" class="explore">Explore<span class="unseen"> cluster {k} of facet {j}'
             "</span></button>"

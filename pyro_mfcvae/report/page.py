@@ -96,7 +96,10 @@ def scores(findings: Findings) -> str:
     if evaluation is None:
         return "<p>No labels were given, so that nothing is scored.</p>"
     found = []
-    for name in evaluation.label_names:
+    for name, classes in zip(evaluation.label_names, evaluation.classes, strict=True):
+        if classes == 1:
+            found.append(f"<li><strong>{escape(name)}</strong>: the same for all data, nothing to find</li>")
+            continue
         j = evaluation.best_facet(name)
         values = ", ".join(
             f"{TITLES[key]} {evaluation.score(j, name, key):z.3f}" for key in ("nmi", "purity")
@@ -157,8 +160,8 @@ combination; each small one is what you would get by choosing it, all else as it
 within a facet.</p>{notice}
 <div class="explorer"><div class="pickers">{"".join(pickers)}</div>
 <div class="result"><p id="says" role="status" aria-live="polite"></p>
-<figure class="picture" role="img" aria-labelledby="says">{drawing.blank()}</figure>
-<div id="draws" class="tiles" role="group" aria-label="More draws of the same combination"></div>
+<div class="pictures"><figure class="picture" role="img" aria-labelledby="says">{drawing.blank()}</figure>
+<div id="draws" class="tiles" role="group" aria-label="More draws of the same combination"></div></div>
 {slider}
 <div class="buttons"><button type="button" id="random">Any combination</button>
 <button type="button" id="common">The most frequent</button>
@@ -217,7 +220,7 @@ def notes(findings: Findings, plan: Plan, drawing: Drawing, temperature: float) 
         "One run of training is a sample: another seed gives other clusters, and their numbers mean nothing.",
         "The file does not know whether its data were trained on. If they were, scores and confidences "
         "flatter.",
-        "Confidence is q(c | x), the model's own belief. It is not calibrated, and often near one.",
+        "Confidence is q(c | x), the model's own belief, which is not calibrated.",
         "Generated pictures are expected values E[x | z], without the likelihood's noise, and hence smoother "
         "than data.",
         f"Cards generate at temperature {temperature:g}, the other facets drawn from the prior. At a "
