@@ -315,6 +315,19 @@ def test_size_is_kept(models, name, tmp_path, monkeypatch):
     assert seen[-1] < CLUSTERS
 
 
+def test_an_estimate_that_is_too_low_is_corrected(models, tmp_path, monkeypatch):
+    fitted, x = models["lines"]
+    monkeypatch.setattr(report, "MAX_BYTES", 110_000)
+    monkeypatch.setattr(report, "REST", 40_000)
+    monkeypatch.setattr(Explorer, "_tile_sizes", lambda self: (300.0, 300.0))  # they are larger
+    budgets = []
+    plan = Explorer.plan
+    monkeypatch.setattr(Explorer, "plan", lambda self, budget: budgets.append(budget) or plan(self, budget))
+    written(fitted, tmp_path, x)
+    assert (tmp_path / "report.html").stat().st_size <= 110_000
+    assert 1 < len(budgets) < 10
+
+
 def test_plan_of_many_clusters(make_model):
     """Three facets of 200 clusters: a file that fits, and facets that stay equal."""
     fitted = FittedMFCVAE(make_model(J=3, K=200, x_shape=(6,)), [])
@@ -324,7 +337,7 @@ def test_plan_of_many_clusters(make_model):
     lengths = [len(kept) for kept in plan.kept]
     assert max(lengths) - min(lengths) <= 1
     assert plan.num_combinations * plan.tiles_per_combination <= MAX_TILES
-    assert explorer._cost(plan) <= 6e6
+    assert explorer.cost(plan) <= 6e6
     sizes = np.bincount(fitted.predict(x)[:, 1], minlength=200)
     assert sizes[list(plan.kept[1])].min() >= np.delete(sizes, plan.kept[1]).max()
     assert (plan.temperatures, plan.draws, plan.examples) in AMOUNTS

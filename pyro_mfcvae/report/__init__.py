@@ -21,6 +21,7 @@ __all__ = ["MAX_BYTES", "write_report"]
 
 MAX_BYTES = 10_000_000  # of the file
 GALLERY_SHARE = 0.35  # of them, at most
+SHRINK = 0.95  # of a plan that turned out too large
 REST = 100_000  # of them, for all but the gallery and the explorer
 
 
@@ -66,7 +67,7 @@ def write_report(
         if len(text) <= MAX_BYTES or plan.num_combinations == 1:
             write_bytes(target, text)
             return target
-        budget -= 2 * (len(text) - MAX_BYTES)  # the plan's estimate was too low
+        budget = SHRINK * explorer.cost(plan)  # which was estimated too low
 
 
 def _has_columns(likelihood: Any) -> bool:

@@ -95,12 +95,19 @@ class Explorer:
             kept = tuple(tuple(sorted(k[:n])) for k, n in zip(order, sizes, strict=True))
             for temperatures, draws, examples in AMOUNTS:
                 plan = Plan(temperatures if self.knows_means else (1.0,), draws, examples, kept)
-                fits = self._cost(plan) <= budget
+                fits = self.cost(plan) <= budget
                 if fits and plan.num_combinations * plan.tiles_per_combination <= MAX_TILES:
                     return plan
             if max(sizes) == 1:
                 return plan
             sizes[int(np.argmax(sizes))] -= 1
+
+    def cost(self, plan: Plan) -> float:
+        """Bytes that a plan should take."""
+        T = plan.num_combinations
+        real = min(len(self.findings.x), T * plan.examples)
+        generated = T * plan.tiles_per_combination
+        return BYTES_PER_COMBINATION * T + self.bytes_real * real + self.bytes_generated * generated
 
     def content(self, plan: Plan) -> dict[str, Any]:
         """JSON for the page's script; combinations are in row-major order of the clusters kept."""
@@ -139,13 +146,6 @@ class Explorer:
             for data in (x[chosen], generated)
         ]
         return sizes[0], sizes[1]
-
-    def _cost(self, plan: Plan) -> float:
-        """Bytes that a plan should take."""
-        T = plan.num_combinations
-        real = min(len(self.findings.x), T * plan.examples)
-        generated = T * plan.tiles_per_combination
-        return BYTES_PER_COMBINATION * T + self.bytes_real * real + self.bytes_generated * generated
 
     @torch.no_grad()
     def _latents(self, plan: Plan, temperature: float) -> list[Tensor]:
