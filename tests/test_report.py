@@ -319,13 +319,26 @@ def test_an_estimate_that_is_too_low_is_corrected(models, tmp_path, monkeypatch)
     fitted, x = models["lines"]
     monkeypatch.setattr(report, "MAX_BYTES", 110_000)
     monkeypatch.setattr(report, "REST", 40_000)
-    monkeypatch.setattr(Explorer, "_tile_sizes", lambda self: (300.0, 300.0))  # they are larger
+    monkeypatch.setattr(Explorer, "_tile_sizes", lambda self: (30.0, 30.0))  # they are larger
     budgets = []
     plan = Explorer.plan
     monkeypatch.setattr(Explorer, "plan", lambda self, budget: budgets.append(budget) or plan(self, budget))
     written(fitted, tmp_path, x)
     assert (tmp_path / "report.html").stat().st_size <= 110_000
     assert 1 < len(budgets) < 10
+
+
+def test_cards_without_room_are_left_out(models, tmp_path, monkeypatch):
+    """Those of the smallest clusters, after the pictures of each have become fewer."""
+    fitted, x = models["colour"]
+    monkeypatch.setattr(report, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(report, "GALLERY_SHARE", 0.05)
+    page = written(fitted, tmp_path, x)
+    cards = [card for card in page.all("li", "card") if card["data-facet"] == "0"]
+    sizes = sorted(np.bincount(fitted.predict(x)[:, 0], minlength=4), reverse=True)
+    assert 1 <= len(cards) < 4
+    assert [int(card["data-size"]) for card in cards] == sizes[: len(cards)]
+    assert any(f"The {4 - len(cards)} smallest are left out" in text for text in page.texts["p"])
 
 
 def test_plan_of_many_clusters(make_model):

@@ -21,8 +21,8 @@ __all__ = ["MAX_BYTES", "write_report"]
 
 MAX_BYTES = 10_000_000  # of the file
 GALLERY_SHARE = 0.35  # of them, at most
-SHRINK = 0.95  # of a plan that turned out too large
 REST = 100_000  # of them, for all but the gallery and the explorer
+SHRINK = 0.95  # of the cost of a plan that turned out too large
 
 
 def write_report(
@@ -51,7 +51,7 @@ def write_report(
         budget=GALLERY_SHARE * MAX_BYTES,
     )
     clusters = "".join(gallery.facet(j) for j in range(fitted.num_facets))
-    budget = MAX_BYTES - len(clusters.encode()) - REST
+    budget: float = MAX_BYTES - len(clusters.encode()) - REST
     while True:
         plan = explorer.plan(budget)
         sections = [
