@@ -347,6 +347,45 @@ class FittedMFCVAE:
         clusters = np.stack([r_j.argmax(-1) for r_j in r], axis=1)
         return evaluate(clusters, labels, names, self.clusters, r)
 
+    def report(
+        self,
+        path: str | Path,
+        x: Any,
+        labels: Any = None,
+        names: Sequence[str] | None = None,
+        *,
+        title: str | None = None,
+        seed: int = 0,
+    ) -> Path:
+        r"""Write one HTML file of what was found, with all that it needs within: it opens anywhere.
+
+        It has the scores, every cluster of every facet with its surest data and what it generates, an
+        explorer of their combinations, the training's curves, and the settings. It stays below 10 MB:
+        where clusters combine in too many ways, it has fewer pictures of each combination, then only the
+        largest clusters, and says so. The same model, data and seed give the same file.
+
+        Args:
+            path: of the file; its folder must exist, and a file that is there is replaced.
+            x: data (N, *x_shape), best such as were not trained on.
+            labels: integers, shape (N,) or (N, F) for F kinds of label, if there are any.
+            names: of the F kinds of label.
+            title: of the page.
+            seed: of what is generated.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            FileNotFoundError: if the folder does not exist.
+            IsADirectoryError: if ``path`` is a folder.
+            TypeError: if the labels are not integers.
+            ValueError: if the data have another shape or are invalid under the likelihood, data and labels
+                differ in length, or there are names without labels.
+        """
+        from pyro_mfcvae.report import write_report  # which needs this module's class
+
+        return write_report(self, path, x, labels, names, title=title, seed=seed)
+
     def to_inference_data(
         self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True
     ) -> Any:

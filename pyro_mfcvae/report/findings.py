@@ -1,0 +1,185 @@
+"""What a report says of data: clusters, their surest members, and scores against labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from pyro_mfcvae.fitted import FittedMFCVAE
+
+Array = npt.NDArray[Any]
+
+MAX_EXAMPLES = 8  # of a cluster, at most
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The most frequent class of a cluster's data.
+
+    Attributes:
+        label: name of the label.
+        value: the class; the smallest of equally frequent ones.
+        purity: fraction of the cluster's data that have it.
+    """
+
+    label: str
+    value: int
+    purity: float
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.value}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of a facet.
+
+    Attributes:
+        number: its index k.
+        size: number of data whose most probable cluster it is.
+        weight: mixture weight pi_k.
+        confidence: mean of q(c = k | x) over these data; None if there are none.
+        examples: indices of the data that it is surest of.
+        majorities: one for each label that has several classes, first that which the facet finds best;
+            none of empty clusters.
+    """
+
+    number: int
+    size: int
+    weight: float
+    confidence: float | None
+    examples: Array
+    majorities: tuple[Majority, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    r"""What a model makes of data.
+
+    Attributes:
+        x: data (N, *x_shape).
+        clusters: most probable cluster of every datum in every facet (N, J).
+        sureness: log q of that cluster (N, J).
+        latents: means of q(z_j | x), for each facet (N, D_j).
+        elbo: mean ELBO of the data, nats per datum.
+        facets: the K_j clusters of each facet.
+        labels: (N, F), or None.
+        evaluation: scores of facets against labels; None without labels.
+    """
+
+    x: Array
+    clusters: Array
+    sureness: Array
+    latents: list[Array]
+    elbo: float
+    facets: tuple[tuple[Cluster, ...], ...]
+    labels: Array | None
+    evaluation: Evaluation | None
+
+    @property
+    def telling_labels(self) -> list[int]:
+        """Indices of the labels that have several classes."""
+        return [] if self.evaluation is None else _telling(self.evaluation)
+
+    def closest_labels(self, j: int) -> list[str]:
+        """Names of the labels that facet j, of all facets, is closest to."""
+        if self.evaluation is None:
+            return []
+        names = [self.evaluation.label_names[f] for f in self.telling_labels]
+        return [name for name in names if self.evaluation.best_facet(name) == j]
+
+    def mostly(self, j: int, k: int) -> str:
+        """Classes that more than half of a cluster have, of the labels that its facet is closest to."""
+        closest = self.closest_labels(j)
+        majorities = self.facets[j][k].majorities
+        return ", ".join(str(m) for m in majorities if m.label in closest and m.purity > 0.5)
+
+    def describe(self, datum: int) -> str:
+        """Number of a datum and, on lines of their own, its classes if they are known."""
+        if self.labels is None or self.evaluation is None:
+            return str(datum)
+        names, classes = self.evaluation.label_names, self.labels[datum]
+        return "\n".join([str(datum), *(f"{names[f]} {classes[f]}" for f in self.telling_labels)])
+
+
+def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None, seed: int) -> Findings:
+    """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
+    if labels is None and names is not None:
+        raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
+    data = as_tensor(x, allow_missing=fitted.model.likelihood.allows_missing)
+    posteriors = fitted.predict_proba(data)
+    evaluation = None if labels is None else fitted.evaluate(data, labels, names)
+    y = None if labels is None else np.asarray(labels).reshape(len(data), -1).astype(np.int64)
+    return Findings(
+        x=data.reshape(-1, *fitted.model.x_shape).numpy(),  # where a channel of size one may be missing
+        clusters=np.stack([r.argmax(-1) for r in posteriors], axis=1),
+        sureness=np.log(np.stack([r.max(-1) for r in posteriors], axis=1)),
+        latents=fitted.transform(data),
+        elbo=fitted.score(data, seed=seed),
+        facets=tuple(_facet(fitted, j, r, y, evaluation, seed) for j, r in enumerate(posteriors)),
+        labels=y,
+        evaluation=evaluation,
+    )
+
+
+def surest(groups: Array, sureness: Array, num_groups: int, num: int, seed: int) -> list[Array]:
+    """Indices of the data of each group, surest first, at most ``num``.
+
+    Many are equally sure, and data often come sorted: among equals the order is random.
+
+    Args:
+        groups: group of every datum, 0 .. num_groups - 1 (N,).
+        sureness: of every datum (N,).
+        num_groups: how many there are.
+        num: how many indices of each.
+        seed: of the order of equals.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(groups))
+    order = shuffled[np.lexsort((-sureness[shuffled], groups[shuffled]))]
+    bounds = np.searchsorted(groups[order], np.arange(num_groups + 1))
+    return [order[i : min(i + num, end)] for i, end in itertools.pairwise(bounds)]
+
+
+def _facet(
+    fitted: FittedMFCVAE, j: int, r: Array, y: Array | None, evaluation: Evaluation | None, seed: int
+) -> tuple[Cluster, ...]:
+    K = r.shape[1]
+    weights = fitted.model.facet_priors[j].weights().probs.detach().cpu().numpy()
+    c, top = r.argmax(-1), r.max(-1)
+    examples = surest(c, top, K, MAX_EXAMPLES, seed)
+    clusters = []
+    for k in range(K):
+        members = c == k
+        size = int(members.sum())
+        confidence = float(top[members].astype(np.float64).mean()) if size else None
+        majorities: tuple[Majority, ...] = ()
+        if size and y is not None and evaluation is not None:
+            majorities = _majorities(y[members], evaluation, j)
+        clusters.append(Cluster(k, size, float(weights[k]), confidence, examples[k], majorities))
+    return tuple(clusters)
+
+
+def _majorities(y: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...]:
+    """Of the classes (n, F) of a cluster's data."""
+    majorities = []
+    for f in sorted(_telling(evaluation), key=lambda f: -evaluation.scores["nmi"][j, f]):
+        values, counts = np.unique(y[:, f], return_counts=True)
+        best = counts.argmax()
+        majorities.append(
+            Majority(evaluation.label_names[f], int(values[best]), float(counts[best] / len(y)))
+        )
+    return tuple(majorities)
+
+
+def _telling(evaluation: Evaluation) -> list[int]:
+    """Indices of the labels that have several classes; with one, every clustering is pure."""
+    return [f for f, classes in enumerate(evaluation.classes) if classes > 1]
