@@ -16,6 +16,7 @@ from pyro_mfcvae.networks import FullyConnectedLadder
 
 pytest.importorskip("selenium")
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 from selenium.webdriver.support.ui import Select
 
 CLUSTERS = (14, 3)
@@ -268,8 +269,8 @@ def test_theme(opened):
     driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )
+    WebDriverWait(driver, 10).until(lambda _: button.get_attribute("aria-pressed") == "true")
     dark = driver.execute_script(background)
-    assert button.get_attribute("aria-pressed") == "true"
     click(driver, button)
     light = driver.execute_script(background)
     assert button.get_attribute("aria-pressed") == "false"

@@ -12,7 +12,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from pyro_mfcvae.evaluation import TITLES
+from pyro_mfcvae.evaluation import ALL_TITLES
 from pyro_mfcvae.report.combinations import Plan
 from pyro_mfcvae.report.curves import training_charts
 from pyro_mfcvae.report.findings import Findings
@@ -102,7 +102,7 @@ def scores(findings: Findings) -> str:
             continue
         j = evaluation.best_facet(name)
         values = ", ".join(
-            f"{TITLES[key]} {evaluation.score(j, name, key):z.3f}" for key in ("nmi", "purity")
+            f"{ALL_TITLES[key]} {evaluation.score(j, name, key):z.3f}" for key in ("nmi", "purity")
         )
         found.append(f"<li><strong>{escape(name)}</strong>: closest is facet {j} ({values})</li>")
     rows = [
@@ -110,7 +110,7 @@ def scores(findings: Findings) -> str:
         for j in range(len(evaluation.clusters))
         for f, (name, classes) in enumerate(zip(evaluation.label_names, evaluation.classes, strict=True))
     ]
-    head = ["facet", "label", "classes", *(TITLES[key] for key in evaluation.scores)]
+    head = ["facet", "label", "classes", *(ALL_TITLES[key] for key in evaluation.scores)]
     J = len(evaluation.clusters)
     pairs = [
         f"facets {i} and {j}: {evaluation.redundancy[i, j]:z.3f}" for i in range(J) for j in range(i + 1, J)
