@@ -16,8 +16,7 @@ from pyro_mfcvae.networks import FullyConnectedLadder
 
 pytest.importorskip("selenium")
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 CLUSTERS = (14, 3)
 ALL = Keys.CONTROL + "a" + Keys.NULL  # selects what was typed before
