@@ -1,6 +1,7 @@
 """What several test files share: tiny configurations, tiny models, and data with two partitions."""
 
 import dataclasses
+import os
 import sys
 
 import matplotlib
@@ -12,6 +13,11 @@ from hypothesis import HealthCheck, settings
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule
 from pyro_mfcvae.networks import FullyConnectedLadder
+
+# Tests run in as many processes as there are cores, and so do not need threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -426,4 +426,5 @@ def test_mnist(make_config, tmp_path, capsys):
     assert len(rows) == 10_001
     assert [int(row.split(",")[3]) for row in rows[1:]] == fitted.predict(test.x)[:, 1].tolist()
     succeeded(capsys, "sample", tmp_path, "--facet", "1", "--cluster", "3", "--out", tmp_path / "grid.png")
-    assert matplotlib.image.imread(tmp_path / "grid.png").shape[:2] == (488, 488)
+    height, width = matplotlib.image.imread(tmp_path / "grid.png").shape[:2]
+    assert height == width > 4 * 28  # sixteen in a square

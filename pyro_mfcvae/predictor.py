@@ -1,0 +1,224 @@
+"""A model that predicts: NumPy arrays in and out, whatever its device, in blocks of a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.devices import seeded
+from pyro_mfcvae.model import MFCVAE
+
+# Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
+# sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
+# 16, or the last rows of a block would take the scalar path of vectorised functions.
+BLOCK = 512
+
+
+class Predictor:
+    """What a model that does not train any more makes of data, and data that it makes.
+
+    Args:
+        model: the module; it computes in float32, and every facet takes part in full.
+
+    Attributes:
+        model: the module, on the device where it computes.
+    """
+
+    def __init__(self, model: MFCVAE) -> None:
+        self.model = model.eval()
+        # Training may have used bfloat16 networks; what a user holds is worth full precision.
+        self.model.precision = "float32"
+        self.model.fade_in = [1.0] * len(model.config.facets)
+        self.model.kl_weights = [1.0] * len(model.config.facets)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Number of clusters K_j of each facet."""
+        return tuple(facet.clusters for facet in self.model.config.facets)
+
+    @property
+    def num_facets(self) -> int:
+        """Number of facets J."""
+        return len(self.clusters)
+
+    def predict(self, x: Any) -> np.ndarray:
+        r"""The most probable cluster of every facet.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Cluster indices, int64, shape (N, J).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return np.stack([r.argmax(-1) for r in self.predict_proba(x)], axis=1)
+
+    def predict_proba(self, x: Any) -> list[np.ndarray]:
+        r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, probabilities, float32, shape (N, K_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+
+        References:
+            Falck et al. (2021), theorem 1.
+        """
+        return self._blocks(x, lambda batch: self.model.responsibilities(self.model.encode(batch)))
+
+    def transform(self, x: Any) -> list[np.ndarray]:
+        r"""Means of q(z_j | x).
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, latents, float32, shape (N, D_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)])
+
+    def reconstruct(self, x: Any) -> np.ndarray:
+        r"""E[x | z] at the means of q(z | x); for categories, the most probable one.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Reconstructions in the units of x, float32, shape (N, *x_shape): of all entries, be they
+            observed or missing. :meth:`impute` keeps those that are observed.
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+
+    def impute(self, x: Any) -> np.ndarray:
+        r"""Fill in the missing entries of x, as :meth:`reconstruct` has them.
+
+        These are single guesses, the middle of what is likely, and vary less than data do.
+
+        Args:
+            x: data (N, *x_shape), with NaN where they are missing.
+
+        Returns:
+            Complete data, float32, shape (N, *x_shape), where what was observed is unchanged.
+
+        Raises:
+            ValueError: if the data have another shape, are infinite, or miss entries where the
+                likelihood does not allow it.
+
+        Example:
+            >>> from pyro_mfcvae import Facet, Schedule, fit, presets
+            >>> x = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, 4.0], [2.0, 3.0]])
+            >>> config = presets.tabular(
+            ...     facets=(Facet(2, 1),), likelihood="mixed", schedule=Schedule.progressive(1, epochs=1)
+            ... )
+            >>> np.isnan(fit(x, config, progress=False).impute(x)).any()
+            np.False_
+        """
+        observed = self._check(x)
+        missing = torch.isnan(observed).numpy()
+        return np.where(missing, self.reconstruct(observed), observed.numpy())
+
+    def sample(
+        self,
+        n: int,
+        clusters: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> np.ndarray:
+        r"""Generate data, with the clusters of some facets given: E[x | z] at z drawn from the prior.
+
+        Args:
+            n: how many.
+            clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
+            temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
+            seed: of the draws.
+
+        Returns:
+            Generated data in the units of x, float32, shape (n, *x_shape).
+
+        Raises:
+            ValueError: for a facet or cluster that does not exist, or a negative temperature.
+        """
+        clusters = dict(clusters or {})
+        for j, k in clusters.items():
+            if j not in range(self.num_facets) or k not in range(self.clusters[j]):
+                raise ValueError(
+                    f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
+                    f"one of its clusters, of which there are {self.clusters}"
+                )
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n: got {n!r}, expected an integer of at least 1")
+        if not temperature >= 0:
+            raise ValueError(f"temperature: got {temperature}, expected a number of at least 0")
+        with torch.no_grad(), seeded(seed, self.model.device):
+            z = []
+            for j, prior in enumerate(self.model.facet_priors):
+                c = prior.weights().sample(torch.Size([n]))
+                z.append(prior.draw(torch.full_like(c, clusters[j]) if j in clusters else c, temperature))
+            return self._mean(z).cpu().numpy()
+
+    def compose(self, x: Sequence[Any]) -> np.ndarray:
+        r"""Recombine facets of different inputs: z_j from the j-th of them.
+
+        Args:
+            x: for each of the J facets, data (N, *x_shape) that give this facet.
+
+        Returns:
+            Compositions in the units of x, float32, shape (N, *x_shape).
+
+        Raises:
+            ValueError: if there are not J inputs, of the same length.
+        """
+        if len(x) != self.num_facets:
+            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {self.num_facets} facets")
+        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x)]
+        if len({len(z_j) for z_j in z}) > 1:
+            raise ValueError(
+                f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
+            )
+        with torch.no_grad():
+            mean = self._mean([z_j.to(self.model.device) for z_j in z])
+        return np.asarray(mean.cpu())
+
+    def _check(self, x: Any) -> Tensor:
+        r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
+        tensor = as_tensor(x, allow_missing=self.model.likelihood.allows_missing)
+        shape = self.model.x_shape
+        if shape[0] == 1 and tuple(tensor.shape[1:]) == shape[1:]:
+            tensor = tensor.unsqueeze(1)
+        if tuple(tensor.shape[1:]) != shape:
+            raise ValueError(
+                f"x: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
+                "for a single datum add a dimension, as in x[None]"
+            )
+        return tensor
+
+    @torch.no_grad()
+    def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
+        """Apply a function of a batch to all data, and join each of its results."""
+        results = []
+        for block in self._check(x).split(BLOCK):
+            padded = torch.cat([block, block[-1:].expand(BLOCK - len(block), *block.shape[1:])])
+            output = function(padded.to(self.model.device))
+            results.append([tensor[: len(block)].cpu() for tensor in output])
+        return [torch.cat(parts).numpy() for parts in zip(*results, strict=True)]
+
+    def _mean(self, z: list[Tensor]) -> Tensor:
+        return self.model.likelihood.mean(self.model.decode(z))
