@@ -209,6 +209,9 @@ class Evaluation:
         notes = (wrapped(note) for note in self._notes())
         return "\n".join([text_table(self._table(TITLES), left={2}), *notes])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table(self._table(ALL_TITLES), self._notes())
 

@@ -166,6 +166,7 @@ def test_confidence_and_calibration():
             for name, value in dataclasses.asdict(expected).items():
                 np.testing.assert_array_equal(getattr(result.calibration[j][f], name), value)
     text, html = str(result), result._repr_html_()
+    assert repr(result) == text
     assert text.splitlines()[0].endswith("ARI    ECE")
     assert f"mean confidence: facet 0 {result.confidence[0]:.3f}, facet 1 " in text
     assert f"<td>{result.calibration_error[1, 0]:.3f}</td>" in html
