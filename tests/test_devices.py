@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pyro_mfcvae import devices
 from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
 
 CPU = torch.device("cpu")
@@ -26,6 +27,12 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resolve_precision("auto", CPU) == expected
     with pytest.raises(ValueError, match="precision: got 'float8', expected one of"):
         resolve_precision("float8", CPU)
+
+
+def test_the_measurement_leaves_the_threads_alone() -> None:
+    before = torch.get_num_threads()
+    assert devices._bfloat16_pays.__wrapped__("cpu") in (True, False)
+    assert torch.get_num_threads() == before
 
 
 def test_the_measurement_is_made_once() -> None:
