@@ -6,6 +6,7 @@ One is run again, in place and with its full settings, by
 """
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -45,6 +46,8 @@ def complaints(notebook):
 @each_notebook
 def test_it_runs_without_a_warning_and_leaves_nothing(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYRO_MFCVAE_QUICK", "1")
+    if data := os.environ.get("PYRO_MFCVAE_DATA"):  # may be relative to where the tests were started
+        monkeypatch.setenv("PYRO_MFCVAE_DATA", str(Path(data).absolute()))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures go into the notebook
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(variable, str(tmp_path / "jupyter"))  # the user's own stay out of it
