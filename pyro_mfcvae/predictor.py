@@ -198,17 +198,7 @@ class Predictor:
         return np.asarray(mean.cpu())
 
     def _check(self, x: Any) -> Tensor:
-        r"""Data (N, *x_shape) on the CPU; a missing channel of size one is added."""
-        tensor = as_tensor(x, allow_missing=self.model.likelihood.allows_missing)
-        shape = self.model.x_shape
-        if shape[0] == 1 and tuple(tensor.shape[1:]) == shape[1:]:
-            tensor = tensor.unsqueeze(1)
-        if tuple(tensor.shape[1:]) != shape:
-            raise ValueError(
-                f"x: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
-                "for a single datum add a dimension, as in x[None]"
-            )
-        return tensor
+        return data_for(self.model, x)
 
     @torch.no_grad()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
@@ -222,3 +212,25 @@ class Predictor:
 
     def _mean(self, z: list[Tensor]) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(z))
+
+
+def data_for(model: MFCVAE, x: Any, name: str = "x") -> Tensor:
+    r"""Data (N, *x_shape) on the CPU, in any form that :func:`pyro_mfcvae.fit` takes.
+
+    Args:
+        model: what they are for.
+        x: data; a missing channel of size one is added.
+        name: what messages call them.
+
+    Raises:
+        ValueError: if the data have another shape, or are not finite.
+    """
+    tensor, shape = as_tensor(x, name=name, allow_missing=model.likelihood.allows_missing), model.x_shape
+    if shape[0] == 1 and tuple(tensor.shape[1:]) == shape[1:]:
+        tensor = tensor.unsqueeze(1)
+    if tuple(tensor.shape[1:]) != shape:
+        raise ValueError(
+            f"{name}: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
+            "for a single datum add a dimension, as in x[None]"
+        )
+    return tensor

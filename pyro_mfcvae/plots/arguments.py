@@ -9,23 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.style import Array
+from pyro_mfcvae.predictor import data_for
 
 
 def data_of(fitted: FittedMFCVAE, x: Any, name: str = "x") -> Array:
     """Data (N, *x_shape), a missing channel of size one added."""
-    allow_missing = fitted.model.likelihood.allows_missing
-    tensor, shape = as_tensor(x, name=name, allow_missing=allow_missing), fitted.model.x_shape
-    if tensor.ndim == len(shape) and shape[0] == 1 and tensor.shape[1:] == shape[1:]:
-        tensor = tensor.unsqueeze(1)
-    if tensor.shape[1:] != shape:
-        raise ValueError(
-            f"{name}: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
-            "for a single datum add a dimension, as in x[None]"
-        )
-    return tensor.numpy()
+    return data_for(fitted.model, x, name).numpy()
 
 
 def facet_of(fitted: FittedMFCVAE, facet: int, name: str = "facet") -> int:
