@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyro_mfcvae.cli.datasets import Part
-from pyro_mfcvae.evaluation import Evaluation
+from pyro_mfcvae.evaluation import Evaluation, evaluate
 from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.metrics import alive_clusters
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ def judge(fitted: FittedMFCVAE, part: Part, seed: int = 0) -> Verdict:
         seed: of the samples that the ELBO takes.
     """
     responsibilities = fitted.predict_proba(part.x)
+    clusters = np.stack([r.argmax(-1) for r in responsibilities], axis=1)
     evaluation = None
     if part.labels is not None:
-        evaluation = fitted.evaluate(part.x, part.labels, part.label_names)
+        evaluation = evaluate(clusters, part.labels, part.label_names, fitted.clusters, responsibilities)
     return Verdict(
         where=part.where,
         elbo=fitted.score(part.x, seed=seed),
         clusters=fitted.clusters,
-        alive=tuple(len(np.unique(r.argmax(-1))) for r in responsibilities),
+        alive=tuple(map(alive_clusters, clusters.T)),
         confidence=tuple(float(r.max(-1).mean()) for r in responsibilities),
         evaluation=evaluation,
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.data.inputs import as_tensor
-from pyro_mfcvae.evaluation import Evaluation
+from pyro_mfcvae.evaluation import Evaluation, evaluate
+from pyro_mfcvae.predictor import data_for
 
 if TYPE_CHECKING:
     from pyro_mfcvae.fitted import FittedMFCVAE
@@ -115,13 +115,16 @@ def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None,
     """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
     if labels is None and names is not None:
         raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
-    data = as_tensor(x, allow_missing=fitted.model.likelihood.allows_missing)
+    data = data_for(fitted.model, x)
     posteriors = fitted.predict_proba(data)
-    evaluation = None if labels is None else fitted.evaluate(data, labels, names)
-    y = None if labels is None else np.asarray(labels).reshape(len(data), -1).astype(np.int64)
+    clusters = np.stack([r.argmax(-1) for r in posteriors], axis=1)
+    evaluation = y = None
+    if labels is not None:
+        evaluation = evaluate(clusters, labels, names, fitted.clusters, posteriors)
+        y = np.asarray(labels).reshape(len(data), -1).astype(np.int64)
     return Findings(
-        x=data.reshape(-1, *fitted.model.x_shape).numpy(),  # where a channel of size one may be missing
-        clusters=np.stack([r.argmax(-1) for r in posteriors], axis=1),
+        x=data.numpy(),
+        clusters=clusters,
         sureness=np.log(np.stack([r.max(-1) for r in posteriors], axis=1)),
         latents=fitted.transform(data),
         elbo=fitted.score(data, seed=seed),
