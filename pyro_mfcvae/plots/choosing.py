@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyro_mfcvae.metrics.matched import best_assignment
 from pyro_mfcvae.plots.style import Array
 
 
@@ -56,11 +57,9 @@ def matched(counts: Array) -> tuple[Array, Array, Array]:
     Returns:
         The order (K,), the class (K,) of every cluster, and whether it is its match, (K,).
     """
-    from scipy.optimize import linear_sum_assignment
-
     classes = counts.argmax(1)
     is_match = np.zeros(len(counts), dtype=bool)
-    for k, l in zip(*linear_sum_assignment(counts, maximize=True), strict=True):  # noqa: E741
+    for k, l in zip(*best_assignment(counts), strict=True):  # noqa: E741
         if counts[k, l]:
             classes[k], is_match[k] = l, True
     return np.lexsort([-counts.sum(1), ~is_match, classes]), classes, is_match

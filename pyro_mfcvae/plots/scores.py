@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_mfcvae import metrics
+from pyro_mfcvae.evaluation import TITLES
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of, on_host
 from pyro_mfcvae.plots.choosing import matched
@@ -106,11 +107,11 @@ def draw_confusion(
     width = min(max(wide, min(3.0 / C, 0.6)), MAX_WIDTH / C)
     heading = f"Facet {facet} against {name}: {len(sizes)} of {fitted.clusters[facet]} clusters alive"
     if ax is None:
-        scores = ", ".join(f"{title} {score(c, y):.3f}" for title, score in _SCORES.items())
-        what = "numbers of data" if counts else "percent of the cluster's data"
-        below = (
-            f"{scores}\nRows: {sides[0]}. Columns: {sides[1]}.\nCells: {what}; frames: matched one to one."
+        scores = ", ".join(
+            f"{title} {metrics.score_table(c, y, key).item():.3f}" for key, title in TITLES.items()
         )
+        what = "numbers of data" if counts else "percent of the cluster's data"
+        below = f"{scores[0].upper()}{scores[1:]}\nRows: {sides[0]}. Columns: {sides[1]}.\nCells: {what}; frames: matched one to one."
         left, top = (0.1 + CHARACTER * max(map(len, side)) for side in (rows, columns))
         top = 0.25 if _is_flat(columns) else top
         space = HEADING + 2 * LINE + top
@@ -199,14 +200,6 @@ def draw_sizes(fitted: FittedMFCVAE, c: Array, facet: int, ax: Axes | None = Non
     tidy(ax)
     ax.legend(loc="upper right", frameon=False, fontsize=8)
     return figure_of(ax)
-
-
-_SCORES = {
-    "Purity": metrics.purity,
-    "Hungarian accuracy": metrics.hungarian_accuracy,
-    "NMI": metrics.nmi,
-    "ARI": metrics.ari,
-}
 
 
 def _draw_matrix(
