@@ -96,6 +96,7 @@ class _Run:
         self.order = torch.Generator(device=x.device).manual_seed(seed)
         chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
         self.sample = self.x[chosen]
+        self.is_static = model.is_static
         # What all data share counts once for all of them.
         has_globals = any(prior.has_globals for prior in model.facet_priors)
         self.data_size = len(self.x) if has_globals else None  # None is that of a batch
@@ -183,7 +184,7 @@ class _Run:
         """One step of the optimiser; the loss in nats per datum."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
         model, size = self.model, self.data_size or len(batch)
-        if model.is_static:
+        if self.is_static:
             loss = -model.objective(batch) / size
         else:
             loss = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
