@@ -111,7 +111,10 @@ def draw_confusion(
             f"{title} {metrics.score_table(c, y, key).item():.3f}" for key, title in TITLES.items()
         )
         what = "numbers of data" if counts else "percent of the cluster's data"
-        below = f"{scores[0].upper()}{scores[1:]}\nRows: {sides[0]}. Columns: {sides[1]}.\nCells: {what}; frames: matched one to one."
+        below = (
+            f"{scores[0].upper()}{scores[1:]}\nRows: {sides[0]}. Columns: {sides[1]}.\n"
+            f"Cells: {what}; frames: matched one to one."
+        )
         left, top = (0.1 + CHARACTER * max(map(len, side)) for side in (rows, columns))
         top = 0.25 if _is_flat(columns) else top
         space = HEADING + 2 * LINE + top
