@@ -78,18 +78,23 @@ def component_kl(q: Distribution, p: Distribution, *, dim: int | None) -> Tensor
     Raises:
         NotImplementedError: if no closed form is known for this pair of distributions.
     """
-    points = _gaussians(q, None)
-    components = None if dim is None else _gaussians(p, dim)
-    between = 0 if dim is None else -1 - dim - len(q.batch_shape)  # dims between c and the plates
-    if points is None or components is None or between < 0:
+    if dim is None:
         return kl_divergence(q, p)
-    # Pyro has no direct form of a full covariance against a diagonal one.
-    has_direct_form = points.is_diagonal or not components.is_diagonal
-    if has_direct_form and len(components.loc) * points.scale.numel() <= DIRECT_SIZE:
+    size = p.batch_shape[dim] * q.batch_shape.numel() * q.event_shape.numel()
+    if size <= DIRECT_SIZE and not _is_full_to_diagonal(q, p):
+        return kl_divergence(q, p)
+    points, components = _gaussians(q, None), _gaussians(p, dim)
+    between = -1 - dim - len(q.batch_shape)  # dims between c and the plates
+    if points is None or components is None or between < 0:
         return kl_divergence(q, p)
     kl = _products(points, components).to(points.loc.dtype)
     kl = kl.reshape(-1, *(1,) * between, *q.batch_shape)
     return kl.expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+
+
+def _is_full_to_diagonal(q: Distribution, p: Distribution) -> bool:
+    """Whether PyTorch has no direct form, which is so of a full covariance against a diagonal one."""
+    return isinstance(q, MultivariateNormal) and isinstance(p, Independent)
 
 
 def _products(q: _Gaussians, p: _Gaussians) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -19,7 +19,7 @@ from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
-from pyro_mfcvae.objectives import facet_term, spread
+from pyro_mfcvae.objectives import facet_term, facet_value, spread
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
 Precision = Literal["float32", "bfloat16"]
@@ -213,27 +213,21 @@ class MFCVAE(nn.Module):
             "objective": self.config.elbo,
             "num_samples": self.config.num_kl_samples,
         }
-        for prior, q_j, z_j, beta in zip(self.priors, q, z, self.kl_weights, strict=True):
+        for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, self.kl_weights, strict=True):
             if beta:
-                term, _ = self._facet_term(prior, q_j, value=z_j, **options)
+                term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
                 total = total + beta * term.sum()
         return total
 
-    def _facet_term(self, prior: Any, q: dist.Distribution, **options: Any) -> tuple[Tensor, Tensor]:
-        """Term (N,) and responsibilities (N, K) of one facet; ``options`` are those of its function."""
-        weights = prior.weights()
-        c = weights.enumerate_support()  # (K,)
-        p, log_pi = prior.component(c.unsqueeze(-1)), weights.log_prob(c).unsqueeze(-1)
-        term, responsibilities = facet_term(q, p, log_pi, dim=-2, **options)
+    def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
+        """Term (N,) and responsibilities (N, K) of the analytic objective, without noise."""
+        term, responsibilities = facet_term(q, *_components(prior), dim=-2, samples=partial(spread, q))
         return term.squeeze(0), responsibilities
 
-    def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
-        """Those of the analytic objective, without noise."""
-        return self._facet_term(prior, q, samples=partial(spread, q))
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _declare_parameters(self) -> None:
         """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
@@ -251,6 +245,16 @@ def kl_weight(beta: float) -> AbstractContextManager[Any]:
     if beta == 0:  # poutine.scale takes positive numbers only
         return cast(AbstractContextManager[Any], poutine.mask(mask=False))
     return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
+
+
+def _components(prior: FacetPrior) -> tuple[dist.Distribution, Tensor]:
+    """p(z | c) of all K clusters, batch shape (K, 1), and log p(c), shape (K, 1)."""
+    weights = prior.weights()
+    if isinstance(weights, dist.Categorical):
+        log_pi = weights.logits  # log_prob would gather them
+    else:
+        log_pi = weights.log_prob(weights.enumerate_support())
+    return prior.all_components(), log_pi.unsqueeze(-1)
 
 
 def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import pyro.distributions as dist
 import torch
@@ -42,28 +42,55 @@ def facet_term(
     Returns:
         The term in nats, shape (plates...) with ones to the left, and q(c | x), shape (plates..., K).
     """
+    options: dict[str, Any] = {"value": value, "num_samples": num_samples, "samples": samples}
+    term, log_joint = _term(q, p, log_pi, dim=dim, objective=objective, **options)
+    return term, normalise(log_joint, dim).mean(0)
+
+
+def facet_value(
+    q: dist.Distribution, p: dist.Distribution, log_pi: Tensor | float, *, dim: int | None, **options: Any
+) -> Tensor:
+    r"""The term of :func:`facet_term` alone, which takes the same arguments; responsibilities cost time.
+
+    Returns:
+        The term in nats, shape (plates...) with ones to the left.
+    """
+    return _term(q, p, log_pi, dim=dim, **options)[0]
+
+
+def _term(
+    q: dist.Distribution,
+    p: dist.Distribution,
+    log_pi: Tensor | float,
+    *,
+    dim: int | None,
+    objective: Objective = "analytic",
+    value: Tensor | None = None,
+    num_samples: int = 1,
+    samples: Callable[[], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The term, and log p(c) + ... (L, ..., K, ..., plates...), whose mean softmax is q(c | x)."""
     if objective == "analytic":
         try:
             log_joint = log_pi - component_kl(q, p, dim=dim)
         except NotImplementedError:  # no closed form is registered
             objective = "monte_carlo"
         else:
-            return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
+            return _log_sum_exp(log_joint, dim), log_joint.unsqueeze(0)
 
     values = _draw(q, value, num_samples) if samples is None else samples()
     log_ratio = _log_ratio(q, p, values)  # (L, ..., K, ..., plates...)
     if objective == "monte_carlo":
         log_joint = log_pi + log_ratio.mean(0)
-        return _log_sum_exp(log_joint, dim), normalise(log_joint, dim)
+        return _log_sum_exp(log_joint, dim), log_joint.unsqueeze(0)
     log_joint = log_pi + log_ratio
-    responsibilities = normalise(log_joint, dim).mean(0)
     if objective == "marginal" or dim is None:
-        return _log_sum_exp(log_joint, dim).mean(0), responsibilities
+        return _log_sum_exp(log_joint, dim).mean(0), log_joint
     # VaDE's choice of q(c|x), put into the ELBO. Where it is zero, it contributes zero.
     r = log_joint.softmax(dim).mean(0)
     log_r = r.clamp_min(torch.finfo(r.dtype).tiny).log()
     gap = torch.where(r > 0, log_joint.mean(0) - log_r, 0.0)
-    return (r * gap).sum(dim, keepdim=True), responsibilities
+    return (r * gap).sum(dim, keepdim=True), log_joint
 
 
 def spread(q: dist.Distribution, num_samples: int = 16) -> Tensor:

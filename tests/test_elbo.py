@@ -15,7 +15,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 
 from pyro_mfcvae import FacetELBO
 from pyro_mfcvae import kl as kl_module
-from pyro_mfcvae.objectives import OBJECTIVES, facet_term
+from pyro_mfcvae.objectives import OBJECTIVES, facet_term, facet_value
 
 SHAPES = [(J, K, D, N) for J, K, D, N in itertools.product((1, 2, 3), (1, 3), (1, 2), (1, 4))]
 ENUMERATE = {"enumerate": "parallel"}
@@ -1047,6 +1047,15 @@ def test_a_far_point_belongs_to_the_nearer_component(distance, dtype, form):
     }
     r = FacetELBO(max_plate_nesting=1).responsibilities(program.model, program.guide)["c_0"]
     torch.testing.assert_close(r, torch.tensor([[0.0, 1.0]], dtype=dtype), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_facet_value_is_the_facet_term_without_responsibilities(objective):
+    q = dist.Normal(torch.randn(5, 2), 0.5).to_event(1)
+    p = dist.Normal(torch.randn(3, 1, 2), 1.0).to_event(1)
+    log_pi = torch.tensor([0.2, 0.3, 0.5]).log().unsqueeze(-1)
+    options = {"dim": -2, "objective": objective, "value": q.sample()}
+    assert torch.equal(facet_value(q, p, log_pi, **options), facet_term(q, p, log_pi, **options)[0])
 
 
 def test_facet_term_draws_a_sample_where_none_is_given():

@@ -133,6 +133,37 @@ def test_components_have_the_shape_of_c(name, shape, K):
     torch.testing.assert_close(prior.component(c).log_prob(z).flatten(), each)
 
 
+@pytest.mark.parametrize("is_standard", [False, True])
+@pytest.mark.parametrize("name", priors.available())
+def test_all_components_are_those_of_every_c(name, is_standard):
+    """In values and gradients, though nothing is gathered."""
+    model = model_of(name, K=4)
+    prior, z = model.facet_priors[0], torch.randn(5, 2, dtype=torch.float64)
+    if is_standard:
+        prior.reset()
+    every = torch.arange(prior.clusters).unsqueeze(-1)
+    results = []
+    for components in (prior.all_components(), prior.component(every)):
+        assert components.batch_shape == every.shape
+        log_prob = components.log_prob(z)
+        parameters = list(model.parameters())
+        gradients = [None] * len(parameters)
+        if log_prob.requires_grad:
+            gradients = torch.autograd.grad(log_prob.square().sum(), parameters, allow_unused=True)
+        results.append((log_prob, gradients))
+    torch.testing.assert_close(*results)
+
+
+def test_all_components_of_a_prior_of_ones_own():
+    """Whose arithmetic with c needs a tensor, derived from one of ours or not."""
+
+    class Line(priors.DiagonalGaussianMixture):
+        def component(self, c):
+            return dist.Normal(c.unsqueeze(-1) + self.loc[c], 1.0).to_event(1)
+
+    torch.testing.assert_close(Line(3, 1).all_components().mean.flatten(), torch.arange(3.0))
+
+
 @mixtures
 @pytest.mark.parametrize("N", [1, 700])
 @pytest.mark.parametrize("K", [1, 6])

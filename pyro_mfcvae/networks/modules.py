@@ -39,8 +39,8 @@ class LadderEncoder(nn.Module):
         statistics = []
         for level, rung in zip(self.backbone, self.rungs, strict=True):
             h = level(h)
-            # Autocast ends here: what follows is in the parameters' precision.
-            loc, scale = rung(h).to(next(rung.parameters()).dtype).chunk(2, -1)
+            # Autocast ends here: what follows is in the precision of the data, and of the parameters.
+            loc, scale = rung(h).to(x.dtype).chunk(2, -1)
             statistics.append((loc, F.softplus(scale) + MIN_SCALE))
         return statistics
 

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import numpy as np
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
@@ -39,6 +40,7 @@ class FacetPrior(nn.Module, ABC):
         super().__init__()
         self.clusters = clusters
         self.latent_dim = latent_dim
+        self.register_buffer("every", torch.arange(clusters).unsqueeze(-1), persistent=False)
 
     @abstractmethod
     def weights(self) -> dist.Distribution:
@@ -47,6 +49,15 @@ class FacetPrior(nn.Module, ABC):
     @abstractmethod
     def component(self, c: Tensor) -> dist.Distribution:
         """p(z | c), batch shape that of the integer tensor ``c``, event shape (D,)."""
+
+    def all_components(self) -> dist.Distribution:
+        """p(z | c) of all K values of c: batch shape (K, 1), event shape (D,)."""
+        return self.component(cast(Tensor, self.every))
+
+    def of(self, parameter: Tensor, c: Tensor) -> Tensor:
+        """Rows of a parameter (K, ...), for a subclass's :meth:`component`; shape (*c.shape, ...)."""
+        # Where c is every value a view will do, which has no gradient to scatter.
+        return parameter.unsqueeze(1) if c is self.every else parameter[c]
 
     @property
     def may_leave_clusters_empty(self) -> bool:

@@ -32,7 +32,7 @@ class DiagonalGaussianMixture(DiagonalScaleMixture):
 
     def component(self, c: Tensor) -> dist.Distribution:
         """p(z | c): batch shape of ``c``, event shape (D,)."""
-        return dist.Normal(self.loc[c], self.scales()[c]).to_event(1)
+        return dist.Normal(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)
 
 
 class SphericalGaussianMixture(LocationScaleMixture):
@@ -53,7 +53,7 @@ class SphericalGaussianMixture(LocationScaleMixture):
     def component(self, c: Tensor) -> dist.Distribution:
         """p(z | c): batch shape of ``c``, event shape (D,)."""
         scale = positive(self.raw_scale).expand(-1, self.latent_dim)
-        return dist.Normal(self.loc[c], scale[c]).to_event(1)
+        return dist.Normal(self.of(self.loc, c), self.of(scale, c)).to_event(1)
 
     @torch.no_grad()
     def set_covariances(self, covariances: np.ndarray) -> None:
@@ -85,8 +85,8 @@ class FullGaussianMixture(LocationScaleMixture):
         """p(z | c): batch shape of ``c``, event shape (D,)."""
         scale_tril = self.lower.tril(-1) + positive(self.raw_scale).diag_embed()
         if self.is_tied:
-            return dist.MultivariateNormal(self.loc[c], scale_tril=scale_tril[0])
-        return dist.MultivariateNormal(self.loc[c], scale_tril=scale_tril[c])
+            return dist.MultivariateNormal(self.of(self.loc, c), scale_tril=scale_tril[0])
+        return dist.MultivariateNormal(self.of(self.loc, c), scale_tril=self.of(scale_tril, c))
 
     @torch.no_grad()
     def set_covariances(self, covariances: np.ndarray) -> None:

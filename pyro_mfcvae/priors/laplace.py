@@ -28,7 +28,7 @@ class LaplaceMixture(DiagonalScaleMixture):
         """p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
-        return dist.Laplace(self.loc[c], self.scales()[c]).to_event(1)
+        return dist.Laplace(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class LowRankGaussianMixture(LocationScaleMixture):
     def component(self, c: Tensor) -> dist.Distribution:
         """p(z | c): batch shape of ``c``, event shape (D,)."""
         variance = positive(self.raw_scale).square()
-        return dist.LowRankMultivariateNormal(self.loc[c], self.factor[c], variance[c])
+        loc, factor, variance = (self.of(p, c) for p in (self.loc, self.factor, variance))
+        return dist.LowRankMultivariateNormal(loc, factor, variance)
 
     @torch.no_grad()
     def set_covariances(self, covariances: np.ndarray) -> None:

@@ -47,7 +47,8 @@ class StudentTMixture(DiagonalScaleMixture):
         if self.is_standard:
             return standard_normal(c, self.loc)
         df = F.softplus(self.raw_df) + MIN_DF
-        return dist.MultivariateStudentT(df[c], self.loc[c], self.scales().diag_embed()[c])
+        factors = self.of(self.scales().diag_embed(), c)
+        return dist.MultivariateStudentT(self.of(df, c), self.of(self.loc, c), factors)
 
 
 @dataclass(frozen=True)
