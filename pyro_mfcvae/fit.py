@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable
 from typing import Any, Literal, overload
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from pyro_mfcvae import presets
 from pyro_mfcvae.config import MFCVAEConfig
-from pyro_mfcvae.data.inputs import as_labelled, check_finite
+from pyro_mfcvae.data.choosing import Streaming, as_source
+from pyro_mfcvae.data.sources import InMemory, Source
+from pyro_mfcvae.data.values import check_finite
 from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.model import MFCVAE, Precision
 from pyro_mfcvae.parallel import as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.predictor import check_data
 from pyro_mfcvae.runs import FittedRuns
 from pyro_mfcvae.training import train
 
+SAMPLE_SIZE = 20_000  # data that are looked at before training where they are streamed
 Workers = int | Literal["auto"]
 
 
@@ -33,6 +38,7 @@ def fit(
     workers: Workers = "auto",
     device: str | torch.device = "auto",
     precision: str = "auto",
+    in_memory: Streaming = "auto",
     progress: bool = True,
 ) -> FittedMFCVAE: ...
 
@@ -48,6 +54,7 @@ def fit(
     workers: Workers = "auto",
     device: str | torch.device = "auto",
     precision: str = "auto",
+    in_memory: Streaming = "auto",
     progress: bool = True,
 ) -> FittedRuns: ...
 
@@ -62,14 +69,16 @@ def fit(
     workers: Workers = "auto",
     device: str | torch.device = "auto",
     precision: str = "auto",
+    in_memory: Streaming = "auto",
     progress: bool = True,
 ) -> FittedMFCVAE | FittedRuns:
     r"""Cluster data in several ways at once.
 
     Args:
         dataset: data (N, *x_shape) as an array or a tensor; a pair (x, y); a torch or torchvision
-            ``Dataset``; or a ``DataLoader``. Labels are never looked at. Unsigned 8-bit data are
-            scaled to [0, 1]. Where the likelihood says so, entries may be missing, that is NaN.
+            ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are never looked at.
+            Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries may be missing,
+            that is NaN.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data.
         seed: of initialisation, order of the data and samples; None is 0. On the CPU the same seed gives
             the same parameters bit for bit, with the same number of threads.
@@ -84,6 +93,13 @@ def fit(
         device: ``"auto"`` is CUDA where there is one, else the CPU.
         precision: of the networks in training: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for
             bfloat16 where the device is fast with it.
+        in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
+            does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
+            ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
+            that is available. False streams them: memory does not grow with their number (but for 8 bytes
+            for each item of a ``Dataset``), and random transforms make other data of them in every epoch.
+            What depends on all data, such as scales, is then taken from a sample of 20,000; at most as many
+            are held out; and what is not finite or not valid raises its error when it is read.
         progress: whether to show a progress bar.
 
     Returns:
@@ -112,19 +128,19 @@ def fit(
         (2, (100, 1))
     """
     chosen_seeds = _seeds(seed, seeds, restarts)
-    x, _ = as_labelled(dataset, allow_missing=True)
-    x_shape = tuple(x.shape[1:])
+    data = as_source(dataset, in_memory)
     if config is None:
-        check_finite(x, "dataset")
-        config = presets.for_data(x_shape, bool(x.min() >= 0 and x.max() <= 1))
+        seen = _looked_at(data)
+        check_finite(seen, "dataset")
+        config = presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
     elif not isinstance(config, MFCVAEConfig):
         raise TypeError(
             f"config: got {type(config).__name__}, expected an MFCVAEConfig, such as presets.mnist()"
         )
     most = max(facet.clusters for facet in config.facets)
-    if len(x) < most:
+    if len(data) < most:
         raise ValueError(
-            f"dataset: got {len(x)} data, expected at least as many as a facet has clusters, {most}; "
+            f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "
             "give more data, or a config with fewer clusters"
         )
     target = resolve_device(device)
@@ -132,8 +148,8 @@ def fit(
     number = as_workers(workers, len(chosen_seeds), target)
     run = functools.partial(_train_one, config=config, device=target, precision=chosen)
     if seeds is None and restarts is None:
-        return run(x, chosen_seeds[0], progress=progress)
-    runs = train_runs(run, x, chosen_seeds, workers=number, progress=progress)
+        return run(data, chosen_seeds[0], progress=progress)
+    runs = train_runs(run, data, chosen_seeds, workers=number, progress=progress)
     for fitted in runs:
         fitted.model.config = config  # another process returns a copy; recipes may compare by identity
     if seeds is not None:
@@ -144,7 +160,7 @@ def fit(
 
 
 def _train_one(
-    x: Tensor,
+    data: Source,
     seed: int,
     *,
     config: MFCVAEConfig,
@@ -153,13 +169,20 @@ def _train_one(
     progress: bool = False,
 ) -> FittedMFCVAE:
     with seeded(seed, device):
-        model = MFCVAE(config, tuple(x.shape[1:]))  # on the CPU first: the same start on every device
-        check_finite(x, "dataset", model.likelihood.allows_missing)
-        model.likelihood.check(x, "dataset")
-        model.likelihood.calibrate(x)
+        model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+        # A copy that stays on the CPU, where data are read.
+        checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
+        model.likelihood.calibrate(_looked_at(checked))
         model.to(device).precision = precision
-        history = train(model, x.to(device), seed=seed, progress=progress)
+        history = train(model, checked.near(device), seed=seed, progress=progress)
     return FittedMFCVAE(model, history, seed=seed)
+
+
+def _looked_at(data: Source) -> Tensor:
+    """The data that scales and presets are taken from: all, or a sample of those that are streamed."""
+    if isinstance(data, InMemory):
+        return data.x
+    return data.sample(SAMPLE_SIZE, torch.Generator().manual_seed(0))
 
 
 def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:

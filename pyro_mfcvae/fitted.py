@@ -20,7 +20,7 @@ from pyro_mfcvae.inference_data import groups
 from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.mixture_density import Mixture
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
-from pyro_mfcvae.predictor import Predictor
+from pyro_mfcvae.predictor import Predictor, rows_for
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
 from pyro_mfcvae.storage import StoredModel, read_model, write_model
 
@@ -76,8 +76,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: if the data have another shape or are invalid under the likelihood.
         """
-        x = self._check(x)
-        self.model.likelihood.check(x, "x")
+        x = rows_for(self.model, x, support=True)
 
         def elbo(batch: Tensor) -> list[Tensor]:
             terms: ELBOTerms = self.model.elbo_terms(batch)
@@ -152,8 +151,7 @@ class FittedMFCVAE(Predictor):
             ValueError: as :meth:`log_likelihood`.
         """
         importance.check_particles(num_particles)
-        x = self._check(x)
-        self.model.likelihood.check(x, "x")
+        x = rows_for(self.model, x, support=True)
         with seeded(seed, self.model.device):
             return importance.bounds(self.model, x, num_particles)
 

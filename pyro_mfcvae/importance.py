@@ -23,6 +23,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.stored import StoredRows
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.priors import FacetPrior
 
@@ -109,7 +110,7 @@ def _particles(model: MFCVAE, q: list[dist.Distribution], x: Tensor, number: int
 
 
 @torch.no_grad()
-def bounds(model: MFCVAE, x: Tensor, num_particles: int) -> Bounds:
+def bounds(model: MFCVAE, x: Tensor | StoredRows, num_particles: int) -> Bounds:
     r"""ELBO, importance-weighted log-likelihood and Pareto k of each datum, all from the same samples.
 
     Args:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.devices import threads
 from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.runs import FittedRuns
@@ -24,19 +24,19 @@ MAX_SEED = 2**32 - 1  # scikit-learn, which fits the first mixtures, takes no ot
 SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
-Run = Callable[[Tensor, int], FittedMFCVAE]
+Run = Callable[[Source, int], FittedMFCVAE]
 Outcome = tuple[FittedMFCVAE, float] | FloatingPointError
 
 
-def train_runs(run: Run, x: Tensor, seeds: tuple[int, ...], *, workers: int, progress: bool) -> FittedRuns:
+def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, progress: bool) -> FittedRuns:
     r"""Train one model for each seed, and score them all on the same data.
 
     With one worker the runs are in this process, one after another. With more, each process has one
     thread, and the data are shared between them.
 
     Args:
-        run: ``(x, seed) -> FittedMFCVAE``.
-        x: all data, (N, *x_shape), on the CPU.
+        run: ``(data, seed) -> FittedMFCVAE``.
+        data: to train on.
         seeds: of the runs, each different.
         workers: processes.
         progress: whether to show a progress bar, of runs.
@@ -53,7 +53,7 @@ def train_runs(run: Run, x: Tensor, seeds: tuple[int, ...], *, workers: int, pro
     best = -math.inf
     # An interruption anywhere must reach the generator at once, since closing it ends the processes.
     with (
-        closing(_outcomes(run, x, seeds, workers)) as finished,
+        closing(_outcomes(run, data, seeds, workers)) as finished,
         tqdm(total=len(seeds), disable=not progress, unit="run") as bar,
     ):
         for seed, outcome in finished:
@@ -134,32 +134,31 @@ def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
 
 
 def _outcomes(
-    run: Run, x: Tensor, seeds: tuple[int, ...], workers: int
+    run: Run, data: Source, seeds: tuple[int, ...], workers: int
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Seeds with what became of them, as the runs finish."""
     if workers == 1:
         for seed in seeds:
-            yield seed, _outcome(run, x, seed)
+            yield seed, _outcome(run, data, seed)
         return
     from joblib import Parallel, delayed
 
     # loky pickles functions by value, and so takes lambdas, and programs without a __main__ guard.
-    # Arrays beyond a megabyte are mapped into all processes; copy-on-write, since PyTorch warns of
-    # arrays that cannot be written to.
+    # Arrays beyond a megabyte are mapped into all processes, those of a file from that file; copy-on-write,
+    # since PyTorch warns of arrays that cannot be written to.
     parallel = Parallel(
         n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, mmap_mode="c"
     )
-    array = x.numpy()
     try:
-        with closing(parallel(delayed(_in_worker)(run, array, seed) for seed in seeds)) as results:
+        with closing(parallel(delayed(_in_worker)(run, data, seed) for seed in seeds)) as results:
             yield from results
     except (pickle.PicklingError, TypeError) as error:
         if "pickle" not in str(error):
             raise
         cause = str(error.__cause__ or error).strip().strip('"').splitlines()[-1]
         raise ValueError(
-            f"workers: the configuration cannot be passed to {workers} processes ({cause}); use workers=1, "
-            "or recipes that can be pickled, such as frozen dataclasses"
+            f"workers: the configuration, or the data set, cannot be passed to {workers} processes "
+            f"({cause}); use workers=1, or recipes that can be pickled, such as frozen dataclasses"
         ) from error
     except BrokenProcessPool as error:
         reason = str(error).strip().splitlines()[0]
@@ -169,26 +168,25 @@ def _outcomes(
         ) from error
 
 
-def _in_worker(run: Run, array: np.ndarray, seed: int) -> tuple[int, Outcome]:
+def _in_worker(run: Run, data: Source, seed: int) -> tuple[int, Outcome]:
     """One run on one thread: with as many processes as cores, more would only wait for each other."""
     with threads(1):
-        return seed, _outcome(run, torch.from_numpy(array), seed)
+        return seed, _outcome(run, data, seed)
 
 
-def _outcome(run: Run, x: Tensor, seed: int) -> Outcome:
+def _outcome(run: Run, data: Source, seed: int) -> Outcome:
     """The model with its score, or how its training diverged."""
     try:
-        fitted = run(x, seed)
-        score = _score(fitted, x)
+        fitted = run(data, seed)
+        score = _score(fitted, data)
     except FloatingPointError as error:
         return error
     return fitted, score
 
 
-def _score(fitted: FittedMFCVAE, x: Tensor) -> float:
+def _score(fitted: FittedMFCVAE, data: Source) -> float:
     """Mean ELBO of data and draws that are the same for all runs; nats per datum."""
-    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:SCORE_SIZE]
-    sample = x[chosen]
+    sample = data.sample(SCORE_SIZE, torch.Generator().manual_seed(0))
     score = float(np.mean([fitted.score(sample, seed=draw) for draw in range(SCORE_DRAWS)]))
     if not math.isfinite(score):
         raise FloatingPointError(f"training diverged: the ELBO of the trained model is {score}")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.choosing import mapped
 from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.stored import Rows, StoredRows
+from pyro_mfcvae.data.values import check_finite
 from pyro_mfcvae.devices import seeded
+from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model import MFCVAE
+
+Array = TypeVar("Array", Tensor, np.ndarray)
 
 # Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
 # sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
@@ -58,7 +65,12 @@ class Predictor:
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return np.stack([r.argmax(-1) for r in self.predict_proba(x)], axis=1)
+
+        def clusters(batch: Tensor) -> list[Tensor]:
+            each = self.model.responsibilities(self.model.encode(batch))
+            return [torch.stack([r.argmax(-1) for r in each], dim=1)]
+
+        return self._blocks(x, clusters)[0]
 
     def predict_proba(self, x: Any) -> list[np.ndarray]:
         r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
@@ -130,9 +142,12 @@ class Predictor:
             >>> np.isnan(fit(x, config, progress=False).impute(x)).any()
             np.False_
         """
-        observed = self._check(x)
-        missing = torch.isnan(observed).numpy()
-        return np.where(missing, self.reconstruct(observed), observed.numpy())
+
+        def impute(batch: Tensor) -> list[Tensor]:
+            mean = self._mean([q.mean for q in self.model.encode(batch)])
+            return [torch.where(batch.isnan(), mean, batch)]
+
+        return self._blocks(x, impute)[0]
 
     def sample(
         self,
@@ -200,15 +215,25 @@ class Predictor:
     def _check(self, x: Any) -> Tensor:
         return data_for(self.model, x)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
         """Apply a function of a batch to all data, and join each of its results."""
-        results = []
-        for block in self._check(x).split(BLOCK):
-            padded = torch.cat([block, block[-1:].expand(BLOCK - len(block), *block.shape[1:])])
-            output = function(padded.to(self.model.device))
-            results.append([tensor[: len(block)].cpu() for tensor in output])
-        return [torch.cat(parts).numpy() for parts in zip(*results, strict=True)]
+        data = rows_for(self.model, x)
+        results: list[Tensor] = []
+        # Copied to one place, which is aligned as every other: sums may depend on that, too.
+        block = torch.empty(BLOCK, *self.model.x_shape)
+        start = 0
+        for part in data.split(BLOCK):
+            stop = start + len(part)
+            block[: len(part)] = part
+            block[len(part) :] = part[-1]
+            output = function(block.to(self.model.device))
+            if not results:
+                results = [torch.empty(len(data), *y.shape[1:], dtype=y.dtype) for y in output]
+            for result, y in zip(results, output, strict=True):
+                result[start:stop] = y[: len(part)]
+            start = stop
+        return [result.numpy() for result in results]
 
     def _mean(self, z: list[Tensor]) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(z))
@@ -225,12 +250,58 @@ def data_for(model: MFCVAE, x: Any, name: str = "x") -> Tensor:
     Raises:
         ValueError: if the data have another shape, or are not finite.
     """
-    tensor, shape = as_tensor(x, name=name, allow_missing=model.likelihood.allows_missing), model.x_shape
-    if shape[0] == 1 and tuple(tensor.shape[1:]) == shape[1:]:
-        tensor = tensor.unsqueeze(1)
-    if tuple(tensor.shape[1:]) != shape:
+    return _shaped(as_tensor(x, name=name, allow_missing=model.likelihood.allows_missing), model, name)
+
+
+def rows_for(model: MFCVAE, x: Any, name: str = "x", *, support: bool = False) -> Tensor | StoredRows:
+    r"""The same data, of which those of a file are read, and checked, where ``split`` comes to them.
+
+    Args:
+        model: what they are for.
+        x: data; a missing channel of size one is added.
+        name: what messages call them.
+        support: whether they must be valid under the likelihood.
+
+    Raises:
+        ValueError: as :func:`data_for`, and for data that are invalid.
+    """
+    if isinstance(x, StoredRows):
+        return x
+    array = mapped(x, name)
+    if array is not None:
+        check = functools.partial(check_data, model.likelihood, name, support=support)
+        return StoredRows(_shaped(array, model, name), name, check)
+    tensor = data_for(model, x, name)
+    if support:
+        model.likelihood.check(tensor, name)
+    return tensor
+
+
+def check_data(
+    likelihood: Likelihood, name: str, x: Tensor, rows: Rows | None = None, *, support: bool = True
+) -> None:
+    """Raise a ValueError for data (N, *x_shape) that are not finite, or not valid under the likelihood.
+
+    Args:
+        likelihood: of the model.
+        name: what messages call the data.
+        x: some of them, on the CPU.
+        rows: which; None if they are all, or if that is not known.
+        support: whether they must be valid under the likelihood, and not finite only.
+    """
+    check_finite(x, name, likelihood.allows_missing, rows)
+    if support:
+        likelihood.check(x, name if rows is None else f"{name}, rows {rows[0]} to {rows[-1]}")
+
+
+def _shaped(x: Array, model: MFCVAE, name: str) -> Array:
+    """The data with a channel, if it is that what they lack."""
+    shape = model.x_shape
+    if shape[0] == 1 and tuple(x.shape[1:]) == shape[1:]:
+        x = x[:, None]
+    if tuple(x.shape[1:]) != shape:
         raise ValueError(
-            f"{name}: got data of shape {tuple(tensor.shape)}, expected (N, {', '.join(map(str, shape))}); "
+            f"{name}: got data of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}); "
             "for a single datum add a dimension, as in x[None]"
         )
-    return tensor
+    return x

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import cast
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
 from pyro_mfcvae.freezing import check_patterns, expand, matches, of_facet
 from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
@@ -42,14 +43,14 @@ class DeadClustersWarning(UserWarning):
     """Fewer than half of a facet's clusters are the most probable one for any datum."""
 
 
-def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list[EpochRecord]:
+def train(model: MFCVAE, x: Tensor | Source, *, seed: int, progress: bool = True) -> list[EpochRecord]:
     r"""Train a model by the stages of its configuration.
 
     Draws from PyTorch's global generator, which the caller seeds; batches have a generator of their own.
 
     Args:
         model: the model, on the device where it is trained; it is changed in place.
-        x: all data, (N, *x_shape), on the same device.
+        x: all data, (N, *x_shape); where they are not on the same device, batches are copied to it.
         seed: of the order of the data and of the mixtures' initialisation.
         progress: whether to show a progress bar.
 
@@ -88,18 +89,20 @@ def train(model: MFCVAE, x: Tensor, *, seed: int, progress: bool = True) -> list
 class _Run:
     """One training run: what lives longer than a stage."""
 
-    def __init__(self, model: MFCVAE, x: Tensor, seed: int) -> None:
+    def __init__(self, model: MFCVAE, x: Tensor | Source, seed: int) -> None:
         self.model = model
-        self.x, self.held_out = _split(x, model.config.held_out, seed)
+        self.source = x if isinstance(x, Source) else InMemory(x)
+        self.held_out: Tensor | None = None
+        if model.config.held_out:
+            self.source, self.held_out = self.source.hold_out(model.config.held_out, seed)
         self.seed = seed
         self.elbo = model.elbo()
-        self.order = torch.Generator(device=x.device).manual_seed(seed)
-        chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
-        self.sample = self.x[chosen]
+        self.order = torch.Generator(device=model.device).manual_seed(seed)
+        self.sample = self.source.sample(EMBEDDING_SIZE, self.order).to(model.device)
         self.is_static = model.is_static
         # What all data share counts once for all of them.
         has_globals = any(prior.has_globals for prior in model.facet_priors)
-        self.data_size = len(self.x) if has_globals else None  # None is that of a batch
+        self.data_size = len(self.source) if has_globals else None  # None is that of a batch
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
@@ -107,7 +110,7 @@ class _Run:
 
     def steps_per_epoch(self, stage: Stage) -> int:
         """A last batch that is not full is left to the next epoch's order."""
-        return max(1, len(self.x) // stage.batch_size)
+        return max(1, len(self.source) // stage.batch_size)
 
     def total_steps(self, stage: Stage) -> int:
         """Steps of the optimiser in the whole stage, unless it ends early."""
@@ -158,15 +161,16 @@ class _Run:
                 self._initialize_priors(new)
                 self._freeze(stage, past, warming)
             _train_mode(model)
-            loss_sum = torch.zeros((), device=self.x.device)
+            loss_sum = torch.zeros((), device=model.device)
             count = min(steps_per_epoch, (warm_up if warming else total) - step)
-            for batch in self._batches(stage.batch_size, count):
-                self._set_weights(stage, step, warming)
-                for group in optimizer.param_groups:
-                    group["lr"] = stage.learning_rate_at(step / total)
-                loss_sum += self._step(batch, optimizer)
-                step += 1
-                bar.update()
+            with closing(self._batches(stage.batch_size, count)) as batches:
+                for batch in batches:
+                    self._set_weights(stage, step, warming)
+                    for group in optimizer.param_groups:
+                        group["lr"] = stage.learning_rate_at(step / total)
+                    loss_sum += self._step(batch, optimizer)
+                    step += 1
+                    bar.update()
             self.steps += count
             _drop_vanished_moments(optimizer)
             record = self._record(index, epoch, loss_sum, count, optimizer)
@@ -192,10 +196,9 @@ class _Run:
         optimizer.step()
         return loss.detach()
 
-    def _batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.x), generator=self.order, device=self.x.device)
-        for i in range(count):
-            yield self.x[order[i * batch_size : (i + 1) * batch_size]]
+    def _batches(self, batch_size: int, count: int) -> Stream:
+        batches = self.source.batches(batch_size, count, self.order)
+        return on_device(self.source, batches, self.model.device)
 
     def _set_weights(self, stage: Stage, step: int, warming: bool) -> None:
         """Alpha and beta of every facet: faded in during its own stage, and what pre-trains it before."""
@@ -293,7 +296,7 @@ class _Run:
         """Mean ELBO of the facets that take part, in nats per datum."""
         total = 0.0
         for batch in x.split(EVALUATION_BATCH):
-            terms = self.model.elbo_terms(batch)
+            terms = self.model.elbo_terms(batch.to(self.model.device))
             total += (terms.log_likelihood + sum(terms.facets[j] for j in self.active)).sum().item()
         return total / len(x)
 
@@ -348,19 +351,6 @@ def _train_mode(model: MFCVAE) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
             module.eval()
-
-
-def _split(x: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Data to train on, and data to hold out."""
-    if fraction == 0:
-        return x, None
-    count = round(fraction * len(x))
-    if not 0 < count < len(x):
-        raise ValueError(
-            f"held_out: got {fraction} of {len(x)} data, which leaves none to hold out or none to train on"
-        )
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
-    return x[order[count:]], x[order[:count]]
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ Anything that is read becomes a raw tensor first, either uint8 (pictures as stor
 float32 (taken as it is). Only the joined result is scaled, so that pictures stay small until then.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from .factors import FactorImages, split_rows
+from .values import as_stored, check_finite, check_shape, is_array, is_picture, open_npy, scaled
 
 __all__ = ["LabelledData", "as_labelled", "as_tensor"]
 
@@ -22,7 +23,8 @@ Join = Callable[[list[torch.Tensor]], torch.Tensor]
 
 ACCEPTED = (
     "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of "
-    "numbers, a torch or torchvision Dataset, RenderedShapes, Shapes3D, or a torch DataLoader"
+    "numbers, a torch or torchvision Dataset, RenderedShapes, Shapes3D, a torch DataLoader, or the "
+    "path of a .npy file"
 )
 
 # Modules whose datasets return their arrays unchanged when they have no transform, and the
@@ -105,8 +107,8 @@ def as_labelled(
         data: an array or tensor (N, ...); a pair (x, y) of them; anything with ``to_numpy``;
             nested lists of numbers; `LabelledData`; `RenderedShapes`; `Shapes3D`; a
             torch Dataset or IterableDataset with items ``x`` or ``(x, y, ...)``, or a list of such
-            items; a DataLoader (without automatic batching, what it yields are batches). A tensor
-            or array that is float32 already is not copied.
+            items; a DataLoader (without automatic batching, what it yields are batches); the path
+            of a ``.npy`` file. A tensor or array that is float32 already is not copied.
         name: what error messages call the data.
         allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
 
@@ -120,14 +122,8 @@ def as_labelled(
             in shape or length.
     """
     x, labels = _read(data, name)
-    if x.ndim == 0 or (x.ndim == 1 and len(x) > 0):
-        raise ValueError(
-            f"{name} has shape {tuple(x.shape)}, expected (N, D) or (N, ...) with the datum first: "
-            "use reshape(-1, 1) for N data of one feature, reshape(1, -1) for one datum"
-        )
-    if x.numel() == 0:
-        raise ValueError(f"{name} is empty, shape {tuple(x.shape)}: expected at least one datum")
-    x = _scaled(x.contiguous())
+    check_shape(x.shape, name)
+    x = scaled(x.contiguous())
     check_finite(x, name, allow_missing)
     if labels is not None and labels.ndim > 2:  # masks and the like are no labels
         labels = None
@@ -138,6 +134,8 @@ def _read(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Dispatch on the kind of data; the inputs come back raw."""
     if isinstance(data, LabelledData):
         return _read_pair(data.x, data.labels, name)
+    if isinstance(data, (str, Path)):
+        return as_stored(open_npy(data, name), name), None
     if isinstance(data, (tuple, list)):
         return _read_sequence(data, name)
     if isinstance(data, DataLoader):
@@ -147,8 +145,8 @@ def _read(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         return _collect(data, name, torch.stack)
     if isinstance(data, (Dataset, FactorImages)):
         return _read_dataset(data, name)
-    if _is_array(data):
-        return _raw(data, name), None
+    if is_array(data):
+        return as_stored(data, name), None
     raise TypeError(f"{name} is a {type(data).__name__}, expected {ACCEPTED}")
 
 
@@ -156,20 +154,20 @@ def _read_sequence(data: Sequence[Any], name: str) -> tuple[torch.Tensor, torch.
     """Read a pair (x, y), a list of items as a Dataset has them, or nested lists of numbers."""
     if len(data) == 0:
         raise ValueError(f"{name} is empty: expected at least one datum")
-    if len(data) == 2 and _is_array(data[0]):
+    if len(data) == 2 and is_array(data[0]):
         return _read_pair(data[0], data[1], name)
     first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
-    if _is_array(first) or _is_picture(first):
+    if is_array(first) or is_picture(first):
         return _collect(data, name, torch.stack)
     try:
         array = np.asarray(data)
     except ValueError:  # ragged: name the first two shapes that differ
-        return _join([_raw(row, name) for row in data], name, torch.stack), None
-    return _raw(array, name), None
+        return joined([as_stored(row, name) for row in data], name, torch.stack), None
+    return as_stored(array, name), None
 
 
 def _read_pair(x: Any, y: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    inputs = _raw(x, name)
+    inputs = as_stored(x, name)
     if y is None:
         return inputs, None
     y = y.to_numpy() if hasattr(y, "to_numpy") else y
@@ -194,7 +192,7 @@ def _read_dataset(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | No
     """Read a map-style dataset: from its arrays where that is the same, else item by item."""
     if type(data) is TensorDataset:
         labels = _integers(data.tensors[1]) if len(data.tensors) > 1 else None
-        return _raw(data.tensors[0], name), labels
+        return as_stored(data.tensors[0], name), labels
     if not hasattr(data, "__len__"):
         return _collect(data, name, torch.stack)
     if len(data) == 0:
@@ -216,12 +214,12 @@ def _in_memory(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]
     transforms = ("transform", "target_transform", "transforms")
     if any(getattr(data, transform, None) is not None for transform in transforms):
         return None
-    first_x, first_label = _split(data[0], name)
-    first = _scaled(_raw(first_x, name))
+    first_x, first_label = split_item(data[0], name)
+    first = scaled(as_stored(first_x, name))
     for inputs, targets in IN_MEMORY_ATTRIBUTES:
-        if not (_is_array(getattr(data, inputs, None)) and hasattr(data, targets)):
+        if not (is_array(getattr(data, inputs, None)) and hasattr(data, targets)):
             continue
-        x, labels = _raw(getattr(data, inputs), name), _integers(getattr(data, targets))
+        x, labels = as_stored(getattr(data, inputs), name), _integers(getattr(data, targets))
         if len(x) != len(data) or not _starts_with(labels, _integers(first_label), len(data)):
             continue
         layouts = [x]
@@ -230,7 +228,7 @@ def _in_memory(data: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]
         elif x.ndim == 4:
             layouts.append(x.permute(0, 3, 1, 2))  # colours last
         for layout in layouts:
-            if torch.equal(_scaled(layout[0]), first):
+            if torch.equal(scaled(layout[0]), first):
                 return layout, labels
     return None
 
@@ -246,15 +244,15 @@ def _collect(items: Iterable[Any], name: str, join: Join) -> tuple[torch.Tensor,
     inputs: list[torch.Tensor] = []
     labels: list[torch.Tensor | None] = []
     for item in items:
-        x, label = _split(item, name)
-        inputs.append(_raw(x, name))
+        x, label = split_item(item, name)
+        inputs.append(as_stored(x, name))
         labels.append(_integers(label))
     if not inputs:
         raise ValueError(f"{name} is empty, it gave no item: expected at least one datum")
-    return _join(inputs, name, join), _join_labels(labels, join)
+    return joined(inputs, name, join), _join_labels(labels, join)
 
 
-def _split(item: Any, name: str) -> tuple[Any, Any]:
+def split_item(item: Any, name: str) -> tuple[Any, Any]:
     """Split an item or batch ``x`` or ``(x, y, ...)`` into x and y, None without one."""
     if isinstance(item, dict):
         raise TypeError(
@@ -262,7 +260,7 @@ def _split(item: Any, name: str) -> tuple[Any, Any]:
             "it in a Dataset whose __getitem__ picks them"
         )
     if isinstance(item, tuple) or (
-        isinstance(item, list) and item and (_is_array(item[0]) or _is_picture(item[0]))
+        isinstance(item, list) and item and (is_array(item[0]) or is_picture(item[0]))
     ):
         if not item:
             raise ValueError(f"{name} has an item that is an empty tuple, expected x or (x, y)")
@@ -270,7 +268,8 @@ def _split(item: Any, name: str) -> tuple[Any, Any]:
     return item, None
 
 
-def _join(parts: list[torch.Tensor], name: str, join: Join) -> torch.Tensor:
+def joined(parts: list[torch.Tensor], name: str, join: Join) -> torch.Tensor:
+    """Join items (by ``torch.stack``) or batches (by ``torch.cat``), whose shapes must agree."""
     shapes = [tuple(part.shape) for part in parts]
     kind, shared = "item", slice(None)
     if join is torch.cat:
@@ -284,7 +283,7 @@ def _join(parts: list[torch.Tensor], name: str, join: Join) -> torch.Tensor:
                 "expected one shape for all, so resize, crop or pad them first"
             )
     if len({part.dtype for part in parts}) > 1:
-        parts = [_scaled(part) for part in parts]
+        parts = [scaled(part) for part in parts]
     return join(parts)
 
 
@@ -297,95 +296,16 @@ def _join_labels(parts: list[torch.Tensor | None], join: Join) -> torch.Tensor |
     return join(known) if len({part.shape for part in known}) == 1 else None
 
 
-def _is_array(value: Any) -> bool:
-    """Whether value holds an array: NumPy's, torch's, or one that converts itself."""
-    convertible = hasattr(value, "__array__") or hasattr(value, "to_numpy")
-    return convertible and not isinstance(value, np.generic) and not _is_picture(value)
-
-
-def _is_picture(value: Any) -> bool:
-    """Whether value is a PIL image; if so, its module has been imported already."""
-    pil = sys.modules.get("PIL.Image")
-    return pil is not None and isinstance(value, pil.Image)
-
-
-def _raw(value: Any, name: str) -> torch.Tensor:
-    """A tensor on the CPU of the values as stored: uint8, or else float32."""
-    if isinstance(value, torch.Tensor):
-        tensor = value.detach().cpu()
-        tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
-        tensor = tensor.as_subclass(torch.Tensor)
-        if tensor.is_complex():
-            raise _not_real(tensor.dtype, name)
-        return tensor if tensor.dtype == torch.uint8 else tensor.to(torch.float32)
-    array = _array(value, name)
-    if array.dtype.kind not in "buif":
-        raise _not_real(array.dtype, name)
-    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
-    with np.errstate(over="ignore"):  # what overflows float32 is reported with the infinities
-        if isinstance(array, np.ma.MaskedArray):
-            masked = np.ma.is_masked(array)
-            array = np.ma.filled(array.astype(np.float32), np.nan) if masked else array.data
-        return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
-
-
-def _array(value: Any, name: str) -> npt.NDArray[Any]:
-    if _is_picture(value):
-        picture = np.asarray(value.convert("RGB") if value.mode == "P" else value)
-        return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
-    try:
-        return np.asanyarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as an array of numbers: {error}") from error
-
-
-def _not_real(dtype: Any, name: str) -> TypeError:
-    return TypeError(
-        f"{name} has dtype {dtype}, expected real numbers (integers, floats or booleans): encode "
-        "categories as numbers first, give complex numbers as real and imaginary parts, and "
-        "convert objects that are numbers with .astype('float32')"
-    )
-
-
 def _integers(value: Any) -> torch.Tensor | None:
     """Labels as int64; None for anything but integers."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point() or value.is_complex():
             return None
         return value.detach().cpu().as_subclass(torch.Tensor).to(torch.int64)
-    if value is None or _is_picture(value):
+    if value is None or is_picture(value):
         return None
     try:
         array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except (TypeError, ValueError):
         return None
     return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "bui" else None
-
-
-def _scaled(raw: torch.Tensor) -> torch.Tensor:
-    """Pictures in [0, 1], all else as it is: x / 255 for uint8, else x."""
-    return raw.to(torch.float32).div_(255) if raw.dtype == torch.uint8 else raw
-
-
-def check_finite(x: torch.Tensor, name: str, allow_missing: bool = False) -> None:
-    """Raise a ValueError for infinite entries and, unless they are allowed, missing ones.
-
-    Args:
-        x: inputs, float32 (N, ...).
-        name: what the message calls them.
-        allow_missing: whether entries may be NaN.
-    """
-    low, high = torch.aminmax(x)  # both are NaN if any is
-    if torch.isfinite(low) and torch.isfinite(high):
-        return
-    bad = torch.isinf(x) if allow_missing else ~torch.isfinite(x)
-    rows = torch.nonzero(bad.flatten(1).any(1)).flatten()
-    if not len(rows):
-        return
-    found = "infinity" if allow_missing else "NaN or infinity"
-    raise ValueError(
-        f"{name} contains {found} (as float32) in {len(rows)} of {len(x)} rows, the first "
-        f"is row {int(rows[0])}: remove these rows; impute them, e.g. with sklearn.impute.SimpleImputer; or "
-        "mark missing entries by NaN and use a likelihood that leaves them out, such as "
-        "likelihood='mixed' for tables or likelihoods.Gaussian(missing=True)"
-    )
