@@ -19,6 +19,7 @@ from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.networks.modules import takes_part
 from pyro_mfcvae.objectives import facet_term, facet_value, spread
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
@@ -214,7 +215,7 @@ class MFCVAE(nn.Module):
             "num_samples": self.config.num_kl_samples,
         }
         for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, self.kl_weights, strict=True):
-            if beta:
+            if takes_part(beta):
                 term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
                 total = total + beta * term.sum()
         return total
@@ -242,7 +243,7 @@ class MFCVAE(nn.Module):
 
 def kl_weight(beta: float) -> AbstractContextManager[Any]:
     """Weight the terms of the sites within by beta >= 0; zero leaves them out of the objective."""
-    if beta == 0:  # poutine.scale takes positive numbers only
+    if not takes_part(beta):  # poutine.scale takes positive numbers only
         return cast(AbstractContextManager[Any], poutine.mask(mask=False))
     return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import cast
 
 import pyro
@@ -17,12 +16,15 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.compiling import Compile
 from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
 from pyro_mfcvae.freezing import check_patterns, expand, matches, of_facet
 from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
+from pyro_mfcvae.optimizers import make_optimizer
 from pyro_mfcvae.schedule import Stage
+from pyro_mfcvae.stepping import Stepper
 from pyro_mfcvae.subspaces import independent_subspaces
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
@@ -31,19 +33,15 @@ EVALUATION_BATCH = 1_000
 INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
 SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, fused=True),
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-}
 
 
 class DeadClustersWarning(UserWarning):
     """Fewer than half of a facet's clusters are the most probable one for any datum."""
 
 
-def train(model: MFCVAE, x: Tensor | Source, *, seed: int, progress: bool = True) -> list[EpochRecord]:
+def train(
+    model: MFCVAE, x: Tensor | Source, *, seed: int, compile: Compile = False, progress: bool = True
+) -> list[EpochRecord]:
     r"""Train a model by the stages of its configuration.
 
     Draws from PyTorch's global generator, which the caller seeds; batches have a generator of their own.
@@ -52,6 +50,7 @@ def train(model: MFCVAE, x: Tensor | Source, *, seed: int, progress: bool = True
         model: the model, on the device where it is trained; it is changed in place.
         x: all data, (N, *x_shape); where they are not on the same device, batches are copied to it.
         seed: of the order of the data and of the mixtures' initialisation.
+        compile: as in :func:`pyro_mfcvae.fit`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -66,7 +65,7 @@ def train(model: MFCVAE, x: Tensor | Source, *, seed: int, progress: bool = True
         DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
     """
     stages = model.config.stages
-    run = _Run(model, x, seed)
+    run = _Run(model, x, seed, compile)
     for stage in stages:
         check_patterns(stage, model)
         run.check_length(stage)
@@ -89,20 +88,18 @@ def train(model: MFCVAE, x: Tensor | Source, *, seed: int, progress: bool = True
 class _Run:
     """One training run: what lives longer than a stage."""
 
-    def __init__(self, model: MFCVAE, x: Tensor | Source, seed: int) -> None:
+    def __init__(self, model: MFCVAE, x: Tensor | Source, seed: int, compile: Compile = False) -> None:
         self.model = model
         self.source = x if isinstance(x, Source) else InMemory(x)
         self.held_out: Tensor | None = None
         if model.config.held_out:
             self.source, self.held_out = self.source.hold_out(model.config.held_out, seed)
         self.seed = seed
-        self.elbo = model.elbo()
         self.order = torch.Generator(device=model.device).manual_seed(seed)
         self.sample = self.source.sample(EMBEDDING_SIZE, self.order).to(model.device)
-        self.is_static = model.is_static
         # What all data share counts once for all of them.
         has_globals = any(prior.has_globals for prior in model.facet_priors)
-        self.data_size = len(self.source) if has_globals else None  # None is that of a batch
+        self.stepper = Stepper(model, len(self.source) if has_globals else None, compile)
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
@@ -150,16 +147,18 @@ class _Run:
         if not warming:
             self._initialize_priors(new)
         self._freeze(stage, past, warming)
-        optimizer = OPTIMIZERS[stage.optimizer](model.parameters(), lr=stage.learning_rate)
+        optimizer = make_optimizer(stage.optimizer, model.parameters(), stage.learning_rate)
         best = _Best(stage.patience)
 
         steps_per_epoch, total = self.steps_per_epoch(stage), self.total_steps(stage)
+        self.stepper.begin(warm_up if warming else total)
         step = epoch = 0
         while step < total:
             if warming and step == warm_up:
                 warming = False
                 self._initialize_priors(new)
                 self._freeze(stage, past, warming)
+                self.stepper.begin(total - step)
             _train_mode(model)
             loss_sum = torch.zeros((), device=model.device)
             count = min(steps_per_epoch, (warm_up if warming else total) - step)
@@ -186,15 +185,7 @@ class _Run:
 
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
-        optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
-        model, size = self.model, self.data_size or len(batch)
-        if self.is_static:
-            loss = -model.objective(batch) / size
-        else:
-            loss = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return self.stepper(batch, optimizer)
 
     def _batches(self, batch_size: int, count: int) -> Stream:
         batches = self.source.batches(batch_size, count, self.order)

@@ -14,8 +14,9 @@ from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.objectives import OBJECTIVES
+from pyro_mfcvae.optimizers import OPTIMIZERS
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import OPTIMIZERS, DeadClustersWarning, _drop_vanished_moments, _Run, train
+from pyro_mfcvae.training import DeadClustersWarning, _drop_vanished_moments, _Run, train
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -74,7 +75,7 @@ def test_every_objective_trains_everything(make_config, objective, num_particles
 
     def spy(self, batch, optimizer, step=_Run._step):
         torch.manual_seed(len(losses))
-        expected = self.elbo.loss(self.model.model, self.model.guide, batch) / len(batch)
+        expected = self.stepper.elbo.loss(self.model.model, self.model.guide, batch) / len(batch)
         torch.manual_seed(len(losses))
         losses.append((step(self, batch, optimizer).item(), expected))
         return torch.tensor(losses[-1][0])

@@ -16,6 +16,11 @@ from torch.nn import functional as F
 MIN_SCALE = 1e-4  # of q(z|x): keeps KL divergences and their gradients finite
 
 
+def takes_part(weight: float | Tensor) -> bool:
+    """Whether a weight is above zero; as a tensor it always is, and its value need not be waited for."""
+    return isinstance(weight, Tensor) or weight > 0
+
+
 class LadderEncoder(nn.Module):
     """A backbone that goes up; from its level j a rung leads to q(z_j | x).
 
@@ -99,7 +104,7 @@ class LadderDecoder(nn.Module):
         h = self.backbone[deepest](z[deepest] * fade_in[deepest])
         for j in reversed(range(deepest)):
             h = self.backbone[j](h)
-            if fade_in[j] > 0:  # exact and free while a facet has no part
+            if takes_part(fade_in[j]):  # exact and free while a facet has no part
                 rung = self.gate * fade_in[j] * self.rungs[j](z[j])
                 h = torch.cat((h, rung), 1) if self.concatenate else h + rung
             elif self.concatenate:
@@ -145,6 +150,6 @@ class AdditiveDecoder(nn.Module):
         r"""Add up what the latents z_j (N, D_j) make, with weights ``fade_in``; (N, *x_shape)."""
         x = z[0].new_zeros(len(z[0]), math.prod(self.x_shape))
         for rung, z_j, alpha in zip(self.rungs, z, fade_in, strict=True):
-            if alpha > 0:  # exact and free while a facet has no part
+            if takes_part(alpha):  # exact and free while a facet has no part
                 x = x + alpha * rung(z_j).flatten(1)
         return cast(Tensor, x.unflatten(1, self.x_shape))
