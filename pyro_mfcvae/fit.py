@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -41,6 +42,7 @@ def fit(
     precision: str = "auto",
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FittedMFCVAE: ...
 
@@ -58,6 +60,7 @@ def fit(
     precision: str = "auto",
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FittedRuns: ...
 
@@ -74,6 +77,7 @@ def fit(
     precision: str = "auto",
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FittedMFCVAE | FittedRuns:
     r"""Cluster data in several ways at once.
@@ -108,6 +112,9 @@ def fit(
             a minute for every phase of the schedule, and small networks gain most. ``"auto"`` compiles
             phases that are long enough for it to pay; ``"reduce-overhead"`` also makes one CUDA graph of a
             step on a GPU. Sums of floats differ in their last digits; what cannot be compiled runs as it is.
+        checkpoint_dir: folder, made if need be, where every run is kept between epochs, once a minute and
+            at the end of each stage. The same call goes on from there after an interruption, on the CPU bit
+            for bit as without it, and returns at once what is finished. None keeps nothing.
         progress: whether to show a progress bar.
 
     Returns:
@@ -116,8 +123,8 @@ def fit(
     Raises:
         TypeError: for data or options of a type that is not understood.
         ValueError: for data that are empty, not finite, invalid under the likelihood, or fewer than a
-            facet's clusters; for unknown options, and those that exclude each other; and for a
-            configuration that cannot be passed to other processes.
+            facet's clusters; for checkpoints of another run; for unknown options, and those that exclude
+            each other; and for a configuration that cannot be passed to other processes.
         FloatingPointError: if training diverges; of several runs, if all do.
         ChildProcessError: if one of several processes ends before its run does.
 
@@ -154,8 +161,11 @@ def fit(
     target = resolve_device(device)
     chosen = resolve_precision(precision, target)  # once: where it is measured, runs might differ
     check_compile(compile)
+    folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
     number = as_workers(workers, len(chosen_seeds), target)
-    run = functools.partial(_train_one, config=config, device=target, precision=chosen, compile=compile)
+    run = functools.partial(
+        _train_one, config=config, device=target, precision=chosen, compile=compile, checkpoint_dir=folder
+    )
     if seeds is None and restarts is None:
         return run(data, chosen_seeds[0], progress=progress)
     runs = train_runs(run, data, chosen_seeds, workers=number, progress=progress)
@@ -176,6 +186,7 @@ def _train_one(
     device: torch.device,
     precision: Precision,
     compile: Compile,
+    checkpoint_dir: Path | None,
     progress: bool = False,
 ) -> FittedMFCVAE:
     with seeded(seed, device):
@@ -184,7 +195,15 @@ def _train_one(
         checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
         model.likelihood.calibrate(_looked_at(checked))
         model.to(device).precision = precision
-        history = train(model, checked.near(device), seed=seed, compile=compile, progress=progress)
+        checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
+        history = train(
+            model,
+            checked.near(device),
+            seed=seed,
+            compile=compile,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     return FittedMFCVAE(model, history, seed=seed)
 
 
@@ -193,6 +212,18 @@ def _looked_at(data: Source) -> Tensor:
     if isinstance(data, InMemory):
         return data.x
     return data.sample(SAMPLE_SIZE, torch.Generator().manual_seed(0))
+
+
+def _folder(path: str | Path) -> Path:
+    """A folder that is there, or can be made."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"checkpoint_dir: got {str(path)!r}, where a file is in the way; expected a folder, there or not"
+        ) from error
+    return folder
 
 
 def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:

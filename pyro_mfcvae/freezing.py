@@ -43,3 +43,28 @@ def check_patterns(stage: Stage, model: MFCVAE) -> None:
         )
     if all(matches(name, expand(stage.freeze, set(), len(facets))) for name in names):
         raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
+
+
+def freeze(model: MFCVAE, stage: Stage, past: set[int], is_warming_up: bool) -> None:
+    """Let only what a stage trains have gradients.
+
+    What does not train has none at all: a gradient of zero would let the optimiser drift on.
+
+    Args:
+        model: whose parameters they are.
+        stage: the stage.
+        past: facets that earlier stages have introduced.
+        is_warming_up: whether the mixtures of the new facets are yet to be fitted.
+    """
+    J = len(model.facet_priors)
+    frozen = expand(stage.freeze, past, J)
+    for j in range(J):
+        if j in stage.introduces:
+            frozen += [f"priors.{j}.*"] * is_warming_up
+        elif j not in past:
+            pre_trains = stage.pre_training_kl_weight > 0
+            frozen += [p for p in of_facet(j) if not (pre_trains and p.startswith("encoder."))]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not matches(name, frozen))
+        if not parameter.requires_grad:
+            parameter.grad = None

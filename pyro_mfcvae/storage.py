@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.files import replacing
@@ -39,8 +40,12 @@ class StoredModel:
     restarts: Mapping[int, float] = field(default_factory=dict)
 
 
-class _ForeignFileError(ValueError):
-    """A file of tensors that is not ours, or not of this version."""
+class ForeignFileError(ValueError):
+    """A file of tensors that is not ours."""
+
+
+class _OtherVersionError(ValueError):
+    """A file of ours, but not of this version."""
 
 
 def write_model(path: str | Path, stored: StoredModel) -> None:
@@ -64,9 +69,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         "seed": stored.seed,
         "restarts": dict(stored.restarts),  # JSON makes text of the seeds
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with replacing(path) as file:
-        file.write(save(tensors, metadata={FORMAT: json.dumps(header)}))
+    write_tensors(path, FORMAT, header, model.state_dict())
 
 
 def read_model(path: str | Path) -> StoredModel:
@@ -86,16 +89,19 @@ def read_model(path: str | Path) -> StoredModel:
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(path, file.metadata())
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, state = read_tensors(path, FORMAT)
+        _check_version(path, header)
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
-        history = [_record(fields) for fields in header["history"]]
+        history = [as_record(fields) for fields in header["history"]]
         seed = header.get("seed")
         seed = seed if seed is None else operator.index(seed)
         restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}
-    except _ForeignFileError:
+    except ForeignFileError as error:
+        raise ValueError(
+            f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
+        ) from error
+    except _OtherVersionError:
         raise
     except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise ValueError(
@@ -104,20 +110,50 @@ def read_model(path: str | Path) -> StoredModel:
     return StoredModel(model.eval(), history, seed, restarts)
 
 
-def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
-    if not metadata or FORMAT not in metadata:
-        raise _ForeignFileError(
-            f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
-        )
-    header: dict[str, Any] = json.loads(metadata[FORMAT])
+def write_tensors(
+    path: str | Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write tensors, and what describes them, to a file that replaces another in a single step.
+
+    Args:
+        path: of the file; its folder must exist.
+        kind: of file, by which :func:`read_tensors` knows it.
+        header: what JSON can write.
+        tensors: by name.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
+    """
+    on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as file:
+        file.write(save(on_cpu, metadata={kind: json.dumps(header)}))
+
+
+def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what :func:`write_tensors` wrote: the header, and the tensors on the CPU.
+
+    Raises:
+        ForeignFileError: if it is a file of another kind.
+        SafetensorError: if it is not a whole file of tensors.
+        ValueError: if the header is not JSON.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        if not metadata or kind not in metadata:
+            raise ForeignFileError(f"not a file of the kind {kind}")
+        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def as_record(fields: Mapping[str, Any]) -> EpochRecord:
+    """A record from what JSON made of it."""
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+    return EpochRecord(**values)
+
+
+def _check_version(path: Path, header: Mapping[str, Any]) -> None:
     if header["version"] != VERSION:
-        raise _ForeignFileError(
+        raise _OtherVersionError(
             f"path: {path} has format version {header['version']}, expected {VERSION}; "
             "load it with the version of pyro_mfcvae that saved it"
         )
-    return header
-
-
-def _record(fields: dict[str, Any]) -> EpochRecord:
-    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-    return EpochRecord(**values)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import pyro
 import torch
@@ -16,14 +18,16 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
+from pyro_mfcvae.checkpoints import Checkpoint
 from pyro_mfcvae.compiling import Compile
 from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
-from pyro_mfcvae.freezing import check_patterns, expand, matches, of_facet
+from pyro_mfcvae.freezing import check_patterns, freeze
 from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.optimizers import make_optimizer
 from pyro_mfcvae.schedule import Stage
+from pyro_mfcvae.stage_state import Best, StageState
 from pyro_mfcvae.stepping import Stepper
 from pyro_mfcvae.subspaces import independent_subspaces
 
@@ -40,7 +44,13 @@ class DeadClustersWarning(UserWarning):
 
 
 def train(
-    model: MFCVAE, x: Tensor | Source, *, seed: int, compile: Compile = False, progress: bool = True
+    model: MFCVAE,
+    x: Tensor | Source,
+    *,
+    seed: int,
+    compile: Compile = False,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
 ) -> list[EpochRecord]:
     r"""Train a model by the stages of its configuration.
 
@@ -51,6 +61,7 @@ def train(
         x: all data, (N, *x_shape); where they are not on the same device, batches are copied to it.
         seed: of the order of the data and of the mixtures' initialisation.
         compile: as in :func:`pyro_mfcvae.fit`.
+        checkpoint: file where the run is kept between epochs, and from which it goes on if it is there.
         progress: whether to show a progress bar.
 
     Returns:
@@ -59,7 +70,7 @@ def train(
     Raises:
         FloatingPointError: if the loss is no longer finite.
         ValueError: if a stage freezes a name that no parameter has, or everything, if it ends before its
-            warm-up, or if too few data are left to hold out.
+            warm-up, if too few data are left to hold out, or if the checkpoint is not of this run.
 
     Warns:
         DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
@@ -70,12 +81,18 @@ def train(
         check_patterns(stage, model)
         run.check_length(stage)
     total = sum(run.total_steps(stage) for stage in stages)
-    if model.config.data_init:
+    if checkpoint is not None:
+        run.checkpoint = Checkpoint(checkpoint, run.identity())
+    saved = None if run.checkpoint is None else run.checkpoint.stage
+    if model.config.data_init and saved is None:
         run.initialize_networks()
     model.declares_parameters = False  # the optimiser has them from the module
     try:
         with _no_validation(), tqdm(total=total, disable=not progress, unit="step") as bar:
             for index, stage in enumerate(stages):
+                if saved is not None and index < saved:
+                    bar.total -= run.total_steps(stage)
+                    continue
                 bar.set_description(f"stage {index + 1}/{len(stages)}")
                 run.stage(index, stage, bar)
     finally:
@@ -100,10 +117,29 @@ class _Run:
         # What all data share counts once for all of them.
         has_globals = any(prior.has_globals for prior in model.facet_priors)
         self.stepper = Stepper(model, len(self.source) if has_globals else None, compile)
+        self.checkpoint: Checkpoint | None = None
         self.active: set[int] = set()
         self.history: list[EpochRecord] = []
         self.steps = 0
         self.start = time.perf_counter()
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this run another than others, as far as it can be told."""
+        model = self.model
+        try:
+            config = model.config.to_json()
+        except TypeError:  # of recipes that JSON does not know
+            config = None
+        # Data that are streamed may be others every time.
+        seen = self.sample[:INITIALIZATION_BATCH].cpu().numpy() if isinstance(self.source, InMemory) else None
+        return {
+            "configuration": config,
+            "seed": self.seed,
+            "precision": model.precision,
+            "number of data": len(self.source),
+            "shape of a datum": list(model.x_shape),
+            "data": None if seen is None else zlib.crc32(seen.tobytes()),
+        }
 
     def steps_per_epoch(self, stage: Stage) -> int:
         """A last batch that is not full is left to the next epoch's order."""
@@ -136,52 +172,72 @@ class _Run:
         )
 
     def stage(self, index: int, stage: Stage, bar: tqdm[None]) -> None:
-        """Train one stage."""
-        model, new = self.model, stage.introduces
-        past = set(self.active)
-        self.active |= set(new)
-        for j in new:
-            model.facet_priors[j].reset()
-        warm_up = self.warm_up_steps(stage)
-        warming = warm_up > 0
-        if not warming:
-            self._initialize_priors(new)
-        self._freeze(stage, past, warming)
-        optimizer = make_optimizer(stage.optimizer, model.parameters(), stage.learning_rate)
-        best = _Best(stage.patience)
+        """Train one stage, or the rest of it."""
+        state = self._begin(index, stage)
+        bar.update(state.step)
+        while not state.is_over:
+            self._epoch(state, bar)
+            if self.checkpoint is not None:
+                self.checkpoint.write(self, state)
+        bar.total -= self.total_steps(stage) - state.step
+        state.best.restore(self.model)
 
-        steps_per_epoch, total = self.steps_per_epoch(stage), self.total_steps(stage)
-        self.stepper.begin(warm_up if warming else total)
-        step = epoch = 0
-        while step < total:
-            if warming and step == warm_up:
-                warming = False
+    def _begin(self, index: int, stage: Stage) -> StageState:
+        """A stage before its first epoch, or where the checkpoint has it."""
+        model, new = self.model, stage.introduces
+        past = {j for earlier in model.config.stages[:index] for j in earlier.introduces}
+        self.active = past | set(new)
+        optimizer = make_optimizer(stage.optimizer, model.parameters(), stage.learning_rate)
+        state = StageState(
+            index, stage, past, optimizer, Best(stage.patience), is_warming_up=self.warm_up_steps(stage) > 0
+        )
+        if self.checkpoint is not None and self.checkpoint.stage == index:
+            self.checkpoint.restore(self, state)
+        else:
+            for j in new:
+                model.facet_priors[j].reset()
+            if not state.is_warming_up:
                 self._initialize_priors(new)
-                self._freeze(stage, past, warming)
-                self.stepper.begin(total - step)
-            _train_mode(model)
-            loss_sum = torch.zeros((), device=model.device)
-            count = min(steps_per_epoch, (warm_up if warming else total) - step)
-            with closing(self._batches(stage.batch_size, count)) as batches:
-                for batch in batches:
-                    self._set_weights(stage, step, warming)
-                    for group in optimizer.param_groups:
-                        group["lr"] = stage.learning_rate_at(step / total)
-                    loss_sum += self._step(batch, optimizer)
-                    step += 1
-                    bar.update()
-            self.steps += count
-            _drop_vanished_moments(optimizer)
-            record = self._record(index, epoch, loss_sum, count, optimizer)
-            self.history.append(record)
-            bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
-            epoch += 1
-            # Before all weights are up, the ELBO is one of another model.
-            is_up = not warming and stage.fade_in(step) == stage.kl_fade_in(step) == 1
-            if is_up and best.is_over(record.held_out_elbo, model):
-                bar.total -= total - step
-                break
-        best.restore(model)
+        self._begin_phase(state)
+        return state
+
+    def _begin_phase(self, state: StageState) -> None:
+        """What trains, and for how many steps, until the warm-up or the stage is over."""
+        freeze(self.model, state.stage, state.past, state.is_warming_up)
+        warm_up = self.warm_up_steps(state.stage)
+        steps = warm_up if state.is_warming_up else self.total_steps(state.stage) - warm_up
+        self.stepper.begin(steps)
+
+    def _epoch(self, state: StageState, bar: tqdm[None]) -> None:
+        model, stage, optimizer = self.model, state.stage, state.optimizer
+        warm_up, total = self.warm_up_steps(stage), self.total_steps(stage)
+        if state.is_warming_up and state.step == warm_up:
+            state.is_warming_up = False
+            self._initialize_priors(stage.introduces)
+            self._begin_phase(state)
+        _train_mode(model)
+        loss_sum = torch.zeros((), device=model.device)
+        last = warm_up if state.is_warming_up else total
+        count = min(self.steps_per_epoch(stage), last - state.step)
+        with closing(self._batches(stage.batch_size, count)) as batches:
+            for batch in batches:
+                self._set_weights(stage, state.step, state.is_warming_up)
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.learning_rate_at(state.step / total)
+                loss_sum += self._step(batch, optimizer)
+                state.step += 1
+                bar.update()
+        self.steps += count
+        _drop_vanished_moments(optimizer)
+        record = self._record(state.index, state.epoch, loss_sum, count, optimizer)
+        self.history.append(record)
+        bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
+        state.epoch += 1
+        state.is_over = state.step == total
+        # Before all weights are up, the ELBO is one of another model.
+        fade_in = min(stage.fade_in(state.step), stage.kl_fade_in(state.step))
+        if fade_in == 1 and not state.is_warming_up and state.best.is_over(record.held_out_elbo, model):
+            state.is_over = True
 
     def _step(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """One step of the optimiser; the loss in nats per datum."""
@@ -206,21 +262,6 @@ class _Run:
                 alpha.append(stage.fade_in(step) if is_new else 1.0)
                 beta.append(weight * (stage.kl_fade_in(step) if is_new else 1.0))
         self.model.fade_in, self.model.kl_weights = alpha, beta
-
-    def _freeze(self, stage: Stage, past: set[int], warming: bool) -> None:
-        """What does not train has no gradient at all: a zero gradient would let the optimiser drift on."""
-        J = len(self.model.facet_priors)
-        frozen = expand(stage.freeze, past, J)
-        for j in range(J):
-            if j not in self.active:
-                pre_trains = stage.pre_training_kl_weight > 0
-                frozen += [p for p in of_facet(j) if not (pre_trains and p.startswith("encoder."))]
-            elif j in stage.introduces and warming:
-                frozen += [f"priors.{j}.*"]
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not matches(name, frozen))
-            if not parameter.requires_grad:
-                parameter.grad = None
 
     @torch.no_grad()
     def initialize_networks(self) -> None:
@@ -309,31 +350,6 @@ class _Run:
                     DeadClustersWarning,
                     stacklevel=5,  # where fit is called
                 )
-
-
-class _Best:
-    """The parameters at the best ELBO of the held-out data, if there is patience to wait for better."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.elbo = -math.inf
-        self.state: dict[str, Tensor] = {}
-        self.age = 0
-
-    def is_over(self, elbo: float | None, model: MFCVAE) -> bool:
-        """Take note of another epoch; whether it was one too many without a gain."""
-        if self.patience is None or elbo is None:
-            return False
-        self.age += 1
-        if elbo > self.elbo:
-            self.elbo, self.age = elbo, 0
-            self.state = {name: value.clone() for name, value in model.state_dict().items()}
-        return self.age >= self.patience
-
-    def restore(self, model: MFCVAE) -> None:
-        """Go back to the best."""
-        if self.state:
-            model.load_state_dict(self.state)
 
 
 def _train_mode(model: MFCVAE) -> None:
