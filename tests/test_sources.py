@@ -1,11 +1,7 @@
 """Data that are not in memory: what training draws of them, and that memory does not grow with them."""
 
-import gc
 import os
-import pickle
-import re
 import threading
-import time
 import tracemalloc
 from contextlib import closing
 from itertools import islice
@@ -15,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from numbered import numbered, save, seeded
 
 from pyro_mfcvae import Facet, Schedule, Stage, fit, presets
-from pyro_mfcvae.data import choosing, loading, make_facets, sources, stored
+from pyro_mfcvae.data import make_facets, sources, stored
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.sources import InMemory, Source, cut, on_device, prefetched
 from pyro_mfcvae.data.stored import Stored, StoredRows
@@ -26,15 +22,6 @@ from pyro_mfcvae.metrics import nmi
 from pyro_mfcvae.training import _Run
 
 CPU = torch.device("cpu")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def numbered(n, D=3, dtype=np.float32):
-    """Rows that say which they are."""
-    return np.repeat(np.arange(n, dtype=dtype)[:, None], D, axis=1)
 
 
 @pytest.fixture
@@ -51,30 +38,6 @@ def no_threads_left():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-class Items(Dataset):
-    def __init__(self, x):
-        self.x = x
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index], "a label"
-
-
-class Stream(IterableDataset):
-    def __init__(self, x):
-        self.x = x
-
-    def __iter__(self):
-        return iter(self.x)
-
-
-class CountedStream(Stream):
-    def __len__(self):
-        return len(self.x)
-
-
 class Reading(np.ndarray):
     """An array that counts rows that are read."""
 
@@ -84,11 +47,6 @@ class Reading(np.ndarray):
         part = np.asarray(self)[index]
         Reading.rows += len(part)
         return part
-
-
-def save(path, x):
-    np.save(path, x)
-    return path
 
 
 # --- in memory ----------------------------------------------------------------------------------
@@ -172,6 +130,12 @@ def test_batches_pass_to_the_same_device():
         assert torch.equal(ours, expected)
 
 
+def test_batches_pass_to_another_device():
+    source = InMemory(torch.from_numpy(numbered(20)))
+    batches = list(on_device(source, source.batches(5, 4, seeded()), torch.device("meta")))
+    assert [(batch.device.type, batch.shape) for batch in batches] == 4 * [("meta", (5, 3))]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_data_that_leave_a_gpu_no_room_stay_in_memory(monkeypatch):
@@ -212,8 +176,13 @@ def test_a_file_trains_on_a_gpu(make_config, tmp_path):
     held_out=st.sampled_from([0.0, 0.1, 0.5]),
 )
 def test_every_datum_once_an_epoch(n, chunk, window, batch_size, held_out):
-    """Whatever the sizes; what does not fill a batch is left out, and what is held out never comes."""
+    """Whatever the sizes, and each is checked under its number.
+
+    What does not fill a batch is left out, and what is held out never comes.
+    """
+    checked = set()
     source: Source = Stored(StoredRows(numbered(n), "x"))
+    source = source.checked(lambda x, rows: checked.update(zip(x[:, 0].tolist(), rows, strict=True)))
     left_out = set()
     if 0 < round(held_out * n) < n:
         source, rows = source.hold_out(held_out, 0)
@@ -230,6 +199,7 @@ def test_every_datum_once_an_epoch(n, chunk, window, batch_size, held_out):
     assert len(set(seen)) == len(seen) == count * size
     assert set(seen) | left_out <= set(range(n))
     assert not set(seen) & left_out
+    assert checked >= {(row, row) for row in seen}
     sample = source.sample(15, seeded())[:, 0].tolist()
     assert len(set(sample)) == len(sample) == min(15, len(source))
     assert not set(sample) & left_out
@@ -361,7 +331,6 @@ def test_what_depends_on_all_data_is_taken_from_a_sample(make_config, tmp_path, 
     monkeypatch.setattr(sources, "LOOKED_AT", 50)
     x = np.random.default_rng(0).normal(3, 2, size=(2_000, 6)).astype(np.float32)
     path = save(tmp_path / "x.npy", x)
-    Reading.rows = 0
     config = make_config(J=1, likelihood=presets.tabular().likelihood)
     fitted = fit(path, config, in_memory=False, progress=False)
     sample = as_source(path, in_memory=False).looked_at()
@@ -428,300 +397,3 @@ def test_missing_entries_are_kept(tmp_path, make_config):
     complete = fitted.impute(path)
     assert np.isfinite(complete).all()
     assert np.array_equal(complete[~np.isnan(x)], x[~np.isnan(x)])
-
-
-# --- predictions --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
-def test_predictions_of_files_are_those_of_arrays(make_config, tmp_path, dtype):
-    """Bit for bit, by path, as a memory-mapped array, and in a pair."""
-    x = np.random.default_rng(0).random((1_100, 6))
-    x = (255 * x).astype(np.uint8) if dtype is np.uint8 else x.astype(dtype)
-    path = save(tmp_path / "x.npy", x)
-    fitted = fit(x, make_config(J=2), progress=False)
-    array = np.load(path, mmap_mode="r")
-    for data in (path, str(path), array, (array, np.zeros(1_100, int))):
-        pairs = [
-            (fitted.predict(data), fitted.predict(x)),
-            (fitted.reconstruct(data), fitted.reconstruct(x)),
-            (fitted.score(data), fitted.score(x)),
-            *zip(fitted.predict_proba(data), fitted.predict_proba(x), strict=True),
-            *zip(fitted.transform(data), fitted.transform(x), strict=True),
-        ]
-        assert all(np.array_equal(ours, expected) for ours, expected in pairs)
-    assert np.array_equal(fitted.log_likelihood(array[:50], 5), fitted.log_likelihood(x[:50], 5))
-    assert np.array_equal(fitted.compose([path, array]), fitted.compose([x, x]))
-
-
-def test_predictions_do_not_copy_the_file(make_config, tmp_path):
-    """But for what they return, and a few blocks: 20,000 rows of 400 bytes are 8 MB."""
-    fitted = fit(np.random.default_rng(0).random((300, 400)), make_config(J=1, epochs=1), progress=False)
-    path = save(tmp_path / "x.npy", np.zeros((20_000, 400), np.uint8))
-    fitted.predict(path)
-    tracemalloc.start()
-    fitted.predict(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2e6
-
-
-def test_grey_pictures_without_a_channel(make_config, tmp_path):
-    x = np.random.default_rng(0).random((40, 1, 4, 4))
-    fitted = fit(x, make_config(J=1), progress=False)
-    assert np.array_equal(fitted.predict(save(tmp_path / "x.npy", x[:, 0])), fitted.predict(x))
-    with pytest.raises(ValueError, match=r"^x: got data of shape \(40, 4\), expected \(N, 1, 4, 4\)"):
-        fitted.predict(save(tmp_path / "y.npy", x[:, 0, 0]))
-
-
-# --- datasets and loaders -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_every_item_once_an_epoch(monkeypatch, workers):
-    monkeypatch.setattr(loading, "WORKERS", workers)
-    source, held_out = as_source(Items(numbered(50)), in_memory=False).hold_out(0.2, 0)
-    for generator in (seeded(0), seeded(1)):
-        batches = list(source.batches(8, 5, generator))
-        assert [batch.shape for batch in batches] == 5 * [(8, 3)]
-        seen = torch.cat([*batches, held_out])[:, 0].tolist()
-        assert sorted(seen) == list(range(50))
-    assert len(next(source.batches(100, 1, seeded()))) == 40
-    assert len(source.sample(30, seeded())[:, 0].unique()) == 30
-
-
-def test_the_order_of_items_is_that_of_the_seed():
-    source = as_source(Items(numbered(40)), in_memory=False)
-    orders = [torch.cat(list(source.batches(8, 5, seeded(seed)))) for seed in (0, 0, 1)]
-    assert torch.equal(orders[0], orders[1])
-    assert not torch.equal(orders[0], orders[2])
-
-
-class Noisy(Items):
-    """Other data whenever they are asked for."""
-
-    def __getitem__(self, index):
-        return torch.rand(3)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_random_transforms_are_of_the_seed_and_of_the_epoch(make_config, monkeypatch, workers):
-    monkeypatch.setattr(loading, "WORKERS", workers)
-    source = as_source(Noisy(numbered(40)), in_memory=False)
-    torch.manual_seed(0)
-    generator = seeded()
-    epochs = [torch.cat(list(source.batches(8, 5, generator))) for _ in range(2)]
-    assert not torch.equal(*(epoch.sort(0).values for epoch in epochs))
-    fits = [fit(Noisy(numbered(64)), make_config(J=1), in_memory=False, progress=False) for _ in range(2)]
-    assert fits[0].history[-1].elbo == fits[1].history[-1].elbo
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        DataLoader(TensorDataset(torch.from_numpy(numbered(50))), batch_size=7, shuffle=True),
-        DataLoader(Items(numbered(50)), batch_size=60, shuffle=True, num_workers=1),
-        CountedStream(torch.from_numpy(numbered(50))),
-        DataLoader(CountedStream(numbered(50)), batch_size=3),
-    ],
-    ids=["loader", "workers", "stream", "loader of a stream"],
-)
-def test_batches_of_others_are_cut_anew(data, make_config):
-    source = as_source(data, in_memory=False)
-    assert (len(source), source.x_shape) == (50, (3,))
-    batches = list(source.batches(8, 6, seeded()))
-    assert [batch.shape for batch in batches] == 6 * [(8, 3)]
-    assert len(torch.cat(batches)[:, 0].unique()) == 48
-    assert sorted(source.sample(99, seeded())[:, 0].tolist()) == list(range(50))
-    schedule = Schedule((Stage((0,), 2, 8),), held_out=0.1)
-    config = make_config(J=1, likelihood="gaussian", schedule=schedule)
-    with pytest.raises(ValueError, match=r"held_out: got 0.1, but a DataLoader that is streamed cannot"):
-        fit(data, config, in_memory=False, progress=False)
-
-
-def test_a_loader_that_drops_its_last_batch():
-    loader = DataLoader(Items(numbered(50)), 8, shuffle=True, drop_last=True)
-    source = as_source(loader, in_memory=False)
-    assert len(source) == 48
-    assert len(torch.cat(list(source.batches(48, 1, seeded())))[:, 0].unique()) == 48
-
-
-def test_a_dataset_and_a_loader_train(make_config):
-    x = np.random.default_rng(0).random((200, 6)).astype(np.float32)
-    for data in (Items(x), DataLoader(Items(x), 50, shuffle=True)):
-        fits = [fit(data, make_config(J=1), in_memory=False, progress=False) for _ in range(2)]
-        assert np.array_equal(*(fitted.predict(x) for fitted in fits))
-        assert fits[0].history[-1].steps == 2 * (200 // 32)
-
-
-def test_items_that_are_not_finite(make_config):
-    x = np.random.default_rng(0).random((200, 6))
-    x[50] = np.nan
-    for data in (Items(x), DataLoader(Items(x), 50, shuffle=True)):
-        with pytest.raises(ValueError, match=r"^dataset contains NaN or infinity"):
-            fit(data, make_config(J=1), in_memory=False, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (Stream(numbered(9)), "its length is not known"),
-        (DataLoader(Stream(numbered(9)), 3), "its length is not known.*in_memory=True"),
-        (DataLoader(Items(numbered(9)), 3), "does not shuffle; give it shuffle=True"),
-        (DataLoader(Items(numbered(9)), batch_size=None), "no batch_size"),
-        (Items(numbered(0)), "is empty"),
-        (Items(np.zeros(5)), r"has shape \(5,\), expected"),
-        (CountedStream([]), "gave no item"),
-        (np.zeros((0, 3)), "is empty"),
-        (np.zeros(3), r"has shape \(3,\), expected"),
-    ],
-)
-def test_what_cannot_be_streamed(data, message, make_config):
-    with pytest.raises(ValueError, match=f"^dataset.*{message}"):
-        fit(data, make_config(J=1), in_memory=False, progress=False)
-
-
-@pytest.mark.parametrize("data", [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], None, 3])
-def test_what_is_no_array_cannot_be_streamed(data, make_config):
-    with pytest.raises(TypeError, match=r"^dataset is a .*in_memory=False cannot stream; expected an array"):
-        fit(data, make_config(J=1), in_memory=False, progress=False)
-
-
-def test_numbers_that_are_not_real():
-    with pytest.raises(TypeError, match=r"^dataset has dtype complex128"):
-        as_source(np.zeros((3, 2), complex), in_memory=False)
-
-
-# --- the choice ---------------------------------------------------------------------------------
-
-
-def test_large_data_are_streamed(tmp_path, monkeypatch):
-    """Larger as float32, that is, than a quarter of the memory that is available."""
-    path = save(tmp_path / "x.npy", np.zeros((100, 10), np.uint8))
-    mapped = np.load(path, mmap_mode="r")
-    items = Items(np.zeros((100, 10), np.uint8))
-    large = [path, str(path), mapped, (mapped, np.zeros(100, int)), items, DataLoader(items, 5, shuffle=True)]
-    never = [np.zeros((100, 10)), TensorDataset(torch.zeros(100, 10)), Stream(np.zeros((100, 10)))]
-    for available, is_streamed in ((4 * 4_000, False), (4 * 3_999, True)):
-        monkeypatch.setattr(choosing, "_available_memory", lambda available=available: available)
-        assert [isinstance(as_source(data), InMemory) for data in large] == len(large) * [not is_streamed]
-        assert all(isinstance(as_source(data), InMemory) for data in never)
-        assert all(isinstance(as_source(data, in_memory=True), InMemory) for data in large)
-        assert not any(isinstance(as_source(data, in_memory=False), InMemory) for data in large)
-
-
-def test_available_memory():
-    assert 2**20 < choosing._available_memory() < 2**50
-
-
-@pytest.mark.parametrize("in_memory", [None, "yes", 1.5])
-def test_other_values_of_in_memory(in_memory, make_config):
-    with pytest.raises(ValueError, match=r"in_memory: got .*, expected True, False or 'auto'"):
-        fit(numbered(9), make_config(J=1), in_memory=in_memory, progress=False)
-
-
-def test_paths(tmp_path, make_config):
-    with pytest.raises(FileNotFoundError, match=r"^dataset: there is no file .*nothing\.npy"):
-        fit(tmp_path / "nothing.npy", make_config(J=1), progress=False)
-    (tmp_path / "x.npy").write_bytes(b"not an array")
-    with pytest.raises(ValueError, match=r"^dataset: .*x\.npy is not an array that NumPy can map"):
-        fit(tmp_path / "x.npy", make_config(J=1), progress=False)
-    np.savez(tmp_path / "x.npz", x=numbered(9))
-    with pytest.raises(ValueError, match=r"^dataset: .*x\.npz is not an array that NumPy can map"):
-        fit(tmp_path / "x.npz", make_config(J=1), progress=False)
-
-
-# --- several processes --------------------------------------------------------------------------
-
-
-def where_from(data):
-    """What a process gets: the file, and whether it is one that joblib wrote."""
-    array = data.rows.array if isinstance(data, Stored) else data.x.numpy()
-    return type(array).__name__, getattr(array, "filename", None), float(array.sum())
-
-
-def test_processes_share_the_file(tmp_path):
-    """Also of a part of it; and a tensor by a file of joblib's."""
-    from joblib import Parallel, delayed
-
-    x = np.random.default_rng(0).random((3_000, 100)).astype(np.float32)
-    mapped = np.load(save(tmp_path / "x.npy", x), mmap_mode="r")
-    given = [as_source(part, in_memory=False) for part in (mapped, mapped[7:2_000], mapped[:, None])]
-    given.append(InMemory(torch.from_numpy(x)))
-    found = Parallel(n_jobs=2, backend="loky", mmap_mode="c")(delayed(where_from)(data) for data in given)
-    assert [kind for kind, _, _ in found[:3]] == 3 * ["memmap"]
-    assert {str(name) for _, name, _ in found[:3]} == {str(tmp_path / "x.npy")}
-    assert [total for _, _, total in found] == pytest.approx(
-        [x.sum(), x[7:2_000].sum(), x.sum(), x.sum()], rel=1e-3
-    )
-
-
-def test_runs_of_a_file(make_config, tmp_path):
-    """Bit for bit, in processes of one thread and in this one."""
-    path = save(tmp_path / "x.npy", np.random.default_rng(0).random((500, 6)).astype(np.float32))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        one, two = (
-            fit(path, make_config(J=1), seeds=(0, 1), workers=workers, in_memory=False, progress=False)
-            for workers in (1, 2)
-        )
-    finally:
-        torch.set_num_threads(before)
-    assert one.scores == two.scores
-    assert np.array_equal(one.agreement(path).matrices, two.agreement(path).matrices)
-    assert os.listdir(tmp_path) == ["x.npy"]
-
-
-def test_a_copy_in_memory_is_the_same():
-    x = torch.rand(5, 2)
-    assert torch.equal(pickle.loads(pickle.dumps(InMemory(x))).x, x)
-
-
-# --- ten million rows ---------------------------------------------------------------------------
-
-
-def anonymous():
-    """MiB of this process that no file backs."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return int(re.search(r"RssAnon:\s+(\d+)", file.read())[1]) / 1024
-
-
-def growth(path, config):
-    """Largest growth of anonymous memory during a fit."""
-    gc.collect()
-    before = largest = anonymous()
-    is_over = threading.Event()
-
-    def watch():
-        nonlocal largest
-        while not is_over.is_set():
-            largest = max(largest, anonymous())
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        fit(path, config, in_memory=False, progress=False)
-    finally:
-        is_over.set()
-        watcher.join()
-    return largest - before
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
-def test_memory_does_not_grow_with_the_data(tmp_path):
-    stage = Stage((0,), steps=600, batch_size=256, warm_up_steps=100)
-    config = presets.tabular(facets=(Facet(3, 2),), schedule=Schedule((stage,)))
-    rng = np.random.default_rng(0)
-    path, measured = tmp_path / "x.npy", []
-    for n in (100_000, 100_000, 10_000_000):  # the first fit of a process allocates what all of them use
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, 32))
-        for start in range(0, n, 100_000):
-            array[start : start + 100_000] = rng.standard_normal((100_000, 32), np.float32)
-        array.flush()
-        del array
-        measured.append(growth(path, config))
-    path.unlink()
-    assert measured[-1] - measured[-2] < 50

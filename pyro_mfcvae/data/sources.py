@@ -193,8 +193,12 @@ def on_device(source: Source, batches: Stream, device: torch.device) -> Stream:
     Yields:
         The same data, on the device.
     """
-    if device.type != "cuda" or source.device.type == "cuda":
+    if source.device.type == device.type:
         yield from batches
+        return
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
         return
     copying = torch.cuda.Stream(device)
 
