@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor
 
 from pyro_mfcvae import presets
 from pyro_mfcvae.compiling import Compile, check_compile
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data.choosing import Streaming, as_source
-from pyro_mfcvae.data.sources import InMemory, Source
+from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.data.values import check_finite
 from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
 from pyro_mfcvae.fitted import FittedMFCVAE
@@ -25,7 +24,6 @@ from pyro_mfcvae.predictor import check_data
 from pyro_mfcvae.runs import FittedRuns
 from pyro_mfcvae.training import train
 
-SAMPLE_SIZE = 20_000  # data that are looked at before training where they are streamed
 Workers = int | Literal["auto"]
 
 
@@ -145,7 +143,7 @@ def fit(
     chosen_seeds = _seeds(seed, seeds, restarts)
     data = as_source(dataset, in_memory)
     if config is None:
-        seen = _looked_at(data)
+        seen = data.looked_at()
         check_finite(seen, "dataset")
         config = presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
     elif not isinstance(config, MFCVAEConfig):
@@ -193,7 +191,7 @@ def _train_one(
         model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
         # A copy that stays on the CPU, where data are read.
         checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
-        model.likelihood.calibrate(_looked_at(checked))
+        model.likelihood.calibrate(checked.looked_at())
         model.to(device).precision = precision
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
         history = train(
@@ -205,13 +203,6 @@ def _train_one(
             progress=progress,
         )
     return FittedMFCVAE(model, history, seed=seed)
-
-
-def _looked_at(data: Source) -> Tensor:
-    """The data that scales and presets are taken from: all, or a sample of those that are streamed."""
-    if isinstance(data, InMemory):
-        return data.x
-    return data.sample(SAMPLE_SIZE, torch.Generator().manual_seed(0))
 
 
 def _folder(path: str | Path) -> Path:

@@ -31,8 +31,9 @@ class FittedMFCVAE(Predictor):
     """A trained Multi-Facet Clustering VAE.
 
     All methods take data in any form that :func:`pyro_mfcvae.fit` takes, of any number down to one, and
-    return NumPy arrays. Unsigned 8-bit data are scaled to [0, 1]. Entries may be missing, that is NaN,
-    where the likelihood allows it: every method then goes by what is observed.
+    return NumPy arrays. Unsigned 8-bit data are scaled to [0, 1]. Memory-mapped arrays, and ``.npy`` files
+    given by their path, are read block by block, but for pictures, reports and draws. Entries may be
+    missing, that is NaN, where the likelihood allows it: every method then goes by what is observed.
 
     Args:
         model: the trained module.

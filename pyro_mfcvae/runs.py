@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.choosing import read_once
 from pyro_mfcvae.evaluation import TITLES, Evaluation, html_table, text_table
 from pyro_mfcvae.fitted import FittedMFCVAE, load
 from pyro_mfcvae.metrics import agreement
@@ -95,7 +95,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         Raises:
             ValueError: if data and labels differ in length.
         """
-        x = as_tensor(x, allow_missing=True)
+        x = read_once(x)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
     def agreement(self, x: Any) -> Agreement:
@@ -123,7 +123,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         """
         if len(self) < 2:
             raise ValueError("agreement: there is 1 run, expected at least 2; fit with more seeds")
-        x = as_tensor(x, allow_missing=True)
+        x = read_once(x)
         return Agreement(agreement([fitted.predict(x) for fitted in self]), self.seeds)
 
     def save(self, folder: str | Path) -> None:

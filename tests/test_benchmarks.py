@@ -28,6 +28,14 @@ def test_step_time():
     assert re.fullmatch(r"tiny .* ratio \d+\.\d{3} \(quartiles .*\)", lines[-1])
 
 
+@pytest.mark.slow
+def test_streaming():
+    lines = output("streaming.py", "--quick").splitlines()
+    assert len(lines) == 7
+    assert all(re.search(r" ratio \d+\.\d{3} \(quartiles .*\)$", line) for line in lines[1:5])
+    assert all(re.search(r" \d+\.\d MiB more than before$", line) for line in lines[5:])
+
+
 def test_metrics_time(monkeypatch, capsys):
     script = FOLDER / "metrics_time.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--sizes", "100", "300"])

@@ -11,6 +11,7 @@ import pyro_mfcvae
 from pyro_mfcvae import cli, load
 from pyro_mfcvae.cli import configuring, datasets, fitting, main
 from pyro_mfcvae.data import RenderedShapes
+from pyro_mfcvae.training import _Run
 
 QUICK = ["--clusters", "3,2", "--latent-dims", "2", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
 PICTURES = {
@@ -420,3 +421,29 @@ def test_what_takes_long_to_import_is_imported_when_used():
     code = f"import sys, pyro_mfcvae.cli; print(sorted({late} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
+    """It is streamed; a sample of it is judged and drawn, and all of it is clustered."""
+    monkeypatch.setattr("pyro_mfcvae.data.choosing._available_memory", lambda: 100.0)
+    monkeypatch.setattr("pyro_mfcvae.data.sources.LOOKED_AT", 40)
+    seen = []
+    monkeypatch.setattr("pyro_mfcvae.training._Run._batches", spy(seen))
+    out = tmp_path / "out"
+    assert main(["fit", npy, "--out", str(out), *QUICK]) == 0
+    assert {type(source).__name__ for source in seen} == {"Stored"}
+    text = capsys.readouterr().out
+    assert "Data.npy, 90 data of 6, without labels." in text
+    assert "mean ELBO of 40 training data" in text
+    clusters = np.load(out / "clusters.npy")
+    assert np.array_equal(clusters, load(out / "model.mfcvae").predict(data[0]))
+    assert main(["predict", str(out), npy, "--out", str(tmp_path / "again.npy")]) == 0
+    assert np.array_equal(np.load(tmp_path / "again.npy"), clusters)
+
+
+def spy(seen, batches=_Run._batches):
+    def noted(run, *arguments):
+        seen.append(run.source)
+        return batches(run, *arguments)
+
+    return noted

@@ -515,7 +515,7 @@ def test_bad_data(make_config, x, message):
         quick(x, make_config())
 
 
-@pytest.mark.parametrize("x", [None, 3, "data.csv", {"x": VECTORS}, VECTORS.astype(str)])
+@pytest.mark.parametrize("x", [None, 3, {"x": VECTORS}, VECTORS.astype(str)])
 def test_data_of_another_kind(make_config, x):
     with pytest.raises(TypeError, match="dataset"):
         quick(x, make_config())

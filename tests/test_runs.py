@@ -114,7 +114,9 @@ def test_processes_give_the_bits_of_one_thread(blobs, make_config):
     lock = threading.Lock()
     unwilling = make_config(J=1, likelihood=lambda x_shape: lock and Gaussian()(x_shape))
     assert len(sequential(blobs[0], unwilling, seeds=(0, 1))) == 2
-    with pytest.raises(ValueError, match=r"workers: the configuration cannot be passed to 2 .*workers=1"):
+    with pytest.raises(
+        ValueError, match=r"workers: the configuration or the data set cannot be passed to 2 .*workers=1"
+    ):
         fit(blobs[0], unwilling, seeds=(0, 1), workers=2, **OPTIONS)
 
 

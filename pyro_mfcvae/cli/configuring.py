@@ -12,7 +12,7 @@ from typing import Any
 from pyro_mfcvae import presets
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import MFCVAEConfig
-from pyro_mfcvae.data import as_labelled
+from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.schedule import Schedule, Stage
 
@@ -57,7 +57,7 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
     """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
-    x, _ = as_labelled(dataset.train.x, allow_missing=True)
+    x = as_source(dataset.train.x).looked_at()
     is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
 

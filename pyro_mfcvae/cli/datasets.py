@@ -18,7 +18,9 @@ from pyro_mfcvae import likelihoods, presets
 from pyro_mfcvae.cli.arguments import DATA_VARIABLE
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
+from pyro_mfcvae.data.choosing import as_source, is_large
 from pyro_mfcvae.data.factors import FactorImages
+from pyro_mfcvae.data.stored import StoredRows
 
 Split = Literal["train", "test"]
 
@@ -58,12 +60,14 @@ class Dataset:
         train: what is trained on.
         judged: what is predicted, scored and drawn; the same where nothing is held out.
         preset: the one that is made for it; None leaves the choice to ``fit``.
+        whole: all that ``judged`` is a sample of, where that is too large for memory.
     """
 
     title: str
     train: Part
     judged: Part
     preset: Callable[..., MFCVAEConfig] | None = None
+    whole: Part | None = None
 
 
 def load(arguments: argparse.Namespace) -> Dataset:
@@ -85,7 +89,11 @@ def load(arguments: argparse.Namespace) -> Dataset:
     part = _file(Path(name), allow_missing, "training")
     shape = " x ".join(map(str, part.x.shape[1:]))
     labels = "without" if part.labels is None else "with"
-    return Dataset(f"{Path(name).name}, {len(part.x):,} data of {shape}, {labels} labels", part, part)
+    title = f"{Path(name).name}, {len(part.x):,} data of {shape}, {labels} labels"
+    if not isinstance(part.x, np.memmap):
+        return Dataset(title, part, part)
+    sample = Part(as_source(part.x, in_memory=False).looked_at(), kind=part.kind)
+    return Dataset(title, part, sample, whole=part)
 
 
 def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
@@ -160,11 +168,11 @@ def _pictures(arguments: argparse.Namespace) -> FactorImages:
 
 
 def _file(path: Path, allow_missing: bool, kind: str) -> Part:
-    """Data, and labels if there are any, from a NumPy file."""
+    """Data, and labels if there are any, from a NumPy file; an array too large for memory stays there."""
     if not path.is_file():
         raise FileNotFoundError(f"dataset: there is no file {path}")
     try:
-        content = np.load(path, allow_pickle=False)
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
             held, arrays = ["x"], {"x": content}
         else:
@@ -173,6 +181,8 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
                 arrays = {name: content[name] for name in ("x", "y") if name in content}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"dataset: {path} is not an array that NumPy can read ({error})") from error
+    if is_large(arrays.get("x"), str(path)):
+        return Part(StoredRows(arrays["x"], str(path)).array, kind=kind)
     if "x" not in arrays:
         names = ", ".join(held) or "none"
         raise ValueError(f"dataset: {path} holds the arrays {names}, expected one of the name x")

@@ -194,7 +194,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             place = folder(out / f"seed_{seed}") if several else out
             results.append(_report(fitted, judged, seed, place))
             with writing(place / "clusters.npy") as file:
-                np.save(file, fitted.predict(judged.x))
+                np.save(file, fitted.predict((dataset.whole or judged).x))
             pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
             tell(_written(place, "model.mfcvae", "evaluation.txt", "clusters.npy", *pictures))
             if several:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
@@ -147,11 +148,14 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
     fitted = open_model(arguments)
     likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
     part = load_part(arguments, likelihood.allows_missing)
-    x = as_tensor(part.x, name="dataset", allow_missing=True)
+    x = part.x
+    if not isinstance(x, np.memmap):  # which is read, and checked, in blocks
+        x = as_tensor(x, name="dataset", allow_missing=True)
     if x.shape[1:] != shape and (1, *x.shape[1:]) != shape:  # a missing channel of size one is added
         got, expected = (" x ".join(map(str, sizes)) for sizes in (x.shape[1:], shape))
         raise ValueError(f"dataset: got data of {got}, expected {expected}, as the model was trained on")
-    likelihood.check(x, "dataset")
+    if isinstance(x, torch.Tensor):
+        likelihood.check(x, "dataset")
     if arguments.out is not None:
         folder(arguments.out.parent)
     return fitted, dataclasses.replace(part, x=x)

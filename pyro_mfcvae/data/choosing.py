@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from .factors import FactorImages
 from .inputs import LabelledData, as_tensor
@@ -39,7 +40,7 @@ def as_source(data: Any, in_memory: Streaming = "auto", name: str = "dataset") -
         raise ValueError(f"in_memory: got {in_memory!r}, expected True, False or 'auto'")
     if isinstance(data, (str, Path)):
         data = open_npy(data, name)
-    if in_memory is True or (in_memory == "auto" and not _is_large(data, name)):
+    if in_memory is True or (in_memory == "auto" and not is_large(data, name)):
         return InMemory(as_tensor(data, name=name, allow_missing=True))
     x = _without_labels(data)
     if isinstance(x, np.ma.MaskedArray):
@@ -60,8 +61,14 @@ def mapped(data: Any, name: str = "x") -> np.memmap[Any, Any] | None:
     return x if isinstance(x, np.memmap) else None
 
 
+def read_once(data: Any, name: str = "x") -> Tensor | np.memmap[Any, Any]:
+    """Data that are used several times: one tensor, or a mapped array as it is."""
+    array = mapped(data, name)
+    return as_tensor(data, name=name, allow_missing=True) if array is None else array
+
+
 def _without_labels(data: Any) -> Any:
-    """X of a pair (x, y)."""
+    """The x of a pair (x, y)."""
     if isinstance(data, LabelledData):
         return data.x
     if isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0]):
@@ -69,7 +76,7 @@ def _without_labels(data: Any) -> Any:
     return data
 
 
-def _is_large(data: Any, name: str) -> bool:
+def is_large(data: Any, name: str) -> bool:
     """Whether data that are not in memory yet would take too much of it."""
     x = _without_labels(data)
     return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * _available_memory()
@@ -79,7 +86,7 @@ def _size(x: Any, name: str) -> int:
     """Number of values of data that may not be in memory; 0 where it is not known."""
     if isinstance(x, np.memmap):
         return x.size
-    if not isinstance(x, (Dataset, FactorImages)) or isinstance(x, IterableDataset):
+    if not isinstance(x, (Dataset, FactorImages)) or isinstance(x, (IterableDataset, TensorDataset)):
         return 0
     N = len(x) if hasattr(x, "__len__") else 0
     return N * first_item(x, name).numel() if N else 0

@@ -21,6 +21,7 @@ Check = Callable[[Tensor, Sequence[int] | npt.NDArray[np.int64] | None], None]
 
 DEVICE_SHARE = 0.5  # of a GPU's free memory, that data may take
 HELD_OUT = 20_000  # data that are held out of those that are not in memory, at most
+LOOKED_AT = 20_000  # of these, that stand for all
 
 
 class Source(ABC):
@@ -62,6 +63,10 @@ class Source(ABC):
     @abstractmethod
     def checked(self, check: Check) -> Self:
         """The same data, which ``check`` sees as soon as they are read."""
+
+    def looked_at(self) -> Tensor:
+        """The data that presets and scales are taken from: all in memory, or always the same sample."""
+        return self.sample(LOOKED_AT, torch.Generator().manual_seed(0))
 
     def near(self, device: torch.device) -> Source:
         """The same data, on the device if they are in memory and it has room for them."""
@@ -107,6 +112,10 @@ class InMemory(Source):
         """As :meth:`Source.checked`; the data are there, and so are seen at once."""
         check(self.x, None)
         return self
+
+    def looked_at(self) -> Tensor:
+        """As :meth:`Source.looked_at`."""
+        return self.x
 
     def near(self, device: torch.device) -> Source:
         """On a GPU whose free memory they leave half of, and on any other device."""
@@ -184,8 +193,12 @@ def on_device(source: Source, batches: Stream, device: torch.device) -> Stream:
     Yields:
         The same data, on the device.
     """
-    if device.type != "cuda" or source.device.type == "cuda":
+    if source.device.type == device.type:
         yield from batches
+        return
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
         return
     copying = torch.cuda.Stream(device)
 

@@ -137,9 +137,8 @@ class Stored(Source):
         starts = size * rng.permutation(math.ceil(len(rows) / size))
         windows = min(len(starts), math.ceil(len(rows) * rows.row_bytes / WINDOW))
         for some in np.array_split(starts, windows):
-            yield self._window(
-                rows, [self._kept(start, start + size) for start in np.sort(some).tolist()], rng
-            )
+            chunks = (self._kept(start, start + size) for start in np.sort(some).tolist())
+            yield self._window(rows, [chunk for chunk in chunks if len(chunk)], rng)
         self._is_checked = True
 
     def _window(self, rows: StoredRows, chunks: Sequence[Rows], rng: np.random.Generator) -> Tensor:
