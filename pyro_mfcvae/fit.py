@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal, overload
 
@@ -18,7 +19,10 @@ from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.model import MFCVAE, Precision
 from pyro_mfcvae.parallel import as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.runs import FittedRuns
+from pyro_mfcvae.stepping import bfloat16_speedup
 from pyro_mfcvae.training import train
+
+_log = logging.getLogger("pyro_mfcvae")
 
 Workers = int | Literal["auto"]
 
@@ -136,8 +140,12 @@ def fit(
             "give more data, or a config with fewer clusters"
         )
     target = resolve_device(device)
-    chosen = resolve_precision(precision, target)  # once: where it is measured, runs might differ
+    # Once: where it is measured, runs might differ.
+    chosen = resolve_precision(precision, target, functools.partial(_bfloat16_speedup, x, config, target))
     check_compile(compile)
+    _log.info(
+        "device %s, %d threads, precision %s, compile %s", target, torch.get_num_threads(), chosen, compile
+    )
     number = as_workers(workers, len(chosen_seeds), target)
     run = functools.partial(_train_one, config=config, device=target, precision=chosen, compile=compile)
     if seeds is None and restarts is None:
@@ -163,13 +171,25 @@ def _train_one(
     progress: bool = False,
 ) -> FittedMFCVAE:
     with seeded(seed, device):
-        model = MFCVAE(config, tuple(x.shape[1:]))  # on the CPU first: the same start on every device
-        check_finite(x, "dataset", model.likelihood.allows_missing)
-        model.likelihood.check(x, "dataset")
-        model.likelihood.calibrate(x)
-        model.to(device).precision = precision
+        model = _new_model(x, config, device)
+        model.precision = precision
         history = train(model, x.to(device), seed=seed, compile=compile, progress=progress)
     return FittedMFCVAE(model, history, seed=seed)
+
+
+def _new_model(x: Tensor, config: MFCVAEConfig, device: torch.device) -> MFCVAE:
+    """A model for these data, before training."""
+    model = MFCVAE(config, tuple(x.shape[1:]))  # on the CPU first: the same start on every device
+    check_finite(x, "dataset", model.likelihood.allows_missing)
+    model.likelihood.check(x, "dataset")
+    model.likelihood.calibrate(x)
+    return model.to(device)
+
+
+def _bfloat16_speedup(x: Tensor, config: MFCVAEConfig, device: torch.device) -> float:
+    """How many times as fast training is in bfloat16, on a model that is thrown away."""
+    with seeded(0, device):
+        return bfloat16_speedup(_new_model(x, config, device), x[: config.stages[0].batch_size].to(device))
 
 
 def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:
