@@ -22,22 +22,12 @@ from pyro_mfcvae.model import MFCVAE
 
 Compile = bool | Literal["auto", "reduce-overhead"]
 COMPILE = ("auto", True, False, "reduce-overhead")
-# Steps of a phase from which on "auto" compiles. Measured on a processor, tests/benchmarks/compiling.py: to
-# compile takes 5 to 20 s, and saves 1 to 5 ms a step. It is a count of steps and no measurement in the
-# run, because a compiled step rounds differently and the same seed shall give the same parameters.
-MIN_STEPS = 20_000
-_BACKEND = "inductor"
 
 
 def check_compile(compile: object) -> None:
     """Raise a ValueError unless it is one of ``COMPILE``."""
     if not any(compile is known or (isinstance(compile, str) and compile == known) for known in COMPILE):
         raise ValueError(f"compile: got {compile!r}, expected one of {COMPILE}")
-
-
-def pays(compile: Compile, steps: int) -> bool:
-    """Whether to compile a phase of so many steps."""
-    return steps >= MIN_STEPS if compile == "auto" else bool(compile)
 
 
 class GradientProgram:
@@ -69,14 +59,7 @@ class GradientProgram:
         self._values = [0.0] * len(self._weights)
         trace = make_fx(_gradients(forward), tracing_mode="fake", _allow_non_fake_inputs=True)
         graph = trace(self._state, self._weights, batch)
-        options = {"fallback_random": True, "triton.cudagraphs": cuda_graphs}
-        self._compiled = torch.compile(
-            graph,
-            fullgraph=True,
-            dynamic=False,
-            backend=_BACKEND,
-            options=options if _BACKEND == "inductor" else None,
-        )
+        self._compiled = _compile(graph, cuda_graphs)
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> Tensor:
@@ -106,6 +89,14 @@ class _Forward(nn.Module):
         return self.loss(batch)
 
 
+def _compile(graph: nn.Module, cuda_graphs: bool) -> Callable[..., Any]:
+    options: dict[str, Any] = {
+        "fallback_random": True,
+        "triton.cudagraphs": cuda_graphs,
+    }  # PyTorch's own random numbers
+    return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+
+
 def _gradients(forward: _Forward) -> Callable[..., tuple[Tensor, Sequence[Tensor | None]]]:
     """The function that is traced: from state, weights and batch to loss and gradients."""
     names = [name for group in (forward.named_parameters(), forward.named_buffers()) for name, _ in group]
@@ -117,6 +108,8 @@ def _gradients(forward: _Forward) -> Callable[..., tuple[Tensor, Sequence[Tensor
         by_name = dict(zip(names, state, strict=True))
         with _weights(forward.model, weights):
             loss = functional_call(forward, by_name, (batch,))
+        if not loss.requires_grad:  # while all facets' weights are zero
+            return loss, [None] * len(trained)
         return loss, torch.autograd.grad(loss, [by_name[name] for name in trained], allow_unused=True)
 
     return gradients
@@ -126,7 +119,9 @@ def _gradients(forward: _Forward) -> Callable[..., tuple[Tensor, Sequence[Tensor
 def _weights(model: MFCVAE, tensors: Sequence[Tensor]) -> Iterator[None]:
     """Let the model's weights be tensors within, but for those of zero, which leave something out."""
     before = model.fade_in, model.kl_weights
-    each = [t if value > 0 else 0.0 for t, value in zip(tensors, [*before[0], *before[1]], strict=True)]
+    each: list[Any] = [
+        t if value > 0 else 0.0 for t, value in zip(tensors, [*before[0], *before[1]], strict=True)
+    ]
     J = len(model.fade_in)
     model.fade_in, model.kl_weights = each[:J], each[J:]
     try:

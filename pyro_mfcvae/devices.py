@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
 from pyro_mfcvae.model import Precision
 
+_log = logging.getLogger("pyro_mfcvae")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # bfloat16 must be this much faster to be worth its rounding. Processors with matrix units are 3 to 4
-# times faster with it, those without are slower: the choice is never a close one.
+# times faster with it, those without are slower: for products of matrices it is never a close choice.
 MIN_SPEEDUP = 1.5
 
 
@@ -40,18 +42,30 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """The precision of the networks; ``"auto"`` is bfloat16 where the device is fast with it.
+def resolve_precision(
+    precision: str, device: torch.device, measure: Callable[[], float] | None = None
+) -> Precision:
+    """The precision of the networks; ``"auto"`` is bfloat16 where that is ``MIN_SPEEDUP`` times as fast.
+
+    Where it is not for products of matrices, it is for nothing; but where it is, small convolutions may
+    be slower all the same.
 
     Args:
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
         device: where the networks run.
+        measure: how many times as fast the networks themselves are in bfloat16; None takes what holds for
+            products of matrices.
 
     Raises:
         ValueError: for another name.
     """
     if precision == "auto":
-        return "bfloat16" if _bfloat16_pays(device.type) else "float32"
+        speedup = _matrix_speedup(device.type)
+        if speedup > MIN_SPEEDUP and measure is not None:
+            speedup = measure()
+        chosen: Precision = "bfloat16" if speedup > MIN_SPEEDUP else "float32"
+        _log.info("precision %s: bfloat16 is %.2f times as fast on this %s", chosen, speedup, device.type)
+        return chosen
     if precision == "bfloat16":
         return "bfloat16"
     if precision == "float32":
@@ -60,12 +74,12 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 @functools.cache
-def _bfloat16_pays(device_type: str) -> bool:
-    """Whether matrix products of the usual size are at least ``MIN_SPEEDUP`` times faster."""
+def _matrix_speedup(device_type: str) -> float:
+    """How many times as fast products of matrices of the usual size are in bfloat16."""
     if device_type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return math.inf if torch.cuda.is_bf16_supported(including_emulation=False) else 0.0
     if device_type != "cpu":
-        return False
+        return 0.0
     # Alternately, and in time of this thread alone: other programs then slow both alike, or neither, and
     # no time is counted in which threads wait for each other.
     seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
@@ -76,7 +90,7 @@ def _bfloat16_pays(device_type: str) -> bool:
                 start = time.thread_time()
                 torch.mm(a, b)
                 seconds[dtype] = min(shortest, time.thread_time() - start)
-    return seconds[torch.float32] > MIN_SPEEDUP * seconds[torch.bfloat16]
+    return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
 @contextmanager

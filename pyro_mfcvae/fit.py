@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -22,7 +23,10 @@ from pyro_mfcvae.model import MFCVAE, Precision
 from pyro_mfcvae.parallel import as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.predictor import check_data
 from pyro_mfcvae.runs import FittedRuns
+from pyro_mfcvae.stepping import bfloat16_speedup
 from pyro_mfcvae.training import train
+
+_log = logging.getLogger("pyro_mfcvae")
 
 Workers = int | Literal["auto"]
 
@@ -157,9 +161,13 @@ def fit(
             "give more data, or a config with fewer clusters"
         )
     target = resolve_device(device)
-    chosen = resolve_precision(precision, target)  # once: where it is measured, runs might differ
+    # Once: where it is measured, runs might differ.
+    chosen = resolve_precision(precision, target, functools.partial(_bfloat16_speedup, data, config, target))
     check_compile(compile)
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
+    _log.info(
+        "device %s, %d threads, precision %s, compile %s", target, torch.get_num_threads(), chosen, compile
+    )
     number = as_workers(workers, len(chosen_seeds), target)
     run = functools.partial(
         _train_one, config=config, device=target, precision=chosen, compile=compile, checkpoint_dir=folder
@@ -188,11 +196,8 @@ def _train_one(
     progress: bool = False,
 ) -> FittedMFCVAE:
     with seeded(seed, device):
-        model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
-        # A copy that stays on the CPU, where data are read.
-        checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
-        model.likelihood.calibrate(checked.looked_at())
-        model.to(device).precision = precision
+        model, checked = _new_model(data, config, device)
+        model.precision = precision
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
         history = train(
             model,
@@ -203,6 +208,23 @@ def _train_one(
             progress=progress,
         )
     return FittedMFCVAE(model, history, seed=seed)
+
+
+def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tuple[MFCVAE, Source]:
+    """A model for these data, before training, and the data, which it checks as they are read."""
+    model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    # A copy that stays on the CPU, where data are read.
+    checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
+    model.likelihood.calibrate(checked.looked_at())
+    return model.to(device), checked
+
+
+def _bfloat16_speedup(data: Source, config: MFCVAEConfig, device: torch.device) -> float:
+    """How many times as fast training is in bfloat16, on a model that is thrown away."""
+    with seeded(0, device):
+        model, checked = _new_model(data, config, device)
+        batch = checked.sample(config.stages[0].batch_size, torch.Generator().manual_seed(0))
+        return bfloat16_speedup(model, batch.to(device))
 
 
 def _folder(path: str | Path) -> Path:

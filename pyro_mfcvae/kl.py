@@ -153,7 +153,8 @@ def _gaussians(d: Distribution, dim: int | None) -> _Gaussians | None:
 def _cholesky(factor: Tensor, variance: Tensor) -> Tensor:
     """Cholesky factors of W W' + diag(v), in float64, for W (..., D, R) and v (..., D)."""
     factor = factor.double()
-    return torch.linalg.cholesky(factor @ factor.mT + variance.double().diag_embed())  # type: ignore[no-any-return]
+    covariance = factor @ factor.mT + variance.double().diag_embed()
+    return torch.linalg.cholesky_ex(covariance).L  # type: ignore[no-any-return]  # asks the device nothing
 
 
 @register_kl(Independent, LowRankMultivariateNormal)  # type: ignore[untyped-decorator]

@@ -243,7 +243,7 @@ class MFCVAE(nn.Module):
 
 def kl_weight(beta: float) -> AbstractContextManager[Any]:
     """Weight the terms of the sites within by beta >= 0; zero leaves them out of the objective."""
-    if not takes_part(beta):  # poutine.scale takes positive numbers only
+    if beta == 0:  # poutine.scale takes positive numbers only
         return cast(AbstractContextManager[Any], poutine.mask(mask=False))
     return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
 
