@@ -58,7 +58,9 @@ class Predictor:
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return np.stack([r.argmax(-1) for r in self.predict_proba(x)], axis=1)
+        # In every block, since all responsibilities, N x K, may be many times the data.
+        clusters = self._blocks(x, lambda batch: [r.argmax(-1) for r in self._responsibilities(batch)])
+        return np.stack(clusters, axis=1)
 
     def predict_proba(self, x: Any) -> list[np.ndarray]:
         r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
@@ -75,7 +77,7 @@ class Predictor:
         References:
             Falck et al. (2021), theorem 1.
         """
-        return self._blocks(x, lambda batch: self.model.responsibilities(self.model.encode(batch)))
+        return self._blocks(x, self._responsibilities)
 
     def transform(self, x: Any) -> list[np.ndarray]:
         r"""Means of q(z_j | x).
@@ -196,6 +198,9 @@ class Predictor:
         with torch.no_grad():
             mean = self._mean([z_j.to(self.model.device) for z_j in z])
         return np.asarray(mean.cpu())
+
+    def _responsibilities(self, x: Tensor) -> list[Tensor]:
+        return self.model.responsibilities(self.model.encode(x))
 
     def _check(self, x: Any) -> Tensor:
         return data_for(self.model, x)

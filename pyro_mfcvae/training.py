@@ -21,11 +21,12 @@ from pyro_mfcvae.freezing import check_patterns, expand, matches, of_facet
 from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
+from pyro_mfcvae.priors.initialization import embedding_size
 from pyro_mfcvae.schedule import Stage
 from pyro_mfcvae.subspaces import independent_subspaces
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
-EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
+EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
 EVALUATION_BATCH = 1_000
 INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
 SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
@@ -94,7 +95,8 @@ class _Run:
         self.seed = seed
         self.elbo = model.elbo()
         self.order = torch.Generator(device=x.device).manual_seed(seed)
-        chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:EMBEDDING_SIZE]
+        size = embedding_size(max(facet.clusters for facet in model.config.facets), EMBEDDING_SIZE)
+        chosen = torch.randperm(len(self.x), generator=self.order, device=x.device)[:size]
         self.sample = self.x[chosen]
         self.is_static = model.is_static
         # What all data share counts once for all of them.
@@ -299,15 +301,15 @@ class _Run:
 
     def warn_of_dead_clusters(self) -> None:
         """A facet that lost its clusters is not worth much, whatever the ELBO says."""
+        model, size = self.model, len(self.sample)
+        used: list[list[Tensor]] = []
         with torch.no_grad():
-            batches = [self.model.encode(batch) for batch in self.sample.split(EVALUATION_BATCH)]
-            each = list(zip(*(self.model.responsibilities(q) for q in batches), strict=True))
-        for j, responsibilities in enumerate(each):
-            K = responsibilities[0].shape[-1]
-            alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
-            if self.model.facet_priors[j].may_leave_clusters_empty:
-                continue
-            if alive < K / 2 and len(self.sample) >= K:
+            for batch in self.sample.split(EVALUATION_BATCH):
+                used.append([r.argmax(-1) for r in model.responsibilities(model.encode(batch))])
+        for j, (prior, clusters) in enumerate(zip(model.facet_priors, zip(*used, strict=True), strict=True)):
+            K, alive = prior.clusters, len(torch.cat(clusters).unique())
+            expected = K * (1 - (1 - 1 / K) ** size)  # of K equally likely clusters, in a sample of this size
+            if alive < expected / 2 and not prior.may_leave_clusters_empty:
                 warnings.warn(
                     f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
                     "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
