@@ -100,7 +100,7 @@ def peak_of_problem(name: str, size: int) -> Row:
 
 def _data(quick: bool) -> Iterator[Row]:
     """An epoch at a fixed batch, by the number of data; by the wall clock of the history, alternating."""
-    sizes = (500, 1_000) if quick else (20_000, 40_000, 80_000, 160_000)
+    sizes = (500, 1_000) if quick else (20_000, 40_000, 80_000)
     config, _, _ = _problem(J=2)
     epochs = MFCVAEConfig(
         facets=config.facets,
