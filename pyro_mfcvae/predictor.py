@@ -67,9 +67,9 @@ class Predictor:
         """
 
         def clusters(batch: Tensor) -> list[Tensor]:
-            each = self.model.responsibilities(self.model.encode(batch))
-            return [torch.stack([r.argmax(-1) for r in each], dim=1)]
+            return [torch.stack([r.argmax(-1) for r in self._responsibilities(batch)], dim=1)]
 
+        # In every block, since all responsibilities, N x K, may be many times the data.
         return self._blocks(x, clusters)[0]
 
     def predict_proba(self, x: Any) -> list[np.ndarray]:
@@ -87,7 +87,7 @@ class Predictor:
         References:
             Falck et al. (2021), theorem 1.
         """
-        return self._blocks(x, lambda batch: self.model.responsibilities(self.model.encode(batch)))
+        return self._blocks(x, self._responsibilities)
 
     def transform(self, x: Any) -> list[np.ndarray]:
         r"""Means of q(z_j | x).
@@ -211,6 +211,9 @@ class Predictor:
         with torch.no_grad():
             mean = self._mean([z_j.to(self.model.device) for z_j in z])
         return np.asarray(mean.cpu())
+
+    def _responsibilities(self, x: Tensor) -> list[Tensor]:
+        return self.model.responsibilities(self.model.encode(x))
 
     def _check(self, x: Any) -> Tensor:
         return data_for(self.model, x)

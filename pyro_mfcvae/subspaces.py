@@ -13,6 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 MAX_DIMENSIONS = 30  # of all subspaces together
 MIXTURE_SIZE = 1_000  # data that mixtures are fitted to
+MAX_CLUSTERS = 200  # of those mixtures: more cannot be told apart with so few data
 MIN_VARIANCE = 0.01  # added to a component's, of coordinates with a variance of one
 BINS = 8  # of a coordinate, to estimate mutual information
 MIN_GAIN = 0.1  # nats per datum that a coarser grouping must be better by
@@ -25,7 +26,7 @@ def independent_subspaces(x: npt.ArrayLike, clusters: Sequence[int], seed: int =
     :math:`\sum_j (K_j - 1)` first principal components. Their independent components are grouped by how
     much they depend on each other; of all groupings from fine to coarse, and of all ways to give groups
     to facets, the one is taken under which the data are most probable, where facet j's group has a
-    mixture of K_j Gaussians and what no facet takes has one Gaussian.
+    mixture of K_j Gaussians (at most ``MAX_CLUSTERS``) and what no facet takes has one Gaussian.
 
     Args:
         x: data, shape (N, D), N >= K_j.
@@ -82,15 +83,16 @@ def _best_groups(s: Floats, clusters: Sequence[int], seed: int) -> list[list[int
     from scipy.optimize import linear_sum_assignment
 
     dependence = _dependence(s)
+    sizes = [min(K, MAX_CLUSTERS) for K in clusters]
     groups = [[i] for i in range(s.shape[1])]
     gains: dict[tuple[Any, ...], float] = {}
     best, chosen = -np.inf, groups
     while len(groups) >= len(clusters):
-        for K in clusters:
+        for K in sizes:
             for group in groups:
                 if (K, *group) not in gains:
                     gains[K, *group] = _gain(s[:MIXTURE_SIZE, group], K, seed)
-        table = np.array([[gains[K, *group] for group in groups] for K in clusters])
+        table = np.array([[gains[K, *group] for group in groups] for K in sizes])
         facets, taken = linear_sum_assignment(-table)
         total = table[facets, taken].sum()
         if total > best + MIN_GAIN:

@@ -26,13 +26,14 @@ from pyro_mfcvae.history import EpochRecord
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.optimizers import make_optimizer
+from pyro_mfcvae.priors.initialization import embedding_size
 from pyro_mfcvae.schedule import Stage
 from pyro_mfcvae.stage_state import Best, StageState
 from pyro_mfcvae.stepping import Stepper
 from pyro_mfcvae.subspaces import independent_subspaces
 
 MONITOR_SIZE = 2_000  # data that the history's figures are taken on
-EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to
+EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
 EVALUATION_BATCH = 1_000
 INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
 SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
@@ -113,7 +114,8 @@ class _Run:
             self.source, self.held_out = self.source.hold_out(model.config.held_out, seed)
         self.seed = seed
         self.order = torch.Generator(device=model.device).manual_seed(seed)
-        self.sample = self.source.sample(EMBEDDING_SIZE, self.order).to(model.device)
+        size = embedding_size(max(facet.clusters for facet in model.config.facets), EMBEDDING_SIZE)
+        self.sample = self.source.sample(size, self.order).to(model.device)
         # What all data share counts once for all of them.
         has_globals = any(prior.has_globals for prior in model.facet_priors)
         self.stepper = Stepper(model, len(self.source) if has_globals else None, compile)
@@ -334,15 +336,15 @@ class _Run:
 
     def warn_of_dead_clusters(self) -> None:
         """A facet that lost its clusters is not worth much, whatever the ELBO says."""
+        model, size = self.model, len(self.sample)
+        used: list[list[Tensor]] = []
         with torch.no_grad():
-            batches = [self.model.encode(batch) for batch in self.sample.split(EVALUATION_BATCH)]
-            each = list(zip(*(self.model.responsibilities(q) for q in batches), strict=True))
-        for j, responsibilities in enumerate(each):
-            K = responsibilities[0].shape[-1]
-            alive = len(torch.cat([r.argmax(-1) for r in responsibilities]).unique())
-            if self.model.facet_priors[j].may_leave_clusters_empty:
-                continue
-            if alive < K / 2 and len(self.sample) >= K:
+            for batch in self.sample.split(EVALUATION_BATCH):
+                used.append([r.argmax(-1) for r in model.responsibilities(model.encode(batch))])
+        for j, (prior, clusters) in enumerate(zip(model.facet_priors, zip(*used, strict=True), strict=True)):
+            K, alive = prior.clusters, len(torch.cat(clusters).unique())
+            expected = K * (1 - (1 - 1 / K) ** size)  # of K equally likely clusters, in a sample of this size
+            if alive < expected / 2 and not prior.may_leave_clusters_empty:
                 warnings.warn(
                     f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
                     "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "

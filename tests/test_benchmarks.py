@@ -1,6 +1,7 @@
 """The benchmarks run, and check what they compare; their figures are in tests/benchmarks/README.md."""
 
 import importlib.util
+import json
 import math
 import os
 import re
@@ -16,6 +17,14 @@ from pyro_mfcvae import Schedule, presets
 from pyro_mfcvae.data import RenderedShapes
 
 FOLDER = Path(__file__).parent / "benchmarks"
+SPEED_SECTIONS = {
+    "train": {"preset", "batch", "threads", "ms", "peak_gflops", "images_per_second"},
+    "by_hand": {"fit_ratio", "facet_elbo_ratio", "by_hand_ms"},
+    "memory": {"model_mib", "step_mib"},
+    "predict": {"array", "N", "ms", "images_per_second"},
+    "setup": {"part", "calls", "seconds", "share"},
+    "growth": {"grows", "size", "ms", "exponent"},
+}
 
 
 def output(script, *arguments):
@@ -34,6 +43,37 @@ def test_streaming():
     assert len(lines) == 7
     assert all(re.search(r" ratio \d+\.\d{3} \(quartiles .*\)$", line) for line in lines[1:5])
     assert all(re.search(r" \d+\.\d MiB more than before$", line) for line in lines[5:])
+
+
+def test_speed(tmp_path):
+    """Every section has rows of plausible figures; how fast anything is, no test can tell."""
+    file = tmp_path / "speed.json"
+    output("speed.py", "--quick", "--threads", "1", "--json", str(file), "--sections", *SPEED_SECTIONS)
+    assert list(tmp_path.iterdir()) == [file]
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["quick"] is True
+    assert {"torch", "processor", "threads", "date"} <= result["machine"].keys()
+    sections = result["sections"]
+    assert sections.keys() == SPEED_SECTIONS.keys()
+    for name, columns in SPEED_SECTIONS.items():
+        assert sections[name]
+        for row in sections[name]:
+            assert columns <= row.keys(), name
+            assert all(
+                value > 0 for key, value in row.items() if key.endswith(("ms", "ratio", "gflop", "_mib"))
+            )
+            if "ms" in row:
+                assert row["ms_low"] <= row["ms"] <= row["ms_high"]
+    shares = [row["share_of_peak"] for name in ("train", "predict") for row in sections[name]]
+    assert all(0 < share < 1 for share in shares)
+    assert sum(row["share"] for row in sections["setup"]) == pytest.approx(1)
+    (hand,) = sections["by_hand"]
+    assert hand["setting"] == "tiny"
+    # 100 data of 32 columns through both facets' 32-64-64-6 and 3-64-64-32, forward and backward, but for
+    # what the frozen first layers spare: two gradients of theirs, and one of the second layer's.
+    products = 32 * 64 + 64 * 64 + 64 * 6 + 3 * 64 + 64 * 64 + 64 * 32
+    expected = 2 * 100 * 2 * (3 * products - 2 * 32 * 64 - 64 * 64) / 1e9
+    assert sections["train"][0]["gflop"] == pytest.approx(expected, rel=0.05)
 
 
 def test_metrics_time(monkeypatch, capsys):

@@ -31,7 +31,7 @@ def pre_activations(module, *inputs):
     def keep(name):
         def hook(layer, _inputs, output):
             units = -1 if isinstance(layer, nn.Linear) else 1
-            outputs[name] = output.detach().movedim(units, 0).flatten(1)
+            outputs[name] = output.detach().clone().movedim(units, 0).flatten(1)  # activations are in place
 
         return hook
 

@@ -19,7 +19,7 @@ from torch.distributions import biject_to, transform_to
 
 from .base import FacetPrior
 from .hyper import HyperPriors
-from .initialization import fit_mixture
+from .initialization import find_components
 
 Covariance = Literal["diagonal", "full"]
 Guide = Literal["normal", "multivariate_normal"]
@@ -151,7 +151,7 @@ class BayesianGaussianMixture(FacetPrior):
 
     @torch.no_grad()
     def initialize(self, embedding: np.ndarray, seed: int) -> None:
-        """Centre q on a mixture fitted to an embedding by expectation maximisation.
+        """Centre q on a mixture that is found in an embedding; see :func:`find_components`.
 
         Its widths are those of the posterior for as many data as the embedding has, if it were known
         which component each is of.
@@ -160,14 +160,20 @@ class BayesianGaussianMixture(FacetPrior):
             embedding: latents, shape (N, D), N >= K.
             seed: of the fit.
         """
-        z = embedding.astype(np.float64)
-        mixture = fit_mixture(z, self.clusters, "full" if self._is_full else "diag", seed)
-        counts = torch.from_numpy(np.maximum(len(z) * mixture.weights_, 1.0)).to(self._like)
-        covariances = torch.from_numpy(mixture.covariances_)
+        mixture = find_components(
+            embedding,
+            self.clusters,
+            initialization="mixture",
+            covariance_type="full" if self._is_full else "diag",
+            concentration=None,
+            seed=seed,
+        )
+        counts = torch.from_numpy(np.maximum(len(embedding) * mixture.weights, 1.0)).to(self._like)
+        covariances = torch.from_numpy(mixture.covariances)
         scales = (covariances.diagonal(dim1=1, dim2=2) if self._is_full else covariances).sqrt()
         values = {
-            "weights": torch.from_numpy(mixture.weights_),
-            "means": torch.from_numpy(mixture.means_),
+            "weights": torch.from_numpy(mixture.weights),
+            "means": torch.from_numpy(mixture.means),
             "scales": scales,
         }
         widths: dict[str, Any] = {

@@ -12,6 +12,11 @@ Initialization = Literal["mixture", "k-means++", "glorot"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
 
 MIN_VARIANCE = 1e-4  # added to what is found in an embedding
+# Responsibilities, N x K, up to which a mixture is fitted by expectation maximisation: 500 clusters of
+# 20,000 data. One of 10,000 clusters would take hours and gigabytes.
+EM_SIZE = 10_000_000
+KMEANS_ITERATIONS = 10  # beyond that size
+DATA_PER_CLUSTER = 5  # in the embedding, where there are many clusters
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,10 @@ def find_components(
 ) -> Start:
     """Place K components in an embedding of the data.
 
-    ``"mixture"`` fits means, covariances and weights by expectation maximisation; ``"k-means++"`` takes
-    as means data that are far from each other, and ``"glorot"`` draws them without looking at the data,
-    both with equal weights and with the variances of the whole embedding.
+    ``"mixture"`` fits means, covariances and weights by expectation maximisation, or, where N K is above
+    ``EM_SIZE``, takes those of the clusters of k-means; ``"k-means++"`` takes as means data that are far
+    from each other, and ``"glorot"`` draws them without looking at the data, both with equal weights and
+    with the variances of the whole embedding.
 
     Args:
         embedding: latents, shape (N, D), N >= K.
@@ -51,11 +57,17 @@ def find_components(
         concentration: of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
             components come first; None is an ordinary mixture.
         seed: of the fit.
+
+    Returns:
+        Positive weights, and positive definite covariances.
     """
     z = embedding.astype(np.float64)
     K, D = clusters, z.shape[1]
     if initialization == "mixture":
-        start = _fit_mixture(z, K, covariance_type, concentration, seed)
+        if len(z) * K > EM_SIZE:
+            start = _partition(z, K, covariance_type, seed)
+        else:
+            start = _fit_mixture(z, K, covariance_type, concentration, seed)
         return start if concentration is None else start.sorted()
     if initialization == "k-means++":
         from sklearn.cluster import kmeans_plusplus
@@ -64,6 +76,16 @@ def find_components(
     else:
         means = np.random.default_rng(seed).normal(scale=(2 / (K + D)) ** 0.5, size=(K, D))
     return Start(np.full(K, 1 / K), means, np.tile(z.var(0) + MIN_VARIANCE, (K, 1)))
+
+
+def embedding_size(clusters: int, at_least: int) -> int:
+    """How many data K clusters are to be found in: a few for each, where there are many.
+
+    Args:
+        clusters: K.
+        at_least: for any K.
+    """
+    return max(at_least, DATA_PER_CLUSTER * clusters)
 
 
 def fit_mixture(
@@ -107,15 +129,45 @@ def _fit_mixture(
     return Start(mixture.weights_, mixture.means_, covariances)
 
 
+def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Start:
+    r"""The clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
+
+    .. math::
+        \pi_k = \frac{n_k + 1}{N + K}, \qquad
+        \Sigma_k = \frac{\sum_{n \in k} (z_n - \mu_k)(z_n - \mu_k)^\top + (D + 1)\, \Sigma}{n_k + D + 1}
+
+    with the pooled covariance within clusters, :math:`\Sigma`, where a cluster has too few data for its own.
+    """
+    from sklearn.cluster import KMeans
+
+    N, D = z.shape
+    kmeans = _fit(KMeans(clusters, n_init=1, max_iter=KMEANS_ITERATIONS, random_state=seed), z)
+    counts = np.bincount(kmeans.labels_, minlength=clusters)
+    residuals = (z - kmeans.cluster_centers_[kmeans.labels_])[np.argsort(kmeans.labels_, kind="stable")]
+    are_full = covariance_type in ("full", "tied")
+    scatter = np.stack(
+        [r.T @ r if are_full else (r * r).sum(0) for r in np.split(residuals, counts.cumsum()[:-1])]
+    )
+    pooled = scatter.sum(0) / max(N - clusters, 1) + MIN_VARIANCE * (np.eye(D) if are_full else 1)
+    if covariance_type == "tied":
+        covariances = np.tile(pooled, (clusters, 1, 1))
+    else:
+        n = counts.reshape(-1, *(1,) * pooled.ndim)
+        covariances = (scatter + (D + 1) * pooled) / (n + D + 1)
+    if covariance_type == "spherical":
+        covariances = np.tile(covariances.mean(1, keepdims=True), (1, D))
+    return Start((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
+
+
 def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, Any]:
     return {"covariance_type": covariance_type, "reg_covar": min_variance, "random_state": seed}
 
 
-def _fit(mixture: Any, z: np.ndarray) -> Any:
+def _fit(estimator: Any, z: np.ndarray) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     # One thread: sums in another order would make the same seed give another fit. A fit that
     # stops at max_iter is good enough to start from.
     with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        return mixture.fit(z)
+        return estimator.fit(z)

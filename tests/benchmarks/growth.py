@@ -1,0 +1,136 @@
+"""How time and memory grow with the size of a problem: a section of the benchmark of speed.
+
+Every row makes one size larger, from where its term begins to outweigh the constant costs of a step, and
+its exponent is the slope of log(time) against log(size) between the two largest sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from measuring import Job, Row, in_fresh_process, make_step, peak_of_steps, summary, take_turns
+
+from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, fit
+from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedAdditive, FullyConnectedLadder
+from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian
+
+Problem = tuple[MFCVAEConfig, tuple[int, ...], int]  # and shape of a datum, batch size
+
+DIAGONAL, FULL = DiagonalGaussian(initialization="glorot"), FullGaussian(initialization="glorot")
+
+
+def _problem(
+    J: int = 1,
+    K: int = 10,
+    D: int = 5,
+    prior: object = DIAGONAL,
+    network: object = None,
+    x_shape: tuple[int, ...] = (32,),
+    batch_size: int = 500,
+) -> Problem:
+    config = MFCVAEConfig(
+        facets=(Facet(K, D, prior),) * J,
+        likelihood=Gaussian(),
+        network=network or FullyConnectedAdditive((64, 64)),
+        schedule=Schedule.joint(J, epochs=1, batch_size=batch_size),
+    )
+    return config, x_shape, batch_size
+
+
+def _picture(side: int, network: object) -> Problem:
+    return _problem(network=network, x_shape=(3, side, side), batch_size=64)
+
+
+# name: (what grows, the problem of that size, sizes)
+STEPS: dict[str, tuple[str, Callable[[int], Problem], tuple[int, ...]]] = {
+    "J": ("facets, 50 clusters, D = 5", lambda s: _problem(J=s, K=50), (4, 8, 16, 32)),
+    "K, diagonal": ("clusters, D = 10", lambda s: _problem(K=s, D=10), (500, 1_000, 2_000, 4_000, 8_000)),
+    "K, full": ("clusters, D = 10", lambda s: _problem(K=s, D=10, prior=FULL), (500, 1_000, 2_000, 4_000)),
+    "D, diagonal": ("dimensions, 500 clusters", lambda s: _problem(K=500, D=s), (64, 128, 256, 512, 1_024)),
+    "D, full": ("dimensions, 100 clusters", lambda s: _problem(K=100, D=s, prior=FULL), (8, 16, 32, 64)),
+    "pixels, convolutions": (
+        "pixels, 8 channels",
+        lambda s: _picture(math.isqrt(s), ConvolutionalLadder(channels=8)),
+        (32**2, 64**2, 128**2),
+    ),
+    "pixels, ladder": (
+        "pixels, 500 units",
+        lambda s: _picture(math.isqrt(s), FullyConnectedLadder((500,))),
+        (32**2, 64**2, 128**2),
+    ),
+    "batch": (
+        "data, MNIST's ladder",
+        lambda s: _problem(network=FullyConnectedLadder((500, 2000)), J=2, x_shape=(784,), batch_size=s),
+        (128, 256, 512, 1_024, 2_048),
+    ),
+}
+
+
+def growth(quick: bool, number: int) -> list[Row]:
+    """Time of a step on one thread, and its memory in a process of its own, by what grows."""
+    rows = list(_data(quick))
+    for name in ("K, diagonal",) if quick else STEPS:
+        what, problem, sizes = STEPS[name]
+        sizes = sizes[:2] if quick else sizes
+        jobs: dict[int, Job] = {size: make_step(*problem(size)) for size in sizes}
+        taken = take_turns(jobs, 2 if quick else 9, 0.01 if quick else 0.1)
+        del jobs
+        peaks = {size: {} if quick else in_fresh_process(peak_of_problem, name, size) for size in sizes}
+        rows += _with_slopes(
+            {
+                "grows": name,
+                "of": what,
+                "size": size,
+                **summary("ms", [1e3 * s for s in taken[size]]),
+                **peaks[size],
+            }
+            for size in sizes
+        )
+    return rows
+
+
+def peak_of_problem(name: str, size: int) -> Row:
+    """For another process, which cannot be sent a configuration with functions in it."""
+    return peak_of_steps(*STEPS[name][1](size))
+
+
+def _data(quick: bool) -> Iterator[Row]:
+    """An epoch at a fixed batch, by the number of data; by the wall clock of the history, alternating."""
+    sizes = (500, 1_000) if quick else (20_000, 40_000, 80_000)
+    config, _, _ = _problem(J=2)
+    epochs = MFCVAEConfig(
+        facets=config.facets,
+        likelihood=config.likelihood,
+        network=config.network,
+        schedule=Schedule.joint(2, epochs=3, batch_size=100),
+    )
+    x = torch.rand(sizes[-1], 32)
+    taken: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(1 if quick else 3):
+        for size in sizes:
+            seconds = [record.seconds for record in fit(x[:size], epochs, progress=False).history]
+            taken[size] += [1e3 * (b - a) for a, b in itertools.pairwise(seconds)]
+    rows = (
+        {"grows": "N", "of": "data, an epoch of batches of 100", "size": size, **summary("ms", taken[size])}
+        for size in sizes
+    )
+    yield from _with_slopes(rows)
+
+
+def _with_slopes(rows: Iterator[Row]) -> list[Row]:
+    """Append the growth from each size to the next, as an exponent."""
+    rows, before = list(rows), None
+    for row in rows:
+        row["exponent"] = math.nan if before is None else _slope(before, row, "ms")
+        if "step_mib" in row:
+            row["memory_exponent"] = math.nan if before is None else _slope(before, row, "step_mib")
+        before = row
+    return rows
+
+
+def _slope(a: Row, b: Row, name: str) -> float:
+    return math.log(b[name] / a[name]) / math.log(b["size"] / a["size"])
