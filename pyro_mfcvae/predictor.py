@@ -14,7 +14,7 @@ from pyro_mfcvae.data.choosing import mapped
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.data.stored import Rows, StoredRows
 from pyro_mfcvae.data.values import check_finite
-from pyro_mfcvae.devices import seeded
+from pyro_mfcvae.devices import resolve_precision, seeded
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model import MFCVAE
 
@@ -30,7 +30,7 @@ class Predictor:
     """What a model that does not train any more makes of data, and data that it makes.
 
     Args:
-        model: the module; it computes in float32, and every facet takes part in full.
+        model: the module, in which every facet takes part in full; see :attr:`precision`.
 
     Attributes:
         model: the module, on the device where it computes.
@@ -38,10 +38,22 @@ class Predictor:
 
     def __init__(self, model: MFCVAE) -> None:
         self.model = model.eval()
-        # Training may have used bfloat16 networks; what a user holds is worth full precision.
-        self.model.precision = "float32"
+        self.precision = "float32"  # what a user holds is worth it
         self.model.fade_in = [1.0] * len(model.config.facets)
         self.model.kl_weights = [1.0] * len(model.config.facets)
+
+    @property
+    def precision(self) -> str:
+        """Of the networks, ``"float32"`` at first, whatever it was in training.
+
+        Set it to ``"bfloat16"`` for predictions that are coarser, and faster where the device is fast with
+        it, or to ``"auto"`` for what is fast here. Mixtures are always in float32 or better.
+        """
+        return self.model.precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self.model.precision = resolve_precision(precision, self.model.device)
 
     @property
     def clusters(self) -> tuple[int, ...]:

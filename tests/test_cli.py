@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,13 @@ def test_restarts_keep_the_best(npy, data, tmp_path, capsys):
 def test_several_runs_are_those_of_fit(monkeypatch, tmp_path, data, options, expected):
     _, rest = configured(monkeypatch, tmp_path, data[0], *options.split())
     assert {name: rest[name] for name in ("seed", "seeds", "restarts", "workers") if name in rest} == expected
+
+
+def test_compiling_and_checkpoints_are_those_of_fit(monkeypatch, tmp_path, data):
+    _, rest = configured(monkeypatch, tmp_path, data[0])
+    assert (rest["compile"], rest["checkpoint_dir"]) == ("auto", None)
+    _, rest = configured(monkeypatch, tmp_path, data[0], "--compile", "off", "--checkpoints", "kept")
+    assert (rest["compile"], rest["checkpoint_dir"]) == (False, Path("kept"))
 
 
 def test_runs_of_processes_are_reported(monkeypatch, npy, data, tmp_path, capsys):

@@ -157,6 +157,25 @@ def test_bfloat16_trains_and_predicts_in_float32(make_config, blobs):
     assert not torch.equal(*(f.model.state_dict()["encoder.rungs.0.weight"] for f in (fitted, exact)))
 
 
+def test_predictions_in_bfloat16_are_asked_for(fitted, blobs, monkeypatch):
+    exact = fitted.predict_proba(blobs[0])
+    assert fitted.precision == "float32"
+    try:
+        fitted.precision = "bfloat16"
+        coarse = fitted.predict_proba(blobs[0])
+        fitted.precision = "auto"
+        assert fitted.precision in ("float32", "bfloat16")
+        with pytest.raises(ValueError, match="precision: got 'half', expected one of"):
+            fitted.precision = "half"
+    finally:
+        fitted.precision = "float32"
+    for r, expected in zip(coarse, exact, strict=True):
+        assert r.dtype == np.float32
+        assert not np.array_equal(r, expected)
+        np.testing.assert_allclose(r, expected, atol=0.1)
+    np.testing.assert_array_equal(fitted.predict_proba(blobs[0])[0], exact[0])
+
+
 # --- what it gives ------------------------------------------------------------------------------
 
 

@@ -218,7 +218,7 @@ def _reads_in_training(config):
 class _Bar:
     total = 0
 
-    def update(self):
+    def update(self, n=1):
         pass
 
     def set_postfix(self, **values):

@@ -26,6 +26,7 @@ from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
 from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
 from pyro_mfcvae.cli.output import folder, say, silent, write_text, writing
 from pyro_mfcvae.cli.scoring import Verdict, judge
+from pyro_mfcvae.compiling import Compile
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
 from pyro_mfcvae.devices import PRECISIONS
@@ -54,10 +55,19 @@ examples:
   python -m pyro_mfcvae fit data.npz --out result --clusters 10 --epochs 50
   python -m pyro_mfcvae fit mnist --out result --epochs 40,20 --seed 0,1,2
   python -m pyro_mfcvae fit data.npy --out result --restarts 5 --workers auto
+  python -m pyro_mfcvae fit mnist --out result --checkpoints kept
 
 Facets are numbered from 0, the lowest level of the network, to the deepest. They are trained deepest
 first, one stage each, and --epochs follows that order.
 """
+
+
+COMPILE: dict[str, Compile] = {
+    "auto": "auto",
+    "on": True,
+    "off": False,
+    "reduce-overhead": "reduce-overhead",
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,20 @@ def add_fit(commands: Any) -> None:
         help="processes for several seeds or restarts, of one thread each, or auto for one a core; "
         "with 1 (default) they are fitted one after another, and each seed is written when it is finished",
     )
+    add(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="folder, made if need be, where runs are kept between epochs: after an interruption the same "
+        "command goes on from there",
+    )
     _add_computing(command)
+    add(
+        "--compile",
+        choices=tuple(COMPILE),
+        default="auto",
+        help="whether PyTorch's compiler fuses the operations of a step (default: auto, where it pays)",
+    )
     add_threads(command)
     add("--quiet", action="store_true", help="print results only")
 
@@ -213,6 +236,8 @@ def _fits(
     options: dict[str, Any] = {
         "device": arguments.device,
         "precision": arguments.precision,
+        "compile": COMPILE[arguments.compile],
+        "checkpoint_dir": arguments.checkpoints,
         "progress": not arguments.quiet and sys.stderr.isatty(),
     }
     if workers is not None:

@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pyro_mfcvae import MFCVAE, MFCVAEConfig, presets
 from pyro_mfcvae.devices import resolve_precision, threads
 from pyro_mfcvae.freezing import expand, matches
-from pyro_mfcvae.training import OPTIMIZERS, _no_validation, _Run
+from pyro_mfcvae.optimizers import make_optimizer
+from pyro_mfcvae.training import _no_validation, _Run
 
 Row = dict[str, Any]
 Job = Callable[[], object]
@@ -53,7 +54,7 @@ def make_step(config: MFCVAEConfig, x_shape: tuple[int, ...], batch_size: int | 
     model, stage = make_model(config, x_shape), config.stages[-1]
     size = stage.batch_size if batch_size is None else batch_size
     x = torch.rand(4 * size, *x_shape)
-    step, optimizer = _Run(model, x, 0)._step, OPTIMIZERS[stage.optimizer](model.parameters(), lr=1e-4)
+    step, optimizer = _Run(model, x, 0)._step, make_optimizer(stage.optimizer, model.parameters(), 1e-4)
 
     def run() -> None:
         with _no_validation():
