@@ -336,15 +336,19 @@ class _Run:
 
     def warn_of_dead_clusters(self) -> None:
         """A facet that lost its clusters is not worth much, whatever the ELBO says."""
-        model, size = self.model, len(self.sample)
-        used: list[list[Tensor]] = []
+        model, n = self.model, len(self.sample)
+        used = [torch.zeros(prior.clusters, device=self.x.device) for prior in model.facet_priors]
+        # Half of those that would be seen in n data if all were equally likely.
+        enough = [len(u) * (1 - (1 - 1 / len(u)) ** n) / 2 for u in used]
         with torch.no_grad():
             for batch in self.sample.split(EVALUATION_BATCH):
-                used.append([r.argmax(-1) for r in model.responsibilities(model.encode(batch))])
-        for j, (prior, clusters) in enumerate(zip(model.facet_priors, zip(*used, strict=True), strict=True)):
-            K, alive = prior.clusters, len(torch.cat(clusters).unique())
-            expected = K * (1 - (1 - 1 / K) ** size)  # of K equally likely clusters, in a sample of this size
-            if alive < expected / 2 and not prior.may_leave_clusters_empty:
+                for u, r in zip(used, model.responsibilities(model.encode(batch)), strict=True):
+                    u[r.argmax(-1)] = 1
+                if all(u.sum() >= least for u, least in zip(used, enough, strict=True)):
+                    return
+        for j, prior in enumerate(model.facet_priors):
+            alive, K = int(used[j].sum()), prior.clusters
+            if alive < enough[j] and not prior.may_leave_clusters_empty:
                 warnings.warn(
                     f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
                     "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
