@@ -337,7 +337,7 @@ class _Run:
     def warn_of_dead_clusters(self) -> None:
         """A facet that lost its clusters is not worth much, whatever the ELBO says."""
         model, n = self.model, len(self.sample)
-        used = [torch.zeros(prior.clusters, device=self.x.device) for prior in model.facet_priors]
+        used = [torch.zeros(prior.clusters, device=model.device) for prior in model.facet_priors]
         # Half of those that would be seen in n data if all were equally likely.
         enough = [len(u) * (1 - (1 - 1 / len(u)) ** n) / 2 for u in used]
         with torch.no_grad():
