@@ -219,7 +219,14 @@ def test_options_reach_the_configuration(monkeypatch, tmp_path, data):
     ]
     assert all(stage.batch_size == 9 and stage.learning_rate == 0.5 for stage in config.stages)
     assert all(stage.warm_up_epochs < stage.epochs for stage in config.stages)
-    assert rest == {"seed": 7, "device": "cpu", "precision": "float32", "progress": False}
+    assert rest == {
+        "seed": 7,
+        "device": "cpu",
+        "precision": "float32",
+        "compile": "auto",
+        "checkpoint_dir": None,
+        "progress": False,
+    }
 
 
 def test_epochs_replace_the_steps_of_a_preset(monkeypatch, tmp_path, data):

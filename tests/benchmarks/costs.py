@@ -201,10 +201,9 @@ def _timed_parts(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> Iterator[dic
     spent: dict[str, tuple[int, float]] = {}
     likelihood = type(config.likelihood(x_shape))
     functions = [
-        ("conversion of the data", of_fit, "as_labelled"),
+        ("conversion of the data", of_fit, "as_source"),
         ("construction of the model", of_fit, "MFCVAE"),
-        ("check: finite", of_fit, "check_finite"),
-        ("check: likelihood", likelihood, "check"),
+        ("checks of the data", of_fit, "check_data"),
         ("calibration", likelihood, "calibrate"),
         ("initialisation of networks", training._Run, "initialize_networks"),
         ("mixtures", training._Run, "_initialize_priors"),
