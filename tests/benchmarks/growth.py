@@ -2,6 +2,10 @@
 
 Every row makes one size larger, from where its term begins to outweigh the constant costs of a step, and
 its exponent is the slope of log(time) against log(size) between the two largest sizes.
+
+glibc gives the memory of large tensors back to the system after every step, and the page faults of the next
+one add up to a third at the largest sizes. To see the growth without them, set MALLOC_MMAP_THRESHOLD_ to
+1073741824 and MALLOC_TRIM_THRESHOLD_ to 4294967296 in the environment.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ def _picture(side: int, network: object) -> Problem:
 # name: (what grows, the problem of that size, sizes)
 STEPS: dict[str, tuple[str, Callable[[int], Problem], tuple[int, ...]]] = {
     "J": ("facets, 50 clusters, D = 5", lambda s: _problem(J=s, K=50), (4, 8, 16, 32)),
-    # Of 100 data, since glibc maps every tensor above 32 MiB anew, and a step would jump at that size.
+    # Of 100 data: glibc maps every tensor above 32 MiB anew, and a step would jump at that size.
     "K, diagonal": (
         "clusters, D = 10",
         lambda s: _problem(K=s, D=10, batch_size=100),
