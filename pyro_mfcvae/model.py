@@ -20,7 +20,7 @@ from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.networks.modules import takes_part
-from pyro_mfcvae.objectives import facet_term, facet_value, spread
+from pyro_mfcvae.objectives import facet_responsibilities, facet_term, facet_value, spread
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
 Precision = Literal["float32", "bfloat16"]
@@ -179,7 +179,10 @@ class MFCVAE(nn.Module):
 
     def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
         """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
-        return [self._exact_term(prior, q_j)[1] for prior, q_j in zip(self.priors, q, strict=True)]
+        return [
+            facet_responsibilities(q_j, *_components(prior), dim=-2, samples=partial(spread, q_j))
+            for prior, q_j in zip(self.facet_priors, q, strict=True)
+        ]
 
     def elbo_terms(self, x: Tensor) -> ELBOTerms:
         r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z."""

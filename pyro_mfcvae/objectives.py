@@ -43,22 +43,39 @@ def facet_term(
         The term in nats, shape (plates...) with ones to the left, and q(c | x), shape (plates..., K).
     """
     options: dict[str, Any] = {"value": value, "num_samples": num_samples, "samples": samples}
-    term, log_joint = _term(q, p, log_pi, dim=dim, objective=objective, **options)
-    return term, normalise(log_joint, dim).mean(0)
+    log_joint = _log_joint(q, p, log_pi, dim=dim, objective=objective, **options)
+    return _term(log_joint, dim, objective), _mean(normalise(log_joint, dim))
 
 
 def facet_value(
-    q: dist.Distribution, p: dist.Distribution, log_pi: Tensor | float, *, dim: int | None, **options: Any
+    q: dist.Distribution,
+    p: dist.Distribution,
+    log_pi: Tensor | float,
+    *,
+    dim: int | None,
+    objective: Objective = "analytic",
+    **options: Any,
 ) -> Tensor:
-    r"""The term of :func:`facet_term` alone, which takes the same arguments; responsibilities cost time.
+    r"""The term of :func:`facet_term` alone, which takes the same arguments.
 
     Returns:
         The term in nats, shape (plates...) with ones to the left.
     """
-    return _term(q, p, log_pi, dim=dim, **options)[0]
+    return _term(_log_joint(q, p, log_pi, dim=dim, objective=objective, **options), dim, objective)
 
 
-def _term(
+def facet_responsibilities(
+    q: dist.Distribution, p: dist.Distribution, log_pi: Tensor | float, *, dim: int | None, **options: Any
+) -> Tensor:
+    r"""The responsibilities of :func:`facet_term` alone, which takes the same arguments.
+
+    Returns:
+        q(c | x), shape (plates..., K).
+    """
+    return _mean(normalise(_log_joint(q, p, log_pi, dim=dim, **options), dim))
+
+
+def _log_joint(
     q: dist.Distribution,
     p: dist.Distribution,
     log_pi: Tensor | float,
@@ -68,29 +85,31 @@ def _term(
     value: Tensor | None = None,
     num_samples: int = 1,
     samples: Callable[[], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The term, and log p(c) + ... (L, ..., K, ..., plates...), whose mean softmax is q(c | x)."""
+) -> Tensor:
+    """Log p(c) + E log p(z|c) / q(z|x), or at each of L samples; (1 or L, ..., K, ..., plates...)."""
     if objective == "analytic":
         try:
-            log_joint = log_pi - component_kl(q, p, dim=dim)
+            return (log_pi - component_kl(q, p, dim=dim)).unsqueeze(0)
         except NotImplementedError:  # no closed form is registered
             objective = "monte_carlo"
-        else:
-            return _log_sum_exp(log_joint, dim), log_joint.unsqueeze(0)
-
     values = _draw(q, value, num_samples) if samples is None else samples()
     log_ratio = _log_ratio(q, p, values)  # (L, ..., K, ..., plates...)
-    if objective == "monte_carlo":
-        log_joint = log_pi + log_ratio.mean(0)
-        return _log_sum_exp(log_joint, dim), log_joint.unsqueeze(0)
-    log_joint = log_pi + log_ratio
-    if objective == "marginal" or dim is None:
-        return _log_sum_exp(log_joint, dim).mean(0), log_joint
+    return log_pi + (log_ratio.mean(0, keepdim=True) if objective == "monte_carlo" else log_ratio)
+
+
+def _term(log_joint: Tensor, dim: int | None, objective: Objective) -> Tensor:
+    if objective != "vade" or dim is None:
+        return _mean(log_joint if dim is None else log_joint.logsumexp(dim, keepdim=True))
     # VaDE's choice of q(c|x), put into the ELBO. Where it is zero, it contributes zero.
     r = log_joint.softmax(dim).mean(0)
     log_r = r.clamp_min(torch.finfo(r.dtype).tiny).log()
     gap = torch.where(r > 0, log_joint.mean(0) - log_r, 0.0)
-    return (r * gap).sum(dim, keepdim=True), log_joint
+    return (r * gap).sum(dim, keepdim=True)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over the first dim, for one sample without a copy."""
+    return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
 def spread(q: dist.Distribution, num_samples: int = 16) -> Tensor:
@@ -130,10 +149,6 @@ def _log_ratio(q: dist.Distribution, p: dist.Distribution, values: Tensor) -> Te
     values = values.reshape(values.shape[:1] + ones + values.shape[1:])
     log_q = log_q.reshape(log_q.shape[:1] + ones + log_q.shape[1:])
     return cast(Tensor, p.log_prob(values) - log_q)
-
-
-def _log_sum_exp(log_joint: Tensor, dim: int | None) -> Tensor:
-    return log_joint if dim is None else log_joint.logsumexp(dim, keepdim=True)
 
 
 def normalise(log_joint: Tensor, dim: int | None) -> Tensor:

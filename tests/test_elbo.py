@@ -15,7 +15,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 
 from pyro_mfcvae import FacetELBO
 from pyro_mfcvae import kl as kl_module
-from pyro_mfcvae.objectives import OBJECTIVES, facet_term, facet_value
+from pyro_mfcvae.objectives import OBJECTIVES, facet_responsibilities, facet_term, facet_value
 
 SHAPES = [(J, K, D, N) for J, K, D, N in itertools.product((1, 2, 3), (1, 3), (1, 2), (1, 4))]
 ENUMERATE = {"enumerate": "parallel"}
@@ -1050,12 +1050,14 @@ def test_a_far_point_belongs_to_the_nearer_component(distance, dtype, form):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_facet_value_is_the_facet_term_without_responsibilities(objective):
+def test_each_half_of_a_facet_term_alone(objective):
     q = dist.Normal(torch.randn(5, 2), 0.5).to_event(1)
     p = dist.Normal(torch.randn(3, 1, 2), 1.0).to_event(1)
     log_pi = torch.tensor([0.2, 0.3, 0.5]).log().unsqueeze(-1)
     options = {"dim": -2, "objective": objective, "value": q.sample()}
-    assert torch.equal(facet_value(q, p, log_pi, **options), facet_term(q, p, log_pi, **options)[0])
+    term, responsibilities = facet_term(q, p, log_pi, **options)
+    assert torch.equal(facet_value(q, p, log_pi, **options), term)
+    assert torch.equal(facet_responsibilities(q, p, log_pi, **options), responsibilities)
 
 
 def test_facet_term_draws_a_sample_where_none_is_given():
