@@ -91,9 +91,9 @@ class _Forward(nn.Module):
 
 def _compile(graph: nn.Module, cuda_graphs: bool) -> Callable[..., Any]:
     options: dict[str, Any] = {
-        "fallback_random": True,
+        "fallback_random": True,  # PyTorch's own random numbers
         "triton.cudagraphs": cuda_graphs,
-    }  # PyTorch's own random numbers
+    }
     return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
 

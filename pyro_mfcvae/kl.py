@@ -115,9 +115,12 @@ def _products(q: _Gaussians, p: _Gaussians) -> Tensor:
         shift = (precision @ p.loc.unsqueeze(-1)).squeeze(-1)
         precision = precision.flatten(1)
     of_component = 0.5 * (shift * p.loc).sum(-1, keepdim=True) + p.log_scales
-    of_point = (q.log_scales + 0.5 * q.loc.shape[-1]).mT
-    kl = torch.addmm(of_component, precision, second_moment.mT, alpha=0.5)
-    return torch.addmm(kl, shift, q.loc.mT, alpha=-1) - of_point
+    of_point = q.log_scales + 0.5 * q.loc.shape[-1]
+    # One product, with what depends on one side only as a column of it: every other pass over K x N, here
+    # and in the gradient, would take about as long.
+    components = torch.cat([0.5 * precision, -shift, of_component, -torch.ones_like(of_component)], 1)
+    points = torch.cat([second_moment, q.loc, torch.ones_like(of_point), of_point], 1)
+    return components @ points.mT
 
 
 def _gaussians(d: Distribution, dim: int | None) -> _Gaussians | None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -56,6 +57,16 @@ def test_several_runs() -> None:
         text = text.replace(f"dataset, {argument}", f"dataset, config, {argument}, workers=1, progress=False")
     exec(text, names)
     assert names["fitted"].restarts[names["fitted"].seed] == max(names["runs"].scores)  # type: ignore[attr-defined]
+
+
+def test_large_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", np.random.default_rng(0).random((40, 4), dtype=np.float32))
+    config = mf.presets.tabular(facets=(mf.Facet(3, 2),), schedule=mf.Schedule.progressive(1, epochs=1))
+    names: dict[str, object] = {"mf": mf, "config": config}
+    exec(block('checkpoint_dir="kept"'), names)
+    assert names["clusters"].shape == (40, 1)  # type: ignore[attr-defined]
+    assert [path.name for path in Path("kept").iterdir()] == ["seed_0.checkpoint"]
 
 
 @pytest.mark.filterwarnings("ignore")  # ArviZ's own
