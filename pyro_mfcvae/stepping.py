@@ -14,11 +14,11 @@ from pyro_mfcvae.compiling import Compile, GradientProgram
 from pyro_mfcvae.devices import threads
 from pyro_mfcvae.model import MFCVAE, Precision
 
-# Steps of a phase from which on "auto" compiles. By tests/benchmarks/compiling.py, on a busy processor, a
-# program pays after 7,000 to 30,000 steps; a phase with a fade-in needs two. It is a count and no
-# measurement in the run, because a compiled step rounds differently, and the same seed shall give the same
-# parameters.
-MIN_STEPS = 20_000
+# Steps of a phase from which on "auto" compiles. By tests/benchmarks/compiling.py, on a processor a program
+# has paid for itself after 1,700 to 5,000 steps, and a phase with a fade-in needs two. It is a count and no
+# measurement in the run, because a compiled step rounds differently, and the same seed shall give the
+# same parameters.
+MIN_STEPS = 10_000
 
 _log = logging.getLogger("pyro_mfcvae")
 

@@ -1,7 +1,8 @@
 """How time and memory grow with the size of a problem: a section of the benchmark of speed.
 
-Every row makes one size larger, from where its term begins to outweigh the constant costs of a step, and
-its exponent is the slope of log(time) against log(size) between the two largest sizes.
+Every row makes one size larger, from where its term begins to outweigh the constant costs of a step. Its
+exponent is the slope of log(time) against log(size) from the size before, and the fitted one that of the
+straight line through all sizes.
 
 glibc gives the memory of large tensors back to the system after every step, and the page faults of the next
 one add up to a third at the largest sizes. To see the growth without them, set MALLOC_MMAP_THRESHOLD_ to
@@ -14,6 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from measuring import Job, Row, in_fresh_process, make_step, peak_of_steps, summary, take_turns
 
@@ -142,7 +144,16 @@ def _with_slopes(rows: Iterator[Row]) -> list[Row]:
         if "step_mib" in row:
             row["memory_exponent"] = math.nan if before is None else _slope(before, row, "step_mib")
         before = row
+    for name, fitted in (("ms", "fitted"), ("step_mib", "fitted_memory")):
+        if name in rows[0]:
+            for row in rows:
+                row[fitted] = _fitted(rows, name)
     return rows
+
+
+def _fitted(rows: list[Row], name: str) -> float:
+    sizes, values = (np.log([row[key] for row in rows]) for key in ("size", name))
+    return float(np.polyfit(sizes, values, 1)[0])
 
 
 def _slope(a: Row, b: Row, name: str) -> float:
