@@ -56,6 +56,13 @@ def interrupt(monkeypatch, after):
     monkeypatch.setattr(_Run, "_epoch", spy)
 
 
+def run_until(monkeypatch, after, *arguments, **options):
+    with monkeypatch.context() as patch:
+        interrupt(patch, after)
+        with pytest.raises(Interrupted):
+            run(*arguments, **options)
+
+
 def assert_same(fitted, expected):
     state, others = fitted.model.state_dict(), expected.model.state_dict()
     assert state.keys() == others.keys()
@@ -95,10 +102,7 @@ def test_of_every_kind(x, optimizer, prior, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
     config = make_config(J=1, prior=prior, optimizer=optimizer, learning_rate=1e-3)
     expected = run(x, config)
-    with monkeypatch.context() as patch:
-        interrupt(patch, 3)
-        with pytest.raises(Interrupted):
-            run(x, config, checkpoint_dir=tmp_path)
+    run_until(monkeypatch, 3, x, config, checkpoint_dir=tmp_path)
     assert_same(run(x, config, checkpoint_dir=tmp_path), expected)
 
 
@@ -153,10 +157,7 @@ def test_a_prior_of_ones_own(x, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
     config = make_config(J=1, prior=lambda K, D: priors.LaplaceMixture(K, D))
     expected = run(x, config)
-    with monkeypatch.context() as patch:
-        interrupt(patch, 1)
-        with pytest.raises(Interrupted):
-            run(x, config, checkpoint_dir=tmp_path)
+    run_until(monkeypatch, 1, x, config, checkpoint_dir=tmp_path)
     assert_same(run(x, config, checkpoint_dir=tmp_path), expected)
 
 

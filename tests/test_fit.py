@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numbered import Items
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, load, presets
@@ -68,17 +69,6 @@ def test_labels_are_never_looked_at(make_config, blobs):
 
 
 # --- what it takes ------------------------------------------------------------------------------
-
-
-class Items(Dataset):
-    def __init__(self, x):
-        self.x = x
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index], 0
 
 
 VECTORS = np.random.default_rng(0).random((20, 4)).astype(np.float32)
