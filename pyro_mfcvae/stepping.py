@@ -86,10 +86,11 @@ class Stepper:
             return program(batch)
         start = time.perf_counter()
         try:
-            program = GradientProgram(
-                self.model, self.loss, batch, cuda_graphs=self.compile == "reduce-overhead"
-            )
-            loss = program(batch)
+            with warnings.catch_warnings(action="ignore"):  # PyTorch's compiler warns of its own code
+                program = GradientProgram(
+                    self.model, self.loss, batch, cuda_graphs=self.compile == "reduce-overhead"
+                )
+                loss = program(batch)
         except Exception as error:  # whatever it is: the uncompiled step is as good
             self._give_up(error)
             return None
