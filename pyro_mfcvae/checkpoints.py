@@ -110,6 +110,7 @@ class Checkpoint:
         torch.set_rng_state(self._tensors["random.cpu"])
         if model.device.type == "cuda" and "random.cuda" in self._tensors:
             torch.cuda.set_rng_state(self._tensors["random.cuda"], model.device)
+        self._tensors = {}  # which would be kept for as long as the run
 
     def _group(self, group: str) -> dict[str, Tensor]:
         prefix = f"{group}."
