@@ -20,7 +20,7 @@ from pyro_mfcvae.inference_data import groups
 from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.mixture_density import Mixture
 from pyro_mfcvae.model import MFCVAE, ELBOTerms
-from pyro_mfcvae.predictor import Predictor, rows_for
+from pyro_mfcvae.predictor import Predictor, data_for, rows_for
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
 from pyro_mfcvae.storage import StoredModel, read_model, write_model
 
@@ -260,7 +260,7 @@ class FittedMFCVAE(Predictor):
             Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
             (1981), The Bayesian bootstrap.
         """
-        x = self._check(x)
+        x = data_for(self.model, x)
         self.model.likelihood.check(x, "x")
         with seeded(seed, self.model.device):
             data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)

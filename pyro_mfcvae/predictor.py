@@ -227,9 +227,6 @@ class Predictor:
     def _responsibilities(self, x: Tensor) -> list[Tensor]:
         return self.model.responsibilities(self.model.encode(x))
 
-    def _check(self, x: Any) -> Tensor:
-        return data_for(self.model, x)
-
     @torch.inference_mode()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
         """Apply a function of a batch to all data, and join each of its results."""
