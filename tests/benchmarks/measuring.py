@@ -126,13 +126,13 @@ def peak_of_steps(config: MFCVAEConfig, x_shape: tuple[int, ...], batch_size: in
     """Resident memory of model, optimiser and a step at their peak, in MiB, beyond libraries and data."""
     make_step(presets.tabular(), (2,))()  # libraries load what they need
     Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
-    before = _status("VmRSS")
+    before = status("VmRSS")
     step = make_step(config, x_shape, batch_size)
-    built = _status("VmRSS")
+    built = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     for _ in range(3):
         step()
-    return {"model_mib": built - before, "step_mib": _status("VmHWM") - built}
+    return {"model_mib": built - before, "step_mib": status("VmHWM") - built}
 
 
 def machine(number: int) -> Row:
@@ -183,7 +183,7 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _status(name: str) -> float:
+def status(name: str) -> float:
     """A figure of /proc/self/status, in MiB."""
     (line,) = (line for line in _lines("/proc/self/status") if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024

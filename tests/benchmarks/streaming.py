@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import status
 from torch.utils.data import DataLoader, Dataset
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, presets
@@ -35,7 +35,6 @@ from pyro_mfcvae.training import _no_validation, _Run
 
 COLUMNS = 32
 CHUNK = 100_000  # rows that are written at a time
-MiB = 2**20
 
 
 class Rows(Dataset):
@@ -137,13 +136,12 @@ def speed(setting, path, config, rounds, steps):
 
 
 def anonymous():
-    """Bytes of memory of this process that no file backs: mapped pages are cache, and can be given back."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return 1024 * int(re.search(r"RssAnon:\s+(\d+)", file.read())[1])
+    """MiB of memory of this process that no file backs: mapped pages are cache, and can be given back."""
+    return status("RssAnon")
 
 
 def growth(path, in_memory, steps):
-    """Largest growth of anonymous memory during a fit, in bytes, after one that warms everything up."""
+    """Largest growth of anonymous memory during a fit, in MiB, after one that warms everything up."""
     stage = Stage((0,), steps=steps, batch_size=256, warm_up_steps=steps // 3)
     config = presets.tabular(facets=(Facet(3, 2),), schedule=Schedule((stage,)))
     warnings.simplefilter("ignore")
@@ -175,7 +173,7 @@ def memory(path, n, in_memory, steps):
         "benchmark": "streaming_memory",
         "setting": f"{n} x {COLUMNS}",
         "source": "memory" if in_memory else "memory_mapped",
-        "anonymous_mib": int(output.split()[-1]) / MiB,
+        "anonymous_mib": float(output.split()[-1]),
     }
 
 
