@@ -182,8 +182,16 @@ def test_predictions_do_not_keep_responsibilities(make_model, monkeypatch):
         np.random.default_rng(0).normal(size=(1100, 5)),
     )
     expected = np.stack([r.argmax(1) for r in predictor.predict_proba(x)], 1)
-    monkeypatch.setattr(Predictor, "predict_proba", None)
+    shapes, blocks = [], Predictor._blocks
+
+    def spy(self, x, function):
+        results = blocks(self, x, function)
+        shapes.extend(result.shape for result in results)
+        return results
+
+    monkeypatch.setattr(Predictor, "_blocks", spy)
     np.testing.assert_array_equal(predictor.predict(x), expected)
+    assert shapes == [(1100, 2)]
 
 
 def grid_of_facets(K, N, seed=0):

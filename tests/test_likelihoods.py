@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from calls import Calls
 
 from pyro_mfcvae import Facet, MFCVAEConfig, likelihoods
 from pyro_mfcvae.likelihoods import (
@@ -394,3 +395,16 @@ def test_bad_recipes_are_refused(build, message):
 def test_bad_types_are_refused(columns):
     with pytest.raises(TypeError):
         Mixed(columns)
+
+
+def test_complete_data_are_checked_without_indices():
+    """Which would be many times the data; those that are there are checked among missing ones."""
+    likelihood, x = Bernoulli(missing=True)((4,)), torch.rand(5, 4)
+    with Calls() as calls:
+        likelihood.check(x, "x")
+    assert not calls.names & {"index", "nonzero", "masked_select"}
+    x[0, 0] = torch.nan
+    likelihood.check(x, "x")
+    x[1, 1] = 2
+    with pytest.raises(ValueError, match=r"x: values from .* to 2"):
+        likelihood.check(x, "x")

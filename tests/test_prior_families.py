@@ -11,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from calls import Calls
 from torch.distributions import kl_divergence
 
 import pyro_mfcvae as mf
@@ -152,6 +153,18 @@ def test_all_components_are_those_of_every_c(name, is_standard):
             gradients = torch.autograd.grad(log_prob.square().sum(), parameters, allow_unused=True)
         results.append((log_prob, gradients))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian", "student_t", "laplace"])
+def test_a_step_gathers_nothing(name):
+    """Nor does it compute responsibilities, that is a softmax."""
+    model = model_of(name)
+    with pyro.validation_enabled(False), Calls() as calls:
+        model.objective(torch.rand(5, 6, dtype=torch.float64)).backward()
+    assert not calls.names & {"index", "gather", "index_put", "_index_put_impl_", "_softmax"}
+    with Calls() as calls:
+        model.facet_priors[0].component(torch.arange(3)).mean.sum()
+    assert "index" in calls.names
 
 
 def test_all_components_of_a_prior_of_ones_own():
