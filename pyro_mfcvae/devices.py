@@ -1,23 +1,90 @@
-"""Where and how precisely to compute, and random streams that are put back."""
+"""Where and how precisely to compute, what to tell of it, and random streams that are put back."""
 
 from __future__ import annotations
 
 import functools
-import logging
-import math
-import time
-from collections.abc import Callable, Iterator
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 
-from pyro_mfcvae.model import Precision
-
-_log = logging.getLogger("pyro_mfcvae")
+Precision = Literal["float32", "bfloat16"]
 PRECISIONS = ("auto", "float32", "bfloat16")
-# bfloat16 must be this much faster to be worth its rounding. Processors with matrix units are 3 to 4
-# times faster with it, those without are slower: for products of matrices it is never a close choice.
-MIN_SPEEDUP = 1.5
+PACKAGES = ("pyro-mfcvae", "pyro-ppl", "numpy", "scikit-learn")  # that the result depends on, beside torch
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a model was trained in: on another one the same seed gives another model.
+
+    Attributes:
+        precision: of the networks, ``"float32"`` or ``"bfloat16"``.
+        device: as PyTorch calls it, such as ``"cpu"`` or ``"cuda:0"``.
+        processor: name of the processor or the GPU.
+        instructions: processor instructions that PyTorch's own kernels use, such as ``"AVX2"``.
+        threads: number of processor threads.
+        versions: of Python and of the packages that compute, by name.
+    """
+
+    precision: Precision
+    device: str
+    processor: str
+    instructions: str
+    threads: int
+    versions: Mapping[str, str]
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{self.precision} on {self.device} ({self.processor}, {self.instructions}, {threads})"
+
+
+def describe_environment(device: torch.device, precision: Precision) -> Environment:
+    """Describe what computes here and now.
+
+    Args:
+        device: where the networks compute.
+        precision: of the networks.
+    """
+    return Environment(
+        precision=precision,
+        device=str(device),
+        processor=torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        # PyTorch's own says which build it is, too
+        versions={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            **_package_versions(),
+        },
+    )
+
+
+@functools.cache
+def processor_name() -> str:
+    """Name the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine()])[0]
+
+
+@functools.cache
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # a source tree that is on the path only
+            continue
+    return versions
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -42,55 +109,20 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_precision(
-    precision: str, device: torch.device, measure: Callable[[], float] | None = None
-) -> Precision:
-    """The precision of the networks; ``"auto"`` is bfloat16 where that is ``MIN_SPEEDUP`` times as fast.
-
-    Where it is not for products of matrices, it is for nothing; but where it is, small convolutions may
-    be slower all the same.
+def resolve_precision(precision: str) -> Precision:
+    """The precision of the networks that a name means; ``"auto"`` is float32, on every device.
 
     Args:
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
-        device: where the networks run.
-        measure: how many times as fast the networks themselves are in bfloat16; None takes what holds for
-            products of matrices.
 
     Raises:
         ValueError: for another name.
     """
-    if precision == "auto":
-        speedup = _matrix_speedup(device.type)
-        if speedup > MIN_SPEEDUP and measure is not None:
-            speedup = measure()
-        chosen: Precision = "bfloat16" if speedup > MIN_SPEEDUP else "float32"
-        _log.info("precision %s: bfloat16 is %.2f times as fast on this %s", chosen, speedup, device.type)
-        return chosen
     if precision == "bfloat16":
         return "bfloat16"
-    if precision == "float32":
+    if precision in ("auto", "float32"):
         return "float32"
     raise ValueError(f"precision: got {precision!r}, expected one of {PRECISIONS}")
-
-
-@functools.cache
-def _matrix_speedup(device_type: str) -> float:
-    """How many times as fast products of matrices of the usual size are in bfloat16."""
-    if device_type == "cuda":
-        return math.inf if torch.cuda.is_bf16_supported(including_emulation=False) else 0.0
-    if device_type != "cpu":
-        return 0.0
-    # Alternately, and in time of this thread alone: other programs then slow both alike, or neither, and
-    # no time is counted in which threads wait for each other.
-    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    with threads(1):
-        for _ in range(7):
-            for dtype, shortest in seconds.items():
-                a, b = torch.zeros(256, 1024, dtype=dtype), torch.zeros(1024, 1024, dtype=dtype)
-                start = time.thread_time()
-                torch.mm(a, b)
-                seconds[dtype] = min(shortest, time.thread_time() - start)
-    return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
 @contextmanager

@@ -17,13 +17,12 @@ from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data.choosing import Streaming, as_source
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.data.values import check_finite
-from pyro_mfcvae.devices import resolve_device, resolve_precision, seeded
+from pyro_mfcvae.devices import Precision, describe_environment, resolve_device, resolve_precision, seeded
 from pyro_mfcvae.fitted import FittedMFCVAE
-from pyro_mfcvae.model import MFCVAE, Precision
+from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.parallel import as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.predictor import check_data
 from pyro_mfcvae.runs import FittedRuns
-from pyro_mfcvae.stepping import bfloat16_speedup
 from pyro_mfcvae.training import train
 
 _log = logging.getLogger("pyro_mfcvae")
@@ -161,13 +160,10 @@ def fit(
             "give more data, or a config with fewer clusters"
         )
     target = resolve_device(device)
-    # Once: where it is measured, runs might differ.
-    chosen = resolve_precision(precision, target, functools.partial(_bfloat16_speedup, data, config, target))
+    chosen = resolve_precision(precision)
     check_compile(compile)
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
-    _log.info(
-        "device %s, %d threads, precision %s, compile %s", target, torch.get_num_threads(), chosen, compile
-    )
+    _log.info("training in %s, compile %s", describe_environment(target, chosen), compile)
     number = as_workers(workers, len(chosen_seeds), target)
     run = functools.partial(
         _train_one, config=config, device=target, precision=chosen, compile=compile, checkpoint_dir=folder
@@ -217,14 +213,6 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
     model.likelihood.calibrate(checked.looked_at())
     return model.to(device), checked
-
-
-def _bfloat16_speedup(data: Source, config: MFCVAEConfig, device: torch.device) -> float:
-    """How many times as fast training is in bfloat16, on a model that is thrown away."""
-    with seeded(0, device):
-        model, checked = _new_model(data, config, device)
-        batch = checked.sample(config.stages[0].batch_size, torch.Generator().manual_seed(0))
-        return bfloat16_speedup(model, batch.to(device))
 
 
 def _folder(path: str | Path) -> Path:

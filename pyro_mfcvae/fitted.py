@@ -15,7 +15,7 @@ from pyro_mfcvae import importance
 from pyro_mfcvae.arviz_groups import convert
 from pyro_mfcvae.devices import resolve_device, seeded
 from pyro_mfcvae.evaluation import Evaluation, evaluate
-from pyro_mfcvae.history import EpochRecord
+from pyro_mfcvae.history import EpochRecord, History
 from pyro_mfcvae.inference_data import groups
 from pyro_mfcvae.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.mixture_density import Mixture
@@ -42,7 +42,8 @@ class FittedMFCVAE(Predictor):
 
     Attributes:
         model: the trained module, on the device where it computes.
-        history: one :class:`EpochRecord` for each epoch of training.
+        history: one :class:`EpochRecord` for each epoch of training; its ``environment`` is what the model
+            was trained in: precision, device, processor, threads and versions.
         seed: what it was trained with; None if that is not known, as of files of earlier versions.
         restarts: of ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
             which this model's is the highest; empty else.
@@ -50,7 +51,7 @@ class FittedMFCVAE(Predictor):
 
     def __init__(self, model: MFCVAE, history: Sequence[EpochRecord], *, seed: int | None = None) -> None:
         super().__init__(model)
-        self.history = tuple(history)
+        self.history = history if isinstance(history, History) else History(history)
         self.seed = seed
         self.restarts: dict[int, float] = {}
 
@@ -59,7 +60,9 @@ class FittedMFCVAE(Predictor):
             f"{facet.clusters} clusters in {facet.latent_dim} dimensions"
             for facet in self.model.config.facets
         )
-        return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape})"
+        environment = self.history.environment
+        trained = "" if environment is None else f"; trained in {environment}"
+        return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape}{trained})"
 
     def score(self, x: Any, *, seed: int = 0) -> float:
         r"""Mean ELBO, with one sample of z for each datum.

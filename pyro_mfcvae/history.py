@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pyro_mfcvae.devices import Environment
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,20 @@ class EpochRecord:
     fade_in: tuple[float, ...]
     kl_weights: tuple[float, ...]
     held_out_elbo: float | None = None
+
+
+class History(tuple[EpochRecord, ...]):
+    """One record for each epoch of training, and what it was trained in.
+
+    Args:
+        records: of the epochs.
+        environment: precision, device, processor, threads and versions; None if they are not known.
+    """
+
+    environment: Environment | None
+
+    def __new__(cls, records: Iterable[EpochRecord] = (), environment: Environment | None = None) -> History:
+        """Make a tuple that knows what the model was trained in."""
+        history = super().__new__(cls, records)
+        history.environment = environment
+        return history

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.devices import Precision
 from pyro_mfcvae.elbo import FacetELBO
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.networks.modules import takes_part
 from pyro_mfcvae.objectives import facet_responsibilities, facet_term, facet_value, spread
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

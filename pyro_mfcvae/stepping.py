@@ -1,9 +1,8 @@
-"""One step of the optimiser: compiled where that pays, and in the precision that pays."""
+"""One step of the optimiser, compiled where that pays."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
 
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_mfcvae.compiling import Compile, GradientProgram
-from pyro_mfcvae.devices import threads
-from pyro_mfcvae.model import MFCVAE, Precision
+from pyro_mfcvae.model import MFCVAE
 
 # Steps of a phase from which on "auto" compiles. By tests/benchmarks/compiling.py, on a processor a program
 # has paid for itself after 1,700 to 5,000 steps, and a phase with a fade-in needs two. It is a count and no
@@ -110,31 +108,3 @@ class Stepper:
                 stacklevel=2,
             )
         self.compile = self._compiles = False
-
-
-def bfloat16_speedup(model: MFCVAE, batch: Tensor) -> float:
-    """How many times as fast the gradients of a batch are in bfloat16 as in float32, by a short measurement.
-
-    On a processor it is time of this thread alone, so that other programs slow both alike, and no time
-    counts in which threads wait for each other. The random stream moves on.
-
-    Args:
-        model: the model; its gradients, and running averages if it has any, change.
-        batch: data (N, *x_shape) on its device.
-    """
-    stepper = Stepper(model, None)
-    seconds: dict[Precision, float] = {"float32": math.inf, "bfloat16": math.inf}
-    with threads(1):
-        for _ in range(4):  # the first of them warms up, and is never the shortest
-            for model.precision, shortest in seconds.items():
-                start = _seconds(batch.device)
-                stepper.loss(batch).backward()
-                seconds[model.precision] = min(shortest, _seconds(batch.device) - start)
-    return seconds["float32"] / seconds["bfloat16"]
-
-
-def _seconds(device: torch.device) -> float:
-    if device.type == "cpu":
-        return time.thread_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()

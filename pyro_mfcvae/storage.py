@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.devices import Environment
 from pyro_mfcvae.files import replacing
-from pyro_mfcvae.history import EpochRecord
+from pyro_mfcvae.history import EpochRecord, History
 from pyro_mfcvae.model import MFCVAE
 
 FORMAT = "pyro_mfcvae"
@@ -29,13 +30,13 @@ class StoredModel:
 
     Attributes:
         model: the model.
-        history: of its training.
+        history: of its training, with what it was trained in.
         seed: what it was trained with; None if that is not known.
         restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
     """
 
     model: MFCVAE
-    history: Sequence[EpochRecord]
+    history: History
     seed: int | None = None
     restarts: Mapping[int, float] = field(default_factory=dict)
 
@@ -60,12 +61,13 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         FileNotFoundError: if the folder does not exist.
         IsADirectoryError: if the path is a folder.
     """
-    model = stored.model
+    model, environment = stored.model, stored.history.environment
     header = {
         "version": VERSION,
         "config": json.loads(model.config.to_json()),
         "x_shape": model.x_shape,
         "history": [dataclasses.asdict(record) for record in stored.history],
+        "environment": None if environment is None else dataclasses.asdict(environment),
         "seed": stored.seed,
         "restarts": dict(stored.restarts),  # JSON makes text of the seeds
     }
@@ -79,7 +81,7 @@ def read_model(path: str | Path) -> StoredModel:
         path: of the file.
 
     Returns:
-        The model, and how it came about: of files of earlier versions without seed and restarts.
+        The model, and how it came about: of files of earlier versions without environment, seed and restarts.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -93,7 +95,11 @@ def read_model(path: str | Path) -> StoredModel:
         _check_version(path, header)
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
-        history = [as_record(fields) for fields in header["history"]]
+        environment = header.get("environment")
+        history = History(
+            (as_record(fields) for fields in header["history"]),
+            None if environment is None else Environment(**environment),
+        )
         seed = header.get("seed")
         seed = seed if seed is None else operator.index(seed)
         restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}

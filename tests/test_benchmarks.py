@@ -194,8 +194,14 @@ def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path
     assert all(0 <= float(r["purity"]) <= 1 for r in records)
     lines = reproduce.table().splitlines()
     assert len(lines) == 4
-    mean = np.mean([float(r["purity"]) for r in records if r["facet"] == "1"])
-    assert lines[2].startswith(f"| tiny | 1 | floor_hue | 2 | {mean:.3f} +- ")
+    purities = [float(r["purity"]) for r in records if r["facet"] == "1"]
+    processor = records[0]["cpu"].split()[0].removesuffix("(R)")
+    start = f"| tiny | float32 | 1 | floor_hue | 2 {processor} | {np.mean(purities):.3f} +- "
+    assert lines[2].startswith(start)
+    assert f"({min(purities):.3f})" in lines[2]
+    reproduce.append(reproduce.run("tiny", None, 0, "bfloat16"))
+    assert len(reproduce.read()) == 6
+    assert reproduce.table().splitlines()[2].startswith("| tiny | bfloat16 | 1 | floor_hue | 1 ")
 
 
 def test_a_row_of_independent_partitions_is_one_record(reproduce, monkeypatch, tmp_path):
@@ -208,4 +214,4 @@ def test_a_row_of_independent_partitions_is_one_record(reproduce, monkeypatch, t
     assert all(0 <= record[score] <= 1 for score in ("purity", "nmi"))
     assert 0 < record["alive"] <= 100
     reproduce.append([record])
-    assert reproduce.table().splitlines()[-1].startswith("| tiny | all | one to one | 1 | ")
+    assert reproduce.table().splitlines()[-1].startswith("| tiny | float32 | all | one to one | 1 ")

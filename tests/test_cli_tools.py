@@ -69,7 +69,8 @@ def test_labels_are_scored(folder, fitted, blobs, tmp_path, capsys):
     assert str(evaluation) in printed
     best = evaluation.best_facet("label_1")
     assert f"closest to label_1: facet {best} (NMI {evaluation.score(best, 'label_1', 'nmi'):.3f})" in printed
-    assert f"model: {folder / 'model.mfcvae'}, trained with seed 7\n" in printed
+    model = f"model: {folder / 'model.mfcvae'}, trained with seed 7, in {fitted.history.environment}\n"
+    assert model in printed
     assert f"mean ELBO of 300 data: {fitted.score(x):.2f} nats per datum" in printed
 
 
@@ -402,7 +403,7 @@ def test_what_fit_wrote_is_looked_at(folder, tmp_path, capsys):
     command = ["fit", folder / "data.npz", "--out", tmp_path / "out", "--seed", "2", "--quiet", *options]
     fitted = succeeded(capsys, *command)
     printed = succeeded(capsys, "evaluate", tmp_path / "out", folder / "data.npz")
-    assert "trained with seed 2\n" in printed
+    assert "trained with seed 2, in float32 on " in printed
     table = fitted[fitted.index("facet  clusters") : fitted.index("closest")]
     assert table in printed
     elbo = re.compile(r": (-?[\d.]+) nats per datum")

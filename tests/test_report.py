@@ -228,7 +228,9 @@ def test_settings_and_training(blobs, make_config, tmp_path):
     assert "Bernoulli(missing=False)" in cells
     assert "adam" in cells
     assert "0.002" in cells
-    assert {"4", "5"} <= set(page.texts["dd"])  # epochs, and the seed
+    assert {"4", "5", "float32"} <= set(page.texts["dd"])  # epochs, the seed, and the precision
+    environment = fitted.history.environment
+    assert {environment.processor, environment.device, *environment.versions.values()} <= set(cells)
     assert len(page.all("polyline")) == 2 + 2 + 2
     points = [line["points"].split() for line in page.all("polyline")]
     assert [len(p) for p in points] == [4, 4, 2, 4, 2, 4]  # facet 0 takes part from the second stage on

@@ -54,4 +54,6 @@ def provenance(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> str:
         text += f", trained with seed {fitted.seed}"
     if len(fitted.restarts) > 1:
         text += f", the best of {len(fitted.restarts)} by ELBO"
+    if fitted.history.environment is not None:
+        text += f", in {fitted.history.environment}"
     return text

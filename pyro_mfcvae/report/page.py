@@ -12,6 +12,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from pyro_mfcvae.devices import Environment
 from pyro_mfcvae.evaluation import ALL_TITLES
 from pyro_mfcvae.report.combinations import Plan
 from pyro_mfcvae.report.curves import training_charts
@@ -86,6 +87,8 @@ def summary(fitted: FittedMFCVAE, findings: Findings) -> str:
         figures["seconds of training"] = f"{fitted.history[-1].seconds:,.0f}"
     if fitted.seed is not None:
         figures["seed of the training"] = str(fitted.seed)
+    if fitted.history.environment is not None:
+        figures["precision of the training"] = fitted.history.environment.precision
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in figures.items())
     return f'<dl class="figures">{rows}</dl>'
 
@@ -207,11 +210,26 @@ def settings(fitted: FittedMFCVAE) -> str:
         for name in default
         if name in ESSENTIAL or any(stage[name] != default[name] for stage in stages)
     ]
+    environment = fitted.history.environment
+    trained = [] if environment is None else _trained_in(environment)
     return (
         table("Facets", ["facet", "clusters K", "dimensions D", "prior"], facets)
         + table("Model", ["part", "setting"], parts)
         + table("Schedule", ["", *(f"stage {s + 1}" for s in range(len(stages)))], schedule)
+        + (table("Trained in", ["part", "setting"], trained) if trained else "")
     )
+
+
+def _trained_in(environment: Environment) -> list[list[str]]:
+    """Rows of what a model was trained in."""
+    return [
+        ["precision", environment.precision],
+        ["device", environment.device],
+        ["processor", environment.processor],
+        ["instructions", environment.instructions],
+        ["threads", str(environment.threads)],
+        *([package, version] for package, version in environment.versions.items()),
+    ]
 
 
 def notes(findings: Findings, plan: Plan, drawing: Drawing, temperature: float) -> str:

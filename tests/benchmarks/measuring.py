@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_mfcvae import MFCVAE, MFCVAEConfig, presets
-from pyro_mfcvae.devices import resolve_precision, threads
+from pyro_mfcvae.devices import describe_environment, threads
 from pyro_mfcvae.freezing import expand, matches
 from pyro_mfcvae.optimizers import make_optimizer
 from pyro_mfcvae.training import _no_validation, _Run
@@ -38,7 +37,6 @@ def make_model(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> MFCVAE:
     """A model with components that differ, in training as in the last stage of its schedule."""
     torch.manual_seed(0)
     model = MFCVAE(config, x_shape)
-    model.precision = resolve_precision("auto", torch.device("cpu"))
     model.declares_parameters = False  # as in train()
     frozen = expand(config.stages[-1].freeze, set(), len(config.facets))
     with torch.no_grad():
@@ -137,16 +135,17 @@ def peak_of_steps(config: MFCVAEConfig, x_shape: tuple[int, ...], batch_size: in
 
 def machine(number: int) -> Row:
     """Where and when."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    environment = describe_environment(torch.device("cpu"), "float32")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": names[0] if names else platform.processor(),
+        "processor": environment.processor,
+        "instructions": environment.instructions,
         "cores": os.cpu_count(),
         "threads": number,
         "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "precision": resolve_precision("auto", torch.device("cpu")),
+        "torch": environment.versions["torch"],
+        "python": environment.versions["python"],
+        "precision": environment.precision,
     }
 
 

@@ -3,6 +3,7 @@
 From the root of the repository, with the data sets in DATA as torchvision keeps them:
 
     python tests/benchmarks/reproduce.py mnist --data DATA --seeds 0 1 2 3 4
+    python tests/benchmarks/reproduce.py shapes_floor --precision bfloat16
     python tests/benchmarks/reproduce.py --table          # of all that is in results.csv
 
 Training sees no labels; the scores are those of test data that were not trained on.
@@ -16,11 +17,10 @@ import dataclasses
 import os
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 import pyro_mfcvae as mf
@@ -98,7 +98,7 @@ FACETS = {
 RESTARTS = 2
 
 
-def run_facets(name, seed):
+def run_facets(name, seed, precision="float32"):
     """Draw data with independent partitions, keep the best of some restarts; one record, of all facets."""
     kind, J, preset = FACETS[name]
     rng = np.random.default_rng([seed, J, ("subspaces", "patches").index(kind)])
@@ -106,7 +106,7 @@ def run_facets(name, seed):
     data = mf.data.make_facets(clusters, int(rng.integers(1_000, 10_001)), kind=kind, seed=seed)
     config = preset(facets=tuple(mf.Facet(K, 3, "full_gaussian") for K in clusters))
     start, cpu_start = time.perf_counter(), time.process_time()
-    options = {"workers": 1, "device": "cpu", "precision": "float32", "progress": False}
+    options = {"workers": 1, "device": "cpu", "precision": precision, "progress": False}
     fitted = mf.fit(data.x, config, seed=seed, restarts=RESTARTS, **options)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     evaluation = fitted.evaluate(data.x, data.labels)
@@ -117,8 +117,7 @@ def run_facets(name, seed):
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "steps": fitted.history[-1].steps,
-        "threads": torch.get_num_threads(),
-        "cpu": _cpu(),
+        **environment(fitted),
         "elbo": fitted.score(data.x),
         "facet": "all",
         "label": "one to one",
@@ -130,13 +129,30 @@ def run_facets(name, seed):
     return [{k: round(float(v), 4) if isinstance(v, float) else v for k, v in record.items()}]
 
 
-def run(name, data, seed):
+def environment(fitted):
+    """What the model was trained in."""
+    of = fitted.history.environment
+    return {
+        "threads": of.threads,
+        "cpu": of.processor,
+        "instructions": of.instructions,
+        "precision": of.precision,
+    }
+
+
+def run(name, data, seed, precision="float32"):
     """Fit one seed; one record for each facet and label of the row."""
     if name in FACETS:
-        return run_facets(name, seed)
-    load, preset, pairs, measures = ROWS[name]
+        return run_facets(name, seed, precision)
+    load, preset = ROWS[name][:2]
     train, test, labels, label_names = load(data)
-    fitted = mf.fit(train, preset(), seed=seed, device="cpu", progress=False)
+    fitted = mf.fit(train, preset(), seed=seed, device="cpu", precision=precision, progress=False)
+    return records_of(name, seed, fitted, test, labels, label_names)
+
+
+def records_of(name, seed, fitted, test, labels, label_names):
+    """One record for each facet and label of a row, of a model that is there."""
+    pairs, measures = ROWS[name][2:]
     evaluation = fitted.evaluate(test, labels, label_names)
     clusters = fitted.predict(test)
     shared = {
@@ -144,8 +160,7 @@ def run(name, data, seed):
         "seed": seed,
         "seconds": round(fitted.history[-1].seconds, 1),
         "steps": fitted.history[-1].steps,
-        "threads": torch.get_num_threads(),
-        "cpu": _cpu(),
+        **environment(fitted),
         "elbo": round(fitted.score(test), 3),
     }
     records = []
@@ -159,21 +174,23 @@ def run(name, data, seed):
     return records
 
 
-def _cpu():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else "unknown"
+KEY = ("row", "seed", "precision", "cpu", "instructions", "threads")
 
 
 def append(records):
-    """Add records to the file; a run of the same row and seed is replaced."""
-    new = {(r["row"], str(r["seed"])) for r in records}
-    old = [r for r in read() if (r["row"], r["seed"]) not in new]
-    fields = list(dict.fromkeys(key for record in [*old, *records] for key in record))
+    """Add records to the file; a run of the same row and seed, of the same processor, is replaced."""
+    new = {key(record) for record in records}
+    old = [record for record in read() if key(record) not in new]
+    fields = list(dict.fromkeys(field for record in [*old, *records] for field in record))
     with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows([*old, *records])
+
+
+def key(record):
+    """What makes a run another."""
+    return tuple(str(record.get(field, "")) for field in KEY)
 
 
 def read():
@@ -184,28 +201,37 @@ def read():
 
 
 def table():
-    """Mean +- standard deviation over the seeds of every row, facet and label, as Markdown."""
+    """Mean +- standard deviation and the least of all runs of every row, facet and label, as Markdown."""
     groups = defaultdict(list)
     for record in read():
-        groups[record["row"], record["facet"], record["label"]].append(record)
-    lines = [
-        "| preset | facet | label | seeds | purity | Hungarian accuracy | NMI | ARI | alive | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (row, facet, label), records in groups.items():
-        scores = [_spread([float(r[score]) for r in records]) for score in SCORES]
+        groups[record["row"], record["precision"], record["facet"], record["label"]].append(record)
+    head = ["preset", "precision", "facet", "label", "runs", "purity (least)", "Hungarian accuracy"]
+    head += ["NMI (least)", "ARI", "alive", "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for group, records in sorted(groups.items(), key=lambda item: item[0][:2]):
+        scores = [
+            _spread([float(r[score]) for r in records], least=score in ("purity", "nmi")) for score in SCORES
+        ]
         alive = [int(r["alive"]) for r in records]
         least = f"{min(alive)}" if min(alive) == max(alive) else f"{min(alive)} to {max(alive)}"
         seconds = _spread([float(r["seconds"]) for r in records], digits=0)
-        cells = [row, facet, label, str(len(records)), *scores]
-        cells += [f"{least} of {records[0]['clusters']}", seconds]
+        cells = [*group, _processors(records), *scores, f"{least} of {records[0]['clusters']}", seconds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(values, digits=3):
+def _processors(records):
+    """How many runs there are, and on which processors."""
+    names = Counter(record["cpu"].split()[0].removesuffix("(R)") for record in records)
+    return ", ".join(f"{number} {name}" for name, number in names.items())
+
+
+def _spread(values, digits=3, least=False):
     mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} +- {statistics.stdev(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    lowest = f" ({min(values):.{digits}f})" if least else ""
+    return f"{mean} +- {statistics.stdev(values):.{digits}f}{lowest}"
 
 
 def main():
@@ -214,12 +240,13 @@ def main():
     parser.add_argument("rows", nargs="*", choices=[*rows, []], metavar="row", help=", ".join(rows))
     parser.add_argument("--data", default=os.environ.get("PYRO_MFCVAE_DATA", "data"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--table", action="store_true", help="only print the table of what is recorded")
     arguments = parser.parse_args()
     if not arguments.table:
         for name in arguments.rows:
             for seed in arguments.seeds:
-                records = run(name, arguments.data, seed)
+                records = run(name, arguments.data, seed, arguments.precision)
                 append(records)
                 for record in records:
                     print({k: v for k, v in record.items() if k != "cpu"}, flush=True)
