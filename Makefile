@@ -1,12 +1,17 @@
 # make demo   cluster rendered shapes in two ways at once, and leave pictures in demo/
-# make test   lint, types and tests
-# Both set up .venv when it is missing or pyproject.toml has changed. PYTHON is any Python >= 3.11.
+# make test   lint, types and tests, and what depends on the processor under the kernels of others
+# make test-portable   all tests under the kernels of other processors, and with two threads: half an hour
+# All set up .venv when it is missing or pyproject.toml has changed. PYTHON is any Python >= 3.11.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+# Other processors, as far as environment variables simulate them, and two threads.
+KERNELS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2 \
+  ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2
+
+.PHONY: demo test test-portable clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pyro_mfcvae demo --out demo
@@ -16,6 +21,14 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	@for kernels in $(KERNELS); do \
+	  echo "$$kernels"; env $$kernels $(BIN)/python -m pytest tests -m portable --durations=0 || exit 1; \
+	done
+
+test-portable: $(VENV)/.installed-test
+	@for kernels in OMP_NUM_THREADS=1 $(KERNELS); do \
+	  echo "$$kernels"; env $$kernels $(BIN)/python -m pytest tests || exit 1; \
+	done
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

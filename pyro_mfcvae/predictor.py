@@ -1,4 +1,4 @@
-"""A model that predicts: NumPy arrays in and out, whatever its device, in blocks of a fixed size."""
+"""A model that predicts: NumPy arrays in and out, whatever its device, in blocks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from pyro_mfcvae.model import MFCVAE
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
-# Every pass is over blocks of exactly this many data, the last one padded: matrix products of other
-# sizes sum in another order, and the result for a datum would depend on its neighbours. A multiple of
-# 16, or the last rows of a block would take the scalar path of vectorised functions.
-BLOCK = 512
+BLOCK = 512  # data that are computed at a time, at most
 
 
 class Predictor:
@@ -47,13 +44,13 @@ class Predictor:
         """Of the networks, ``"float32"`` at first, whatever it was in training.
 
         Set it to ``"bfloat16"`` for predictions that are coarser, and faster where the device is fast with
-        it, or to ``"auto"`` for what is fast here. Mixtures are always in float32 or better.
+        it. Mixtures are always in float32 or better.
         """
         return self.model.precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        self.model.precision = resolve_precision(precision, self.model.device)
+        self.model.precision = resolve_precision(precision)
 
     @property
     def clusters(self) -> tuple[int, ...]:
@@ -232,18 +229,16 @@ class Predictor:
         """Apply a function of a batch to all data, and join each of its results."""
         data = rows_for(self.model, x)
         results: list[Tensor] = []
-        # Copied to one place, which is aligned as every other: sums may depend on that, too.
+        # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
         block = torch.empty(BLOCK, *self.model.x_shape)
         start = 0
         for part in data.split(BLOCK):
             stop = start + len(part)
-            block[: len(part)] = part
-            block[len(part) :] = part[-1]
-            output = function(block.to(self.model.device))
+            output = function(block[: len(part)].copy_(part).to(self.model.device))
             if not results:
                 results = [torch.empty(len(data), *y.shape[1:], dtype=y.dtype) for y in output]
             for result, y in zip(results, output, strict=True):
-                result[start:stop] = y[: len(part)]
+                result[start:stop] = y
             start = stop
         return [result.numpy() for result in results]
 

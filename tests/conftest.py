@@ -16,8 +16,8 @@ from pyro_mfcvae.networks import FullyConnectedLadder
 
 # Tests run in as many processes as there are cores, and so do not need threads.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -74,6 +74,7 @@ def assert_same(fitted, expected):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("after", range(9))
 def test_goes_on_bit_for_bit(x, after, monkeypatch, tmp_path):
     """From every epoch: in the warm-up, at its end, between stages, and when all is done."""

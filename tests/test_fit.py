@@ -154,7 +154,7 @@ def test_predictions_in_bfloat16_are_asked_for(fitted, blobs, monkeypatch):
         fitted.precision = "bfloat16"
         coarse = fitted.predict_proba(blobs[0])
         fitted.precision = "auto"
-        assert fitted.precision in ("float32", "bfloat16")
+        assert fitted.precision == "float32"
         with pytest.raises(ValueError, match="precision: got 'half', expected one of"):
             fitted.precision = "half"
     finally:
@@ -201,16 +201,30 @@ def test_what_it_gives_is_what_the_model_says(fitted, blobs):
     assert np.mean(scores) == pytest.approx(fitted.score(x), abs=5 * np.std(scores) + 1e-3)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("width", [16, 500])
-def test_a_datum_alone_gets_the_same_bits_as_among_others(make_config, blobs, width):
-    x = np.resize(blobs[0], (510, 6))
+def test_a_datum_alone_is_what_it_is_among_others_to_rounding(make_config, blobs, width):
+    x = np.resize(blobs[0], (1030, 6))
     fitted = quick(blobs[0], make_config(width=width, epochs=1))
     everything = [*fitted.predict_proba(x), *fitted.transform(x), fitted.reconstruct(x)]
-    for part in (slice(0, 1), slice(3, 4), slice(498, 503), slice(509, 510), slice(100, 350)):
+    for part in (slice(0, 1), slice(3, 4), slice(498, 515), slice(1029, 1030), slice(100, 950)):
         alone = [*fitted.predict_proba(x[part]), *fitted.transform(x[part]), fitted.reconstruct(x[part])]
         for a, b in zip(alone, everything, strict=True):
-            assert np.array_equal(a, b[part])
-        assert np.array_equal(fitted.predict(x[part]), fitted.predict(x)[part])
+            np.testing.assert_allclose(a, b[part], rtol=1e-4, atol=1e-5)
+        for j, clusters in enumerate(fitted.predict(x[part]).T):
+            chosen = everything[j][part][np.arange(len(clusters)), clusters]
+            assert (chosen >= everything[j][part].max(1) - 2e-5).all()
+
+
+def test_memory_of_other_alignment_holds_the_same_data(fitted, blobs):
+    """Sums of floats depend on it on some processors."""
+    x = blobs[0]
+    bytes_ = np.empty(x.nbytes + 64, np.uint8)
+    for offset in (4, 16, 36):
+        shifted = bytes_[offset : offset + x.nbytes].view(np.float32).reshape(x.shape)
+        shifted[:] = x
+        for a, b in zip(fitted.predict_proba(shifted), fitted.predict_proba(x), strict=True):
+            assert np.array_equal(a, b)
 
 
 def test_sample(fitted):
@@ -292,7 +306,8 @@ def test_random_streams_are_untouched(fitted, blobs):
 
 def test_a_repr_says_what_it_is(fitted):
     assert repr(fitted) == (
-        "FittedMFCVAE(2 facets: 4 clusters in 2 dimensions, 3 clusters in 3 dimensions; x_shape=(6,))"
+        "FittedMFCVAE(2 facets: 4 clusters in 2 dimensions, 3 clusters in 3 dimensions; x_shape=(6,); "
+        f"trained in {fitted.history.environment})"
     )
     assert fitted.clusters == (4, 3)
     assert fitted.num_facets == 2
@@ -319,6 +334,7 @@ def outputs(fitted, x):
     ]
 
 
+@pytest.mark.portable
 def test_save_and_load(fitted, blobs, tmp_path):
     path = tmp_path / "model.safetensors"
     fitted.save(path)
@@ -356,6 +372,7 @@ def test_files_of_earlier_versions_have_no_seed(fitted, blobs, tmp_path):
     assert load(tmp_path / "model").seed is None
 
 
+@pytest.mark.portable
 def test_another_process_predicts_the_same_bits(fitted, blobs, tmp_path):
     fitted.save(tmp_path / "m")
     np.save(tmp_path / "x.npy", blobs[0])

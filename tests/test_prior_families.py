@@ -305,6 +305,7 @@ def test_devices_dtypes_and_copies(name, weights):
             assert component.sample().device.type == "meta"
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
@@ -325,7 +326,7 @@ def test_fit_predict_sample_save_and_load(name, weights, blobs, tmp_path):
     predicted = fitted.predict_proba(x)[0]
     assert predicted.shape == (len(x), K)
     np.testing.assert_array_equal(fitted.predict_proba(x)[0], predicted)
-    np.testing.assert_array_equal(fitted.predict_proba(x[5:8])[0], predicted[5:8])  # whatever the neighbours
+    np.testing.assert_allclose(fitted.predict_proba(x[5:8])[0], predicted[5:8], atol=1e-4)  # to rounding
     for temperature in (0.0, 1.0):
         assert np.isfinite(fitted.sample(5, {0: K - 1}, temperature=temperature)).all()
     fitted.save(tmp_path / "model")

@@ -87,6 +87,7 @@ def test_runs_are_a_sequence(runs):
         runs[3:]
 
 
+@pytest.mark.portable
 def test_processes_give_the_bits_of_one_thread(blobs, make_config):
     """All that needs other processes, since they take seconds to start."""
     config = make_config(J=2, K=(4, 3), likelihood=diverging(3))

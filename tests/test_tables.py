@@ -86,8 +86,10 @@ def test_the_whole_job(tmp_path, likelihood, x, has_gaps):
     assert np.isfinite(generated).all()
     assert math.isfinite(fitted.score(x))
     for i in (0, N - 1):
-        np.testing.assert_array_equal(fitted.predict(x[i : i + 1])[0], clusters[i])
-        np.testing.assert_array_equal(fitted.reconstruct(x[i : i + 1])[0], reconstructed[i])
+        alone = x[i : i + 1]
+        for j, r in enumerate(fitted.predict_proba(alone)):
+            assert r[0, clusters[i, j]] >= r.max() - 1e-4
+        np.testing.assert_allclose(fitted.reconstruct(alone)[0], reconstructed[i], rtol=1e-4, atol=1e-5)
         assert math.isfinite(fitted.score(x[i : i + 1]))
 
     fitted.save(tmp_path / "model.mfcvae")

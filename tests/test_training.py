@@ -431,6 +431,7 @@ def test_all_data_are_seen_in_every_order(make_config, monkeypatch):
     assert not torch.equal(*epochs)
 
 
+@pytest.mark.portable
 def test_the_same_seed_gives_the_same_parameters_bit_for_bit(make_config):
     config = make_config(J=2, epochs=2, warm_up_epochs=1, fade_in_steps=3)
     x = data().numpy()
