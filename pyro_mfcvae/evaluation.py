@@ -84,6 +84,13 @@ class Evaluation:
             return None
         return np.array([[cell.error for cell in row] for row in self.calibration])
 
+    @property
+    def constant_labels(self) -> tuple[str, ...]:
+        """Labels of which all data have the same value, where others vary; not printed."""
+        if max(self.classes) == 1:
+            return ()
+        return tuple(name for name, n in zip(self.label_names, self.classes, strict=True) if n == 1)
+
     def score(self, facet: int, label_name: str, score: str = "purity") -> float:
         """One score of one facet against one label.
 
@@ -180,17 +187,24 @@ class Evaluation:
         if errors is not None:
             rows[0].append("ECE")
             shown.append(errors)
+        constant = self.constant_labels
         for j, K in enumerate(self.clusters):
             for f, (label, classes) in enumerate(zip(self.label_names, self.classes, strict=True)):
+                if label in constant:
+                    continue
                 values = [f"{values[j, f]:z.3f}" for values in shown]
                 rows.append([str(j), f"{self.alive[j]}/{K}", label, str(classes), *values])
         return rows
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes, constant = [], self.constant_labels
         for name in self.label_names:
+            if name in constant:
+                continue
             j = self.best_facet(name)
             notes.append(f"closest to {name}: facet {j} (NMI {self.score(j, name, 'nmi'):z.3f})")
+        if constant:
+            notes.append(f"left out, since all data have the same value: {', '.join(constant)}")
         return [
             *notes,
             f"effective clusters: {_facets(self.effective_clusters, '.1f')}",

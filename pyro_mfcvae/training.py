@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -21,8 +22,9 @@ from tqdm.auto import tqdm
 from pyro_mfcvae.checkpoints import Checkpoint
 from pyro_mfcvae.compiling import Compile
 from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
+from pyro_mfcvae.devices import describe_environment
 from pyro_mfcvae.freezing import check_patterns, freeze
-from pyro_mfcvae.history import EpochRecord
+from pyro_mfcvae.history import EpochRecord, History
 from pyro_mfcvae.model import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.optimizers import make_optimizer
@@ -39,6 +41,8 @@ INITIALIZATION_BATCH = 1_000  # data that networks are initialised by
 SUBSPACE_BATCH = 2_000  # data in which independent subspaces are looked for
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
 
+_log = logging.getLogger("pyro_mfcvae.progress")
+
 
 class DeadClustersWarning(UserWarning):
     """Fewer than half of a facet's clusters are the most probable one for any datum."""
@@ -52,7 +56,7 @@ def train(
     compile: Compile = False,
     checkpoint: str | Path | None = None,
     progress: bool = True,
-) -> list[EpochRecord]:
+) -> History:
     r"""Train a model by the stages of its configuration.
 
     Draws from PyTorch's global generator, which the caller seeds; batches have a generator of their own.
@@ -66,7 +70,7 @@ def train(
         progress: whether to show a progress bar.
 
     Returns:
-        One record for each epoch.
+        One record for each epoch, and what the model was trained in.
 
     Raises:
         FloatingPointError: if the loss is no longer finite.
@@ -100,7 +104,7 @@ def train(
         model.declares_parameters = True
         model.requires_grad_(True).eval()
     run.warn_of_dead_clusters()
-    return run.history
+    return History(run.history, describe_environment(model.device, model.precision))
 
 
 class _Run:
@@ -235,6 +239,16 @@ class _Run:
         self.history.append(record)
         bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
         state.epoch += 1
+        _log.info(
+            "stage %d of %d, epoch %d of %d: loss %.2f, ELBO %.2f nats per datum, clusters alive %s",
+            state.index + 1,
+            len(model.config.stages),
+            state.epoch,
+            math.ceil(total / self.steps_per_epoch(stage)),
+            record.loss,
+            record.elbo,
+            ", ".join(map(str, record.alive)),
+        )
         state.is_over = state.step == total
         # Before all weights are up, the ELBO is one of another model.
         fade_in = min(stage.fade_in(state.step), stage.kl_fade_in(state.step))

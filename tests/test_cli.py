@@ -72,8 +72,22 @@ def test_the_demo_shows_everything(tmp_path, capsys):
     out = tmp_path / "a" / "b"
     assert main(["demo", "--quick", "--out", str(out), "--device", "cpu"]) == 0
     names = ("floor_hue", "scale", "shape", "orientation")
-    assert files(out) == PICTURES | confusions(*names) | {"model.mfcvae", "evaluation.txt"}
-    printed = capsys.readouterr().out
+    assert files(out) == PICTURES | confusions(*names) | {"model.mfcvae", "evaluation.txt", "report.html"}
+    printed, progress = capsys.readouterr()
+    assert re.match(
+        r"stage 1 of 2, epoch 1 of 2: loss [\d.]+, ELBO -?[\d.]+ nats per datum, clusters", progress
+    )
+    fitted = load(out / "model.mfcvae")
+    environment = str(fitted.history.environment)
+    assert f"   In {environment}.\n3. " in printed
+    assert f"trained in {fitted.history[-1].seconds:.1f} s, in {environment}\n" in printed
+    assert "float32 on cpu" in environment
+    for score in ("purity", "Hungarian accuracy", "NMI", "ARI", "ECE", "redundancy"):
+        assert re.search(rf"^{score}: ", printed, re.MULTILINE)
+    # A model that has hardly been trained has lost its clusters.
+    assert "Verdict, for which no label was looked at: this run did not separate its facets." in printed
+    assert re.search(r"  facet \d has lost its clusters: \d+ of \d+ are alive", printed)
+    assert f"  open {out / 'report.html'} in a browser" in printed
     for name in names:
         assert re.search(rf"^ +[01] +\d+/\d+ +{name} ", printed, re.MULTILINE)
     for name in ("wall_hue", "object_hue"):

@@ -247,3 +247,19 @@ def test_pandas_is_not_needed_for_the_rest(monkeypatch):
     assert "NMI" in str(result)
     with pytest.raises(ImportError, match=r"^pandas is not installed.*pip install pandas, or use scores"):
         result.to_pandas()
+
+
+def test_labels_that_are_the_same_for_all_data_are_not_printed():
+    clusters = np.array([[0, 1], [1, 0], [0, 0], [1, 1]])
+    labels = np.array([[0, 5, 1], [1, 5, 1], [0, 5, 1], [1, 5, 1]])
+    result = evaluate(clusters, labels, ["kind", "room", "light"])
+    assert result.constant_labels == ("room", "light")
+    rows = str(result).splitlines()
+    assert sum("kind" in row for row in rows) == 3  # two facets, and which is closest
+    assert "left out, since all data have the same value: room, light" in rows
+    assert sum("room" in row for row in rows) == 1
+    assert "room" not in result._repr_html_().split("</table>")[0]
+    assert result.score(0, "room") == 1
+    alone = evaluate(clusters, labels[:, 1], ["room"])  # or nothing would be printed
+    assert alone.constant_labels == ()
+    assert "closest to room: facet 0" in str(alone)

@@ -192,6 +192,11 @@ def test_redundancy(columns):
     assert (matrix == matrix.T).all()
     assert (np.diag(matrix) == 1).all()
     assert matrix[0, 2] == pytest.approx(nmi(facets[:, 0], facets[:, 2]))
+    adjusted = redundancy(facets, "ami")
+    assert (adjusted <= 1).all()
+    assert adjusted[0, 1] == pytest.approx(
+        sklearn.metrics.adjusted_mutual_info_score(facets[:, 0], facets[:, 1])
+    )
     variation = redundancy(facets, "variation_of_information")
     assert (variation == variation.T).all()
     assert (np.diag(variation) == 0).all()

@@ -16,6 +16,7 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATA_VARIABLE,
     DATASET,
+    PROGRAM,
     add_command,
     add_device,
     add_source,
@@ -24,12 +25,18 @@ from pyro_mfcvae.cli.arguments import (
 )
 from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
 from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
-from pyro_mfcvae.cli.output import folder, say, silent, write_text, writing
-from pyro_mfcvae.cli.scoring import Verdict, judge
+from pyro_mfcvae.cli.output import destination, folder, progress, say, silent, write_text, writing
+from pyro_mfcvae.cli.scoring import EXPLANATIONS, Scores, judge, verdict
 from pyro_mfcvae.compiling import Compile
 from pyro_mfcvae.config import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
-from pyro_mfcvae.devices import PRECISIONS
+from pyro_mfcvae.devices import (
+    PRECISIONS,
+    Environment,
+    describe_environment,
+    resolve_device,
+    resolve_precision,
+)
 from pyro_mfcvae.evaluation import text_table
 from pyro_mfcvae.fit import fit
 from pyro_mfcvae.fitted import FittedMFCVAE
@@ -61,6 +68,8 @@ Facets are numbered from 0, the lowest level of the network, to the deepest. The
 first, one stage each, and --epochs follows that order.
 """
 
+DEMO_ELBO = 2_070.0  # nats per test image: what runs of the demo that separate their facets reach
+
 
 COMPILE: dict[str, Compile] = {
     "auto": "auto",
@@ -76,7 +85,7 @@ class _Result:
 
     seed: int
     seconds: float
-    verdict: Verdict
+    scores: Scores
 
 
 def add_demo(commands: Any) -> None:
@@ -165,7 +174,17 @@ def add_fit(commands: Any) -> None:
 
 def _add_computing(command: argparse.ArgumentParser) -> None:
     add_device(command)
-    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="default: auto")
+    command.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the networks in training (default: auto, which is float32)",
+    )
+
+
+def _environment(arguments: argparse.Namespace) -> Environment:
+    """What training is about to compute in."""
+    return describe_environment(resolve_device(arguments.device), resolve_precision(arguments.precision))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -185,20 +204,43 @@ def _demo(arguments: argparse.Namespace) -> None:
         f"2. Training for {epochs} epochs, without labels, to sort them in {len(config.facets)} ways: "
         f"facets of {clusters} clusters.{'' if arguments.quick else ' This takes some minutes.'}"
     )
-    fitted = fit(
-        dataset.train.x,
-        config,
-        seed=arguments.seed,
-        device=arguments.device,
-        precision=arguments.precision,
-        progress=sys.stderr.isatty(),
-    )
+    say(f"   In {_environment(arguments)}.")
+    with progress() as bar:
+        fitted = fit(
+            dataset.train.x,
+            config,
+            seed=arguments.seed,
+            device=arguments.device,
+            precision=arguments.precision,
+            progress=bar,
+        )
     say("3. Comparing with the true factors of the test images, which training has never seen:\n")
-    _report(fitted, dataset.judged, arguments.seed, out)
-    say("\n4. Drawing what was found in the test images.")
     judged = dataset.judged
+    scores = _report(fitted, judged, arguments.seed, out).scores
+    say("\n" + "\n".join(EXPLANATIONS))
+    say("\n4. Drawing what was found in the test images.")
     pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)
-    say(_written(out, "model.mfcvae", "evaluation.txt", *pictures))
+    page = out / "report.html"
+    with destination(page):
+        fitted.report(page, judged.x, judged.labels, judged.label_names, title="Rooms with an object")
+    say(_written(out, "model.mfcvae", "evaluation.txt", page, *pictures))
+    say("\n" + "\n".join(verdict(scores, None if arguments.quick else DEMO_ELBO)))
+    say("\n" + "\n".join(_next_commands(out)))
+
+
+def _next_commands(out: Path) -> list[str]:
+    """What to type after the demo."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    program = f"{python} -m {PROGRAM}"
+    return [
+        "What to do next:",
+        f"  open {out / 'report.html'} in a browser: the clusters, and an explorer of their combinations",
+        f"  {program} sample {out} --facet 1 --cluster 3 -n 16 --out grid.png",
+        f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
+        f"  {program} fit --help",
+    ]
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -212,8 +254,9 @@ def _fit(arguments: argparse.Namespace) -> None:
         tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}.")
     tell(str(config.schedule))
     results, judged = [], dataset.judged
-    with using_threads(arguments.threads):
-        for seed, fitted in _fits(arguments, dataset, config):
+    with using_threads(arguments.threads), progress(quiet=arguments.quiet) as bar:
+        tell(f"Training in {_environment(arguments)}.")
+        for seed, fitted in _fits(arguments, dataset, config, bar=bar):
             place = folder(out / f"seed_{seed}") if several else out
             results.append(_report(fitted, judged, seed, place))
             with writing(place / "clusters.npy") as file:
@@ -229,7 +272,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 
 def _fits(
-    arguments: argparse.Namespace, dataset: Dataset, config: MFCVAEConfig
+    arguments: argparse.Namespace, dataset: Dataset, config: MFCVAEConfig, *, bar: bool
 ) -> Iterator[tuple[int, FittedMFCVAE]]:
     """Models with their seeds: as they are finished one after another, or all at once from processes."""
     seeds, restarts, workers, x = arguments.seed, arguments.restarts, arguments.workers, dataset.train.x
@@ -238,7 +281,7 @@ def _fits(
         "precision": arguments.precision,
         "compile": COMPILE[arguments.compile],
         "checkpoint_dir": arguments.checkpoints,
-        "progress": not arguments.quiet and sys.stderr.isatty(),
+        "progress": bar,
     }
     if workers is not None:
         options["workers"] = workers
@@ -260,10 +303,11 @@ def _fits(
 
 
 def _report(fitted: FittedMFCVAE, judged: Part, seed: int, place: Path) -> _Result:
-    """Judge a model, print the verdict and write it with the model."""
+    """Judge a model, print its scores and write them with the model."""
     fitted.save(place / "model.mfcvae")
     result = _Result(seed, fitted.history[-1].seconds, judge(fitted, judged))
-    text = "\n".join([f"seed {seed}: trained in {result.seconds:.1f} s", *result.verdict.lines()])
+    headline = f"seed {seed}: trained in {result.seconds:.1f} s, in {fitted.history.environment}"
+    text = "\n".join([headline, *result.scores.lines()])
     say(text)
     write_text(place / "evaluation.txt", text + "\n")
     return result
@@ -276,19 +320,19 @@ def _written(place: Path, *files: str | Path) -> str:
 
 def _summary(results: Sequence[_Result], judged: Part) -> str:
     """Mean and standard deviation over seeds."""
-    verdicts = [result.verdict for result in results]
+    scores = [result.scores for result in results]
     seeds = ", ".join(str(result.seed) for result in results)
-    best = max(results, key=lambda result: result.verdict.elbo)
+    best = max(results, key=lambda result: result.scores.elbo)
     lines = [
         f"mean and standard deviation over {len(results)} seeds ({seeds}), on {judged.where}",
         f"training: {mean_and_sd([result.seconds for result in results], 1)} s",
-        f"mean ELBO: {mean_and_sd([verdict.elbo for verdict in verdicts], 2)} nats per datum; "
+        f"mean ELBO: {mean_and_sd([each.elbo for each in scores], 2)} nats per datum; "
         f"highest for seed {best.seed}",
     ]
-    for j, K in enumerate(verdicts[0].clusters):
-        alive = mean_and_sd([verdict.alive[j] for verdict in verdicts], 1)
+    for j, K in enumerate(scores[0].clusters):
+        alive = mean_and_sd([each.alive[j] for each in scores], 1)
         lines.append(f"facet {j}: {alive} of {K} clusters alive")
-    evaluations = [verdict.evaluation for verdict in verdicts if verdict.evaluation is not None]
+    evaluations = [each.evaluation for each in scores if each.evaluation is not None]
     if evaluations:
         rows = RunsEvaluation(tuple(evaluations), tuple(result.seed for result in results)).table()
         lines += ["", text_table(rows, left=range(len(rows[0])))]

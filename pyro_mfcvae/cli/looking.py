@@ -103,10 +103,10 @@ def _add(commands: Any, *words: Any) -> argparse.ArgumentParser:
 def _evaluate(arguments: argparse.Namespace) -> None:
     with using_threads(arguments.threads):
         fitted, part = _open(arguments)
-        verdict = judge(fitted, part, arguments.seed)
+        scores = judge(fitted, part, arguments.seed)
     lines = [
         *_headlines(arguments, fitted, part),
-        *verdict.lines(),
+        *scores.lines(),
     ]
     text = "\n".join(lines)
     say(text)

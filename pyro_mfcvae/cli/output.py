@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from pyro_mfcvae.files import replacing
+
+INTERVAL = 5.0  # seconds from one line of progress to the next, at least
 
 
 def say(text: str) -> None:
@@ -18,6 +23,43 @@ def say(text: str) -> None:
 def silent(text: str) -> None:
     """Print nothing."""
     return
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool = False) -> Iterator[bool]:
+    """Show how far training is: lines on the standard error where that is no terminal.
+
+    Yields:
+        Whether it is one, and training shall show a bar.
+    """
+    if quiet or sys.stderr.isatty():
+        yield not quiet
+        return
+    logger, handler = logging.getLogger("pyro_mfcvae.progress"), logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Sparsely())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield False
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Sparsely(logging.Filter):
+    """A line, and then none for a few seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = -INTERVAL
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._last < INTERVAL:
+            return False
+        self._last = now
+        return True
 
 
 def folder(path: Path) -> Path:

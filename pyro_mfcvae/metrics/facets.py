@@ -13,6 +13,7 @@ from pyro_mfcvae.metrics.contingency import Contingency, code
 from pyro_mfcvae.metrics.inputs import Integers, columns, integers, same_length
 from pyro_mfcvae.metrics.matched import best_assignment, hungarian_accuracy_of
 from pyro_mfcvae.metrics.scores import (
+    ami_of,
     ari_of,
     class_weighted_purity_of,
     homogeneity_of,
@@ -29,11 +30,12 @@ SCORES: dict[str, Callable[[Contingency], float]] = {
     "hungarian_accuracy": hungarian_accuracy_of,
     "nmi": nmi_of,
     "ari": ari_of,
+    "ami": ami_of,
     "class_weighted_purity": class_weighted_purity_of,
     "homogeneity": homogeneity_of,
     "variation_of_information": variation_of,
 }
-SYMMETRIC = ("nmi", "ari", "variation_of_information")
+SYMMETRIC = ("nmi", "ari", "variation_of_information", "ami")
 
 
 def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nmi") -> Matrix:
@@ -44,8 +46,8 @@ def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nm
     Args:
         facets: clusters of every datum in every facet, integers (N, J) or (N,).
         labels: classes of every datum, integers (N, F) or (N,).
-        score: "purity", "hungarian_accuracy", "nmi", "ari", "class_weighted_purity", "homogeneity" or
-            "variation_of_information", or a function of two integer arrays (N,).
+        score: "purity", "hungarian_accuracy", "nmi", "ari", "ami", "class_weighted_purity", "homogeneity"
+            or "variation_of_information", or a function of two integer arrays (N,).
 
     Returns:
         The scores, (J, F), as in ``Evaluation.scores``.
@@ -148,7 +150,8 @@ def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
 
     Args:
         facets: clusters of every datum in every facet, integers (N, J).
-        score: "nmi"; "variation_of_information", in nats, which is 0 if they tell the same; or "ari".
+        score: "nmi"; "variation_of_information", in nats, which is 0 if they tell the same; "ari"; or "ami",
+            which is NMI corrected for chance: with many clusters and few data, NMI is never near 0.
 
     Returns:
         A symmetric matrix (J, J), with what equal facets have, 1 or 0 nats, on the diagonal.

@@ -194,6 +194,17 @@ def ari_of(table: Contingency) -> float:
     return _sklearn("adjusted_rand_score", table)
 
 
+def ami_of(table: Contingency) -> float:
+    """Adjusted mutual information of a table: what is left of NMI if chance is taken away.
+
+    AMI = (I(c; y) - E[I]) / ((H(c) + H(y)) / 2 - E[I]),  E[I] over all tables with the same margins
+
+    Source:
+        Vinh, Epps and Bailey, 2010, Information theoretic measures for clusterings comparison.
+    """
+    return _sklearn("adjusted_mutual_info_score", table)
+
+
 def variation_of(table: Contingency) -> float:
     """Variation of information of a table; no term is negative, so nothing cancels."""
     left = np.log(table.rows[table.k] / table.n) + np.log(table.columns[table.l] / table.n)
@@ -207,4 +218,4 @@ def _sklearn(name: str, table: Contingency) -> float:
     with warnings.catch_warnings():  # it takes many different integers for a regression
         warnings.simplefilter("ignore", UserWarning)
         score = float(getattr(metrics, name)(table.labels, table.clusters))
-    return min(score, 1.0) if name == "adjusted_rand_score" else min(max(score, 0.0), 1.0)
+    return min(score, 1.0) if name.startswith("adjusted") else min(max(score, 0.0), 1.0)
