@@ -89,19 +89,18 @@ def fit(
             Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries may be missing,
             that is NaN.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data.
-        seed: of initialisation, order of the data and samples; None is 0. On the CPU the same seed gives
-            the same parameters bit for bit, with the same number of threads.
+        seed: of initialisation, order of the data and samples; None is 0. See Reproducibility below.
         seeds: of several runs, all of which are returned.
         restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which the one with the
             highest ELBO of the training data is returned.
         workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
             each core, or this one alone on a GPU. With one, the runs are in this process, one after
-            another, and a run is bit for bit that of its seed alone. With more, every process has one
-            thread, and a run is bit for bit that of its seed alone on one thread: sums of floats differ
-            in their last digits with the number of threads.
+            another. With more, every process has one thread.
         device: ``"auto"`` is CUDA where there is one, else the CPU.
-        precision: of the networks in training: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for
-            bfloat16 where the device is fast with it.
+        precision: of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every device; or
+            ``"bfloat16"``, which is faster where the device has units for it (divergences, densities and
+            what leaves the networks are in float32 all the same). A run in bfloat16 is another run, as from
+            another seed: PRECISION_FIGURES
         in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
             does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
             ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
@@ -112,10 +111,10 @@ def fit(
         compile: whether PyTorch's compiler fuses the operations of a training step. It takes seconds to
             a minute for every phase of the schedule, and small networks gain most. ``"auto"`` compiles
             phases that are long enough for it to pay; ``"reduce-overhead"`` also makes one CUDA graph of a
-            step on a GPU. Sums of floats differ in their last digits; what cannot be compiled runs as it is.
+            step on a GPU. What cannot be compiled runs as it is.
         checkpoint_dir: folder, made if need be, where every run is kept between epochs, once a minute and
-            at the end of each stage. The same call goes on from there after an interruption, on the CPU bit
-            for bit as without it, and returns at once what is finished. None keeps nothing.
+            at the end of each stage. The same call goes on from there after an interruption, and returns at
+            once what is finished. None keeps nothing.
         progress: whether to show a progress bar.
 
     Returns:
@@ -128,6 +127,18 @@ def fit(
             each other; and for a configuration that cannot be passed to other processes.
         FloatingPointError: if training diverges; of several runs, if all do.
         ChildProcessError: if one of several processes ends before its run does.
+
+    Reproducibility:
+        On the CPU of one machine, with the same versions of all packages and the same number of threads,
+        these are the same bit for bit: what a seed gives, alone or among others, with one worker, with
+        several on one thread each, and however busy the machine is; a run that was interrupted and
+        resumed; a saved and loaded model; predictions for the same data, wherever these are kept.
+
+        Sums of floats are taken in another order, and so the same to rounding only, on other processors,
+        GPUs, numbers of threads and versions of PyTorch, when compiled, and for a datum among other
+        neighbours. A prediction then differs in its last digits. Training amplifies them: **the same seed
+        elsewhere is another sample**, which a claim must allow for. ``fitted.history.environment`` says
+        what a model was trained in.
 
     References:
         Falck et al. (2021), Multi-Facet Clustering Variational Autoencoders.

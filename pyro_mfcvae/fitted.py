@@ -391,7 +391,8 @@ def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
         device: where it shall compute, as in :func:`pyro_mfcvae.fit`.
 
     Returns:
-        The fitted model; on the CPU it predicts bit for bit what the saved one did.
+        The fitted model, which predicts what the saved one did; see Reproducibility of
+        :func:`pyro_mfcvae.fit`.
 
     Raises:
         FileNotFoundError: if there is no such file.
