@@ -1,15 +1,18 @@
 """Multi-Facet Clustering VAEs as a probabilistic program in Pyro."""
 
-from pyro_mfcvae import data, likelihoods, mcmc, metrics, networks, plots, presets, priors
-from pyro_mfcvae.compare import compare
-from pyro_mfcvae.comparison import Comparison
-from pyro_mfcvae.config import Facet, MFCVAEConfig
-from pyro_mfcvae.elbo import FacetELBO
-from pyro_mfcvae.fit import fit
-from pyro_mfcvae.fitted import FittedMFCVAE, load
-from pyro_mfcvae.model import MFCVAE
-from pyro_mfcvae.runs import FittedRuns
-from pyro_mfcvae.schedule import Schedule, Stage
+from pyro_mfcvae import data, likelihoods, metrics, networks, plots, priors
+from pyro_mfcvae._utils.version import __version__ as __version__
+from pyro_mfcvae.config import presets
+from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
+from pyro_mfcvae.config.schedule import Schedule, Stage
+from pyro_mfcvae.fitting.compare import compare
+from pyro_mfcvae.fitting.fit import fit
+from pyro_mfcvae.model.elbo import FacetELBO
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.posterior import mcmc
+from pyro_mfcvae.results.comparison import Comparison
+from pyro_mfcvae.results.fitted import FittedMFCVAE, load
+from pyro_mfcvae.results.runs import FittedRuns
 
 __all__ = [
     "MFCVAE",
@@ -33,4 +36,3 @@ __all__ = [
     "presets",
     "priors",
 ]
-__version__ = "0.1.0"

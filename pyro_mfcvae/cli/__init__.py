@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import pyro_mfcvae
+from pyro_mfcvae._utils.version import __version__
 from pyro_mfcvae.cli import fitting, generating, looking
 from pyro_mfcvae.cli.arguments import PROGRAM, Parser, complain
 
@@ -66,7 +66,7 @@ def parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument("--version", action="version", version=f"{PROGRAM} {pyro_mfcvae.__version__}")
+    whole.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     whole.set_defaults(run=None)
     commands = whole.add_subparsers(title="commands", metavar="COMMAND")
     fitting.add_demo(commands)

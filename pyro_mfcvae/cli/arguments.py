@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.cli.values import file_name
-from pyro_mfcvae.devices import threads
 
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pyro_mfcvae import presets
 from pyro_mfcvae.cli.datasets import Dataset
-from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.config import presets
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.config.schedule import Schedule, Stage
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.likelihoods import Gaussian
-from pyro_mfcvae.schedule import Schedule, Stage
 
 PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
     "images": presets.images,

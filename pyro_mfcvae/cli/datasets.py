@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae import likelihoods, presets
+from pyro_mfcvae import likelihoods
 from pyro_mfcvae.cli.arguments import DATA_VARIABLE
-from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.config import presets
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
 from pyro_mfcvae.data.choosing import as_source, is_large
-from pyro_mfcvae.data.factors import FactorImages
-from pyro_mfcvae.data.stored import StoredRows
+from pyro_mfcvae.data.memmap import StoredRows
+from pyro_mfcvae.datasets.factors import FactorImages
 
 Split = Literal["train", "test"]
 

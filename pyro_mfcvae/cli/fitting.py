@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pyro_mfcvae import likelihoods, plots, presets
+from pyro_mfcvae import likelihoods, plots
+from pyro_mfcvae._utils.devices import (
+    PRECISIONS,
+    Environment,
+    describe_environment,
+    resolve_device,
+    resolve_precision,
+)
+from pyro_mfcvae._utils.tables import text_table
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATA_VARIABLE,
@@ -27,20 +35,13 @@ from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
 from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
 from pyro_mfcvae.cli.output import destination, folder, progress, say, silent, write_text, writing
 from pyro_mfcvae.cli.scoring import EXPLANATIONS, Scores, judge, verdict
-from pyro_mfcvae.compiling import Compile
-from pyro_mfcvae.config import MFCVAEConfig
+from pyro_mfcvae.config import presets
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
-from pyro_mfcvae.devices import (
-    PRECISIONS,
-    Environment,
-    describe_environment,
-    resolve_device,
-    resolve_precision,
-)
-from pyro_mfcvae.evaluation import text_table
-from pyro_mfcvae.fit import fit
-from pyro_mfcvae.fitted import FittedMFCVAE
-from pyro_mfcvae.runs import RunsEvaluation, mean_and_sd
+from pyro_mfcvae.fitting.fit import fit
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.runs import RunsEvaluation, mean_and_sd
+from pyro_mfcvae.training.compiled import Compile
 
 DEMO_EXAMPLE = """\
 example:

@@ -13,8 +13,8 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import add_command, add_computing, add_out, using_threads
 from pyro_mfcvae.cli.models import add_model, open_model
 from pyro_mfcvae.cli.output import folder, say, writing
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.cells import Cells, draw_square
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ from pyro_mfcvae.cli.models import add_model, open_model, provenance
 from pyro_mfcvae.cli.output import destination, folder, say, write_text, writing
 from pyro_mfcvae.cli.scoring import judge
 from pyro_mfcvae.data.inputs import as_tensor
-from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 SOURCES = """
 The data sets are those of fit, see python -m pyro_mfcvae fit --help. Their shape and values must be such as

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from pyro_mfcvae.fitted import FittedMFCVAE, load
+from pyro_mfcvae.results.fitted import FittedMFCVAE, load
 
 MODEL_FILE = "model.mfcvae"
 

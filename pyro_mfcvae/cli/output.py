@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pyro_mfcvae.files import replacing
+from pyro_mfcvae._utils.files import replacing
 
 INTERVAL = 5.0  # seconds from one line of progress to the next, at least
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae.cli.datasets import Part
-from pyro_mfcvae.evaluation import Evaluation, evaluate
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.metrics import alive_clusters, redundancy
+from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 EXPLANATIONS = (
     "purity: share of data that are of their cluster's most frequent class; more clusters make it easier",

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
-from pyro_mfcvae.parallel import MAX_SEED
+from pyro_mfcvae.fitting.parallel import MAX_SEED
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -1,11 +1,12 @@
 """Turning what users have into tensors, and the data sets of the examples."""
 
-from .facets import make_facets
-from .inputs import LabelledData, as_labelled, as_tensor
-from .mnist import mnist
-from .shapes import RenderedShapes
-from .shapes3d import Shapes3D
-from .svhn import svhn
+from pyro_mfcvae.data.inputs import as_labelled, as_tensor
+from pyro_mfcvae.datasets.labelled import LabelledData
+from pyro_mfcvae.datasets.make_facets import make_facets
+from pyro_mfcvae.datasets.mnist import mnist
+from pyro_mfcvae.datasets.shapes import RenderedShapes
+from pyro_mfcvae.datasets.shapes3d import Shapes3D
+from pyro_mfcvae.datasets.svhn import svhn
 
 __all__ = [
     "LabelledData",

@@ -11,12 +11,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from .factors import FactorImages
-from .inputs import LabelledData, as_tensor
-from .loading import first_item, streamed
-from .sources import InMemory, Source
-from .stored import Stored, StoredRows
-from .values import as_stored, is_array, open_npy
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.loading import first_item, streamed
+from pyro_mfcvae.data.memmap import Stored, StoredRows
+from pyro_mfcvae.data.sources import InMemory, Source
+from pyro_mfcvae.data.values import as_stored, is_array, open_npy
+from pyro_mfcvae.datasets.factors import FactorImages
+from pyro_mfcvae.datasets.labelled import LabelledData
 
 Streaming = bool | Literal["auto"]
 MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects data into

@@ -5,19 +5,26 @@ float32 (taken as it is). Only the joined result is scaled, so that pictures sta
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from .factors import FactorImages, split_rows
-from .values import as_stored, check_finite, check_shape, is_array, is_picture, open_npy, scaled
+from pyro_mfcvae.data.values import (
+    as_stored,
+    check_finite,
+    check_shape,
+    is_array,
+    is_picture,
+    open_npy,
+    scaled,
+)
+from pyro_mfcvae.datasets.factors import FactorImages
+from pyro_mfcvae.datasets.labelled import LabelledData
 
-__all__ = ["LabelledData", "as_labelled", "as_tensor"]
+__all__ = ["as_labelled", "as_tensor"]
 
 Join = Callable[[list[torch.Tensor]], torch.Tensor]
 
@@ -29,47 +36,8 @@ ACCEPTED = (
 
 # Modules whose datasets return their arrays unchanged when they have no transform, and the
 # attributes that hold the inputs and the labels there.
-IN_MEMORY_MODULES = ("torchvision.datasets.", "pyro_mfcvae.data.")
+IN_MEMORY_MODULES = ("torchvision.datasets.", "pyro_mfcvae.datasets.")
 IN_MEMORY_ATTRIBUTES = (("data", "targets"), ("data", "labels"), ("images", "labels"))
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledData:
-    """Inputs with the labels to judge a clustering by; nothing is ever trained on the labels.
-
-    Args:
-        x: inputs, float32 (N, ...).
-        labels: integer labels, int64 (N, F), one column per known characteristic.
-        label_names: the names of the F columns.
-    """
-
-    x: torch.Tensor
-    labels: torch.Tensor
-    label_names: tuple[str, ...]
-
-    def split(self, test_fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
-        """Divide the data at random into a training and a test set.
-
-        Args:
-            test_fraction: share of the data in the test set, strictly between 0 and 1.
-            seed: seed of the division, an int from 0.
-
-        Returns:
-            The training and the test set, copies of disjoint rows that keep their order.
-
-        Raises:
-            TypeError: ``test_fraction`` is no number, or ``seed`` no int.
-            ValueError: ``test_fraction`` is out of range or leaves a side empty, or ``seed`` is
-                negative.
-        """
-        train, test = split_rows(len(self), test_fraction, seed, "more data")
-        return self._rows(train), self._rows(test)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def _rows(self, rows: npt.NDArray[np.int64]) -> Self:
-        return replace(self, x=self.x[rows], labels=self.labels[rows])
 
 
 def as_tensor(data: Any, *, name: str = "x", allow_missing: bool = False) -> torch.Tensor:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
-from .inputs import joined, split_item
-from .sources import HELD_OUT, Check, Source, Stream, cut, number_held_out, seed_from, take
-from .values import as_stored, check_shape, scaled
+from pyro_mfcvae.data.inputs import joined, split_item
+from pyro_mfcvae.data.sources import HELD_OUT, Check, Source, Stream, cut, number_held_out, seed_from, take
+from pyro_mfcvae.data.values import as_stored, check_shape, scaled
 
 WORKERS = 2  # that make items; a number of the machine's would change what random transforms draw
 BLOCK = 256  # items that are read at a time where no batch size says so

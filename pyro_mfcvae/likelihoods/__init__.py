@@ -7,15 +7,25 @@ itself, in nats per datum, so that models of the same data with different likeli
 (densities, or probabilities) can be compared.
 """
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, LikelihoodFactory
-from .bernoulli import Bernoulli, BernoulliLikelihood
-from .categorical import Categorical, CategoricalLikelihood
-from .continuous_bernoulli import ContinuousBernoulli, ContinuousBernoulliLikelihood
-from .counts import NegativeBinomial, NegativeBinomialLikelihood, Poisson, PoissonLikelihood
-from .discretized_logistic import DiscretizedLogistic, DiscretizedLogisticLikelihood
-from .gaussian import Gaussian, GaussianLikelihood
-from .missing import Observed
-from .mixed import Mixed, MixedLikelihood
+from pyro_mfcvae.likelihoods.base import (
+    ElementwiseLikelihood,
+    ElementwiseRecipe,
+    Likelihood,
+    LikelihoodFactory,
+)
+from pyro_mfcvae.likelihoods.bernoulli import Bernoulli, BernoulliLikelihood
+from pyro_mfcvae.likelihoods.categorical import Categorical, CategoricalLikelihood
+from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli, ContinuousBernoulliLikelihood
+from pyro_mfcvae.likelihoods.counts import (
+    NegativeBinomial,
+    NegativeBinomialLikelihood,
+    Poisson,
+    PoissonLikelihood,
+)
+from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticLikelihood
+from pyro_mfcvae.likelihoods.gaussian import Gaussian, GaussianLikelihood
+from pyro_mfcvae.likelihoods.missing import Observed
+from pyro_mfcvae.likelihoods.mixed import Mixed, MixedLikelihood
 
 __all__ = [
     "RECIPES",

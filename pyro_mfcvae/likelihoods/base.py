@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .missing import Observed
+from pyro_mfcvae.likelihoods.missing import Observed
 
 LikelihoodFactory = Callable[[tuple[int, ...]], "Likelihood"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyro.distributions as dist
 from torch import Tensor
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
 
 
 class BernoulliLikelihood(ElementwiseLikelihood):

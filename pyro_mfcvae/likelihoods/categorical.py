@@ -9,7 +9,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, check_integers, stacked
+from pyro_mfcvae.likelihoods.base import (
+    ElementwiseLikelihood,
+    ElementwiseRecipe,
+    Likelihood,
+    check_integers,
+    stacked,
+)
 
 
 class _Codes(dist.Categorical):  # type: ignore[misc]

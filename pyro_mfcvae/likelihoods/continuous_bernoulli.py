@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
-from .bernoulli import check_unit_interval
+from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.bernoulli import check_unit_interval
 
 # Logits nearer to zero take a series, whose rest is below 1e-11; the closed form loses digits there.
 _NEAR_ZERO = 0.5

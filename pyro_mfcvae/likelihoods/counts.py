@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, check_integers, moments
-from .positive import Learn, Positive, check_learn, inverse_softplus
+from pyro_mfcvae.likelihoods.base import (
+    ElementwiseLikelihood,
+    ElementwiseRecipe,
+    Likelihood,
+    check_integers,
+    moments,
+)
+from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn, inverse_softplus
 
 SMALLEST_RATE = 1e-6  # relative to the mean: below it softplus has no digits, and a count no finite mass
 SMALLEST_COUNT = 1e-2  # of the gamma distribution in a negative binomial

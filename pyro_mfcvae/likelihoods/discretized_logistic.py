@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
-from .positive import Learn, Positive, check_learn
+from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
 class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]

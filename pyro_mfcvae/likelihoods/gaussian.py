@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
-from .positive import Learn, Positive, check_learn
+from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
+from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
 class GaussianLikelihood(ElementwiseLikelihood):

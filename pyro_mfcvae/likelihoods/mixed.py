@@ -11,13 +11,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
-from .bernoulli import Bernoulli
-from .categorical import Categorical
-from .continuous_bernoulli import ContinuousBernoulli
-from .counts import NegativeBinomial, Poisson
-from .discretized_logistic import DiscretizedLogistic
-from .gaussian import Gaussian
+from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
+from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
+from pyro_mfcvae.likelihoods.categorical import Categorical
+from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from pyro_mfcvae.likelihoods.counts import NegativeBinomial, Poisson
+from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic
+from pyro_mfcvae.likelihoods.gaussian import Gaussian
 
 # What a name means for columns of a table: they are of any scale, and some have more noise than others.
 KINDS: dict[str, LikelihoodFactory] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import check_positive
+from pyro_mfcvae.likelihoods.base import check_positive
 
 Learn = Literal["shared", "element", "decoder"] | None
 LEARN: tuple[Learn, ...] = (None, "shared", "element", "decoder")

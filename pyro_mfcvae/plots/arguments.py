@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.style import Array
-from pyro_mfcvae.predictor import data_for
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.predictor import data_for
 
 
 def data_of(fitted: FittedMFCVAE, x: Any, name: str = "x") -> Array:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.likelihoods import GaussianLikelihood
 from pyro_mfcvae.plots.arguments import on_host
 from pyro_mfcvae.plots.style import (
@@ -25,6 +24,7 @@ from pyro_mfcvae.plots.style import (
     place_axes,
     write_heading,
 )
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes

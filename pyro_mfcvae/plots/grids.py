@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.arguments import check_positive, data_of, facet_of, on_host
 from pyro_mfcvae.plots.cells import Cells, draw_rows
 from pyro_mfcvae.plots.choosing import by_size, surest
@@ -23,6 +22,7 @@ from pyro_mfcvae.plots.style import (
     place_axes,
     write_heading,
 )
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes

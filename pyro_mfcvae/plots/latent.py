@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.arguments import (
     check_positive,
     classes_of,
@@ -22,6 +21,7 @@ from pyro_mfcvae.plots.panels import draw_points, lay_out
 from pyro_mfcvae.plots.projection import Components, principal, separating
 from pyro_mfcvae.plots.style import COLORS, GREY, Array, figure_of, look, write_numbers
 from pyro_mfcvae.priors import FacetPrior
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes

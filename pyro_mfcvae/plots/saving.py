@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_mfcvae.evaluation import evaluate
-from pyro_mfcvae.files import replacing
-from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae._utils.files import replacing
+from pyro_mfcvae.metrics.evaluation import evaluate
 from pyro_mfcvae.plots.arguments import data_of
 from pyro_mfcvae.plots.choosing import by_size, distinct
 from pyro_mfcvae.plots.grids import cluster_samples, compositions, draw_examples, reconstructions
@@ -20,6 +19,7 @@ from pyro_mfcvae.plots.latent import draw_embedding, draw_latent_space
 from pyro_mfcvae.plots.scores import draw_confusion, draw_sizes
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.plots.training import training_curves
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.figure import Figure

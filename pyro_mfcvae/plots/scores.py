@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_mfcvae import metrics
-from pyro_mfcvae.evaluation import TITLES
-from pyro_mfcvae.fitted import FittedMFCVAE
+from pyro_mfcvae.metrics.evaluation import TITLES
 from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of, on_host
 from pyro_mfcvae.plots.choosing import matched
 from pyro_mfcvae.plots.style import (
@@ -25,6 +24,7 @@ from pyro_mfcvae.plots.style import (
     tidy,
     write_heading,
 )
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pyro_mfcvae.fitted import FittedMFCVAE
 from pyro_mfcvae.plots.style import COLORS, DASHES, GREY, Array, new_figure, tidy
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes

@@ -6,11 +6,11 @@ FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its nam
 mixture have recipes of their own, ``(clusters) -> MixtureWeights``.
 """
 
-from .base import FacetPrior, Mixture, PriorFactory
-from .bayesian import BayesianGaussian, BayesianGaussianMixture
-from .custom import DistributionPrior, as_prior
-from .flow import Flow, FlowMixture
-from .gaussian import (
+from pyro_mfcvae.priors.base import FacetPrior, Mixture, PriorFactory
+from pyro_mfcvae.priors.bayesian import BayesianGaussian, BayesianGaussianMixture
+from pyro_mfcvae.priors.custom import DistributionPrior, as_prior
+from pyro_mfcvae.priors.flow import Flow, FlowMixture
+from pyro_mfcvae.priors.gaussian import (
     DiagonalGaussian,
     DiagonalGaussianMixture,
     FullGaussian,
@@ -20,14 +20,14 @@ from .gaussian import (
     TiedGaussian,
     TiedGaussianMixture,
 )
-from .hyper import HyperPriors
-from .laplace import Laplace, LaplaceMixture
-from .low_rank import LowRankGaussian, LowRankGaussianMixture
-from .mixture import LocationScaleMixture, MixturePrior
-from .standard import StandardNormal, StandardNormalPrior
-from .student_t import StudentT, StudentTMixture
-from .vamp import Vamp, VampPriorMixture
-from .weights import (
+from pyro_mfcvae.priors.hyper import HyperPriors
+from pyro_mfcvae.priors.laplace import Laplace, LaplaceMixture
+from pyro_mfcvae.priors.low_rank import LowRankGaussian, LowRankGaussianMixture
+from pyro_mfcvae.priors.mixture import LocationScaleMixture, MixturePrior
+from pyro_mfcvae.priors.standard import StandardNormal, StandardNormalPrior
+from pyro_mfcvae.priors.student_t import StudentT, StudentTMixture
+from pyro_mfcvae.priors.vamp import Vamp, VampPriorMixture
+from pyro_mfcvae.priors.weights import (
     WEIGHTS,
     Learned,
     LogisticNormal,

@@ -17,9 +17,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to, transform_to
 
-from .base import FacetPrior
-from .hyper import HyperPriors
-from .initialization import find_components
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.hyper import HyperPriors
+from pyro_mfcvae.priors.initialization import find_components
 
 Covariance = Literal["diagonal", "full"]
 Guide = Literal["normal", "multivariate_normal"]

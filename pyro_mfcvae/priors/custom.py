@@ -16,8 +16,8 @@ from torch.distributions import (
     transform_to,
 )
 
-from .base import FacetPrior
-from .mixture import standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import standard_normal
 
 
 class DistributionPrior(FacetPrior):

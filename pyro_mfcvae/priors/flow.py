@@ -11,9 +11,9 @@ from pyro.distributions.transforms import AffineCoupling, Permute
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 
-from .base import FacetPrior
-from .gaussian import DiagonalGaussianMixture
-from .mixture import LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.gaussian import DiagonalGaussianMixture
+from pyro_mfcvae.priors.mixture import LocationScaleRecipe, standard_normal
 
 MAX_LOG_SCALE = 2.0  # of a layer: more would not be stable at the start of training
 

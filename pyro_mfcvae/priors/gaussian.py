@@ -10,8 +10,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .base import FacetPrior
-from .mixture import (
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import (
     DiagonalScaleMixture,
     LocationScaleMixture,
     LocationScaleRecipe,

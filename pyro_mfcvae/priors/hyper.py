@@ -19,7 +19,7 @@ class HyperPriors:
         \Sigma_k = \mathrm{diag}(\sigma_k)\, R_k\, \mathrm{diag}(\sigma_k)
 
     They are in units of the latent's overall standard deviation: a facet's latent is about standard normal
-    when its mixture begins to train, and :func:`pyro_mfcvae.mcmc.sample_mixture` standardises the embedding.
+    when its mixture begins to train, and :func:`sample_mixture` standardises the embedding.
     A log-normal scale keeps components away from a standard deviation of zero, where the likelihood of a
     mixture is unbounded; its median :math:`s = K^{-1/D}` shares out the volume among the components.
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pyro.distributions as dist
 from torch import Tensor
 
-from .base import FacetPrior
-from .mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
 
 
 class LaplaceMixture(DiagonalScaleMixture):

@@ -10,8 +10,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .base import FacetPrior
-from .mixture import LocationScaleMixture, LocationScaleRecipe, positive, unconstrained
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import LocationScaleMixture, LocationScaleRecipe, positive, unconstrained
 
 
 class LowRankGaussianMixture(LocationScaleMixture):

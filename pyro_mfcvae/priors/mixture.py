@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_mfcvae.recipes import resolve
-
-from .base import FacetPrior, Mixture
-from .initialization import INITIALIZATIONS, Initialization, Start, find_components
-from .weights import WEIGHTS, MixtureWeights, WeightsFactory
+from pyro_mfcvae._utils.registry import resolve
+from pyro_mfcvae.priors.base import FacetPrior, Mixture
+from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, Start, find_components
+from pyro_mfcvae.priors.weights import WEIGHTS, MixtureWeights, WeightsFactory
 
 MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
 

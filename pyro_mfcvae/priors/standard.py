@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from .base import FacetPrior
-from .mixture import standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import standard_normal
 
 
 class StandardNormalPrior(FacetPrior):

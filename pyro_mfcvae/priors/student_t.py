@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import FacetPrior
-from .mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
 
 MIN_DF = 2.05  # above two there is a variance
 START_DF = 6.0

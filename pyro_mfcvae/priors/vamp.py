@@ -11,8 +11,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from .base import FacetPrior
-from .mixture import MixturePrior, MixtureRecipe, standard_normal
+from pyro_mfcvae.priors.base import FacetPrior
+from pyro_mfcvae.priors.mixture import MixturePrior, MixtureRecipe, standard_normal
 
 
 class VampPriorMixture(MixturePrior):

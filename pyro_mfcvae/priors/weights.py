@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .sticks import LogitStick, mean_sigmoid
+from pyro_mfcvae.priors.sticks import LogitStick, mean_sigmoid
 
 WeightsFactory = Callable[[int], "MixtureWeights"]
 MIN_PROBABILITY = 1e-6  # of a cluster, where the logarithm of an estimated one is taken

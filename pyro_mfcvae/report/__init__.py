@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyro_mfcvae.files import replacing, writable
+from pyro_mfcvae._utils.files import replacing, writable
 from pyro_mfcvae.likelihoods import GaussianLikelihood, MixedLikelihood
 from pyro_mfcvae.report import page
 from pyro_mfcvae.report.combinations import Explorer
@@ -15,7 +15,7 @@ from pyro_mfcvae.report.gallery import TEMPERATURE, Gallery
 from pyro_mfcvae.report.tiles import drawing
 
 if TYPE_CHECKING:
-    from pyro_mfcvae.fitted import FittedMFCVAE
+    from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 __all__ = ["MAX_BYTES", "write_report"]
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.devices import seeded
+from pyro_mfcvae._utils.devices import seeded
 from pyro_mfcvae.report.findings import Cluster, Findings, surest
 from pyro_mfcvae.report.tiles import Drawing
 
 if TYPE_CHECKING:
-    from pyro_mfcvae.fitted import FittedMFCVAE
+    from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from pyro_mfcvae.history import EpochRecord
+from pyro_mfcvae.training.history import EpochRecord
 
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34

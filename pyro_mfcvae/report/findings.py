@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.evaluation import Evaluation, evaluate
-from pyro_mfcvae.predictor import data_for
+from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
+from pyro_mfcvae.results.predictor import data_for
 
 if TYPE_CHECKING:
-    from pyro_mfcvae.fitted import FittedMFCVAE
+    from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 Array = npt.NDArray[Any]
 

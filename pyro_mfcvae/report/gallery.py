@@ -9,7 +9,7 @@ from pyro_mfcvae.report.findings import MAX_EXAMPLES, Cluster, Findings
 from pyro_mfcvae.report.tiles import Drawing
 
 if TYPE_CHECKING:
-    from pyro_mfcvae.fitted import FittedMFCVAE
+    from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 AMOUNTS = (MAX_EXAMPLES, 6, 4, 2)  # pictures in each of the two rows of a card, from much to little
 BYTES_PER_CARD = 1_600  # beside pictures

@@ -12,16 +12,16 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from pyro_mfcvae.devices import Environment
-from pyro_mfcvae.evaluation import ALL_TITLES
+from pyro_mfcvae._utils.devices import Environment
+from pyro_mfcvae.config.schedule import Stage
+from pyro_mfcvae.metrics.evaluation import ALL_TITLES
 from pyro_mfcvae.report.combinations import Plan
 from pyro_mfcvae.report.curves import training_charts
 from pyro_mfcvae.report.findings import Findings
 from pyro_mfcvae.report.tiles import Drawing
-from pyro_mfcvae.schedule import Stage
 
 if TYPE_CHECKING:
-    from pyro_mfcvae.fitted import FittedMFCVAE
+    from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 ESSENTIAL = ("introduces", "epochs", "steps", "batch_size", "optimizer", "learning_rate")  # of a stage
 
@@ -49,7 +49,7 @@ def page(title: str, sections: Sequence[Section], data: dict[str, Any]) -> str:
         sections: in their order.
         data: what the script reads.
     """
-    from pyro_mfcvae import __version__  # not at the top, since the root imports what imports this
+    from pyro_mfcvae._utils.version import __version__
 
     files = resources.files("pyro_mfcvae.report")
     style, script, template = (

@@ -17,9 +17,9 @@ import torch
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets
 from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
-from pyro_mfcvae.optimizers import make_optimizer
-from pyro_mfcvae.stepping import Stepper
-from pyro_mfcvae.training import _no_validation
+from pyro_mfcvae.training.loop import _no_validation
+from pyro_mfcvae.training.optimizers import make_optimizer
+from pyro_mfcvae.training.step import Stepper
 
 PICTURE, DIGIT = (3, 32, 32), (1, 28, 28)
 

@@ -30,10 +30,11 @@ from measuring import (
     take_turns,
 )
 
-from pyro_mfcvae import MFCVAEConfig, Schedule, fit, presets, training
+from pyro_mfcvae import MFCVAEConfig, Schedule, fit, presets
+from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.data import RenderedShapes, make_facets, mnist
-from pyro_mfcvae.devices import threads
-from pyro_mfcvae.predictor import BLOCK, Predictor
+from pyro_mfcvae.results.predictor import BLOCK, Predictor
+from pyro_mfcvae.training import loop as training
 
 
 def train(quick: bool, number: int) -> list[Row]:
@@ -197,7 +198,7 @@ def _one_epoch(config: MFCVAEConfig) -> MFCVAEConfig:
 @contextlib.contextmanager
 def _timed_parts(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> Iterator[dict[str, tuple[int, float]]]:
     """Calls and processor seconds of the functions that ``fit`` calls, for as long as this lasts."""
-    of_fit = importlib.import_module("pyro_mfcvae.fit")  # the package's attribute is the function
+    of_fit = importlib.import_module("pyro_mfcvae.fitting.fit")  # the package's attribute is the function
     spent: dict[str, tuple[int, float]] = {}
     likelihood = type(config.likelihood(x_shape))
     functions = [

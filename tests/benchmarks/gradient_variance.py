@@ -14,8 +14,8 @@ from collections import defaultdict
 import torch
 
 from pyro_mfcvae import MFCVAE, Schedule, presets
-from pyro_mfcvae.data.mnist import mnist
-from pyro_mfcvae.training import _no_validation, train
+from pyro_mfcvae.datasets.mnist import mnist
+from pyro_mfcvae.training.loop import _no_validation, train
 
 OBJECTIVES = [("analytic", 1), ("monte_carlo", 1), ("monte_carlo", 10), ("marginal", 10), ("vade", 10)]
 

@@ -14,7 +14,7 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import kl_divergence
 
-from pyro_mfcvae import kl
+from pyro_mfcvae.model import kl
 
 SIZES = [(64, 3, 2), (64, 10, 4), (64, 32, 4), (128, 20, 5), (256, 25, 10), (512, 200, 22)]  # N, K, D
 

@@ -17,10 +17,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_mfcvae import MFCVAE, MFCVAEConfig, presets
-from pyro_mfcvae.devices import describe_environment, threads
-from pyro_mfcvae.freezing import expand, matches
-from pyro_mfcvae.optimizers import make_optimizer
-from pyro_mfcvae.training import _no_validation, _Run
+from pyro_mfcvae._utils.devices import describe_environment, threads
+from pyro_mfcvae.training.freezing import expand, matches
+from pyro_mfcvae.training.loop import _no_validation, _Run
+from pyro_mfcvae.training.optimizers import make_optimizer
 
 Row = dict[str, Any]
 Job = Callable[[], object]

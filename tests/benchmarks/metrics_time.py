@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from pyro_mfcvae import metrics
-from pyro_mfcvae.evaluation import evaluate
+from pyro_mfcvae.metrics.evaluation import evaluate
 
 CLUSTERS, CLASSES = (25, 60), (10, 5, 4, 3)
 

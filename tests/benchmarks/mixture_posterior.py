@@ -1,4 +1,4 @@
-"""Do the posteriors of pyro_mfcvae.mcmc cover the truth as often as they say, and do the chains agree?
+"""Do the posteriors of sample_mixture cover the truth as often as they say, and do the chains agree?
 
     python tests/benchmarks/mixture_posterior.py --repetitions 20 --covariance full
     python tests/benchmarks/mixture_posterior.py --repetitions 100 --first-seed 20 --kernel importance
@@ -17,8 +17,8 @@ import time
 
 import numpy as np
 
-from pyro_mfcvae.mcmc import KERNELS, QUANTITIES, sample_mixture
-from pyro_mfcvae.mixture_density import Mixture, MixtureDensity
+from pyro_mfcvae.posterior.mcmc import KERNELS, QUANTITIES, sample_mixture
+from pyro_mfcvae.posterior.mixture_density import Mixture, MixtureDensity
 from pyro_mfcvae.priors import HyperPriors
 
 PROBABILITY = 0.94

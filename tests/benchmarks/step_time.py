@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage
 from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.training import _no_validation, _Run
+from pyro_mfcvae.training.loop import _no_validation, _Run
 
 SETTINGS = {
     # name: (shape of a datum, clusters, latent dims, widths, batch size)

@@ -31,7 +31,7 @@ from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, prese
 from pyro_mfcvae.data import mnist
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.training import _no_validation, _Run
+from pyro_mfcvae.training.loop import _no_validation, _Run
 
 COLUMNS = 32
 CHUNK = 100_000  # rows that are written at a time

@@ -17,7 +17,8 @@ import time
 import torch
 
 import pyro_mfcvae as mf
-from pyro_mfcvae import metrics, training
+from pyro_mfcvae import metrics
+from pyro_mfcvae.training import loop as training
 
 REFERENCE_SECONDS = 1_406
 

@@ -1,0 +1,6 @@
+"""What defines a model and its training: facets, stages and presets, as frozen dataclasses."""
+
+from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
+from pyro_mfcvae.config.schedule import Schedule, Stage
+
+__all__ = ["Facet", "MFCVAEConfig", "Schedule", "Stage"]

@@ -1,0 +1,192 @@
+"""What defines a model and its training: frozen dataclasses, with JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from pyro_mfcvae import likelihoods, networks, priors
+from pyro_mfcvae._utils.registry import resolve
+from pyro_mfcvae.config.schedule import Schedule, Stage
+
+Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+DataInit = bool | Literal["subspaces"]
+# Recipes that JSON knows by name.
+_RECIPES: dict[str, type] = {
+    **priors.RECIPES,
+    **priors.WEIGHTS,
+    **likelihoods.RECIPES,
+    **networks.RECIPES,
+}
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One clustering of the data.
+
+    Attributes:
+        clusters: number of clusters K_j.
+        latent_dim: dimension D_j of the facet's latent.
+        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim)`` that returns a
+            ``FacetPrior`` or a ``MixtureSameFamily`` distribution.
+
+    Raises:
+        ValueError: for less than one cluster or dimension, or an unknown name.
+    """
+
+    clusters: int
+    latent_dim: int
+    prior: str | priors.PriorFactory = "diagonal_gaussian"
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "clusters", "latent_dim")
+        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.RECIPES))
+
+
+@dataclass(frozen=True)
+class MFCVAEConfig:
+    """A Multi-Facet Clustering VAE and how it is trained.
+
+    Attributes:
+        facets: the J clusterings, from the lowest level of the ladder to the deepest.
+        likelihood: a name from ``likelihoods.available()``, or a recipe ``(x_shape) -> Likelihood``.
+        network: a name from ``networks.available()``, or a recipe
+            ``(shape, latent_dims) -> (encoder, decoder)``.
+        schedule: stages of training; None is the progressive schedule.
+        elbo: objective of :class:`FacetELBO`.
+        num_kl_samples: samples of each facet's latent wherever the objective estimates a facet term;
+            ``"analytic"`` needs none for Gaussian components.
+        num_particles: samples of all latents for the likelihood, in each step of training.
+        data_init: whether the networks are initialised by a batch of the data, with
+            :func:`networks.initialize_from_data`; with ``"subspaces"``, each facet's encoder moreover
+            starts by looking at one of the :func:`independent_subspaces` of the data.
+
+    Raises:
+        TypeError: for a value of another type.
+        ValueError: for an unknown name, less than one sample, or a schedule for another number of facets.
+
+    Example:
+        >>> config = MFCVAEConfig(facets=(Facet(10, 5), Facet(10, 5)))
+        >>> config.likelihood
+        Bernoulli(missing=False)
+        >>> MFCVAEConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    facets: tuple[Facet, ...]
+    likelihood: str | likelihoods.LikelihoodFactory = "bernoulli"
+    network: str | networks.NetworkFactory = "fully_connected_ladder"
+    schedule: Schedule | None = None
+    elbo: Objective = "analytic"
+    num_kl_samples: int = 1
+    num_particles: int = 1
+    data_init: DataInit = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facets", tuple(self.facets))
+        if not self.facets or not all(isinstance(facet, Facet) for facet in self.facets):
+            raise TypeError(f"facets: got {self.facets!r}, expected at least one Facet")
+        for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
+            object.__setattr__(self, name, resolve(name, getattr(self, name), recipes))
+        J = len(self.facets)
+        schedule = Schedule.progressive(J) if self.schedule is None else self.schedule
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule: got {schedule!r}, expected a Schedule")
+        if schedule.num_facets != J:
+            raise ValueError(
+                f"schedule: its stages introduce {schedule.num_facets} facets, but there are {J}; "
+                f"use Schedule.progressive({J}, ...)"
+            )
+        object.__setattr__(self, "schedule", schedule)
+        if self.elbo not in OBJECTIVES:
+            raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
+        _check_positive(self, "num_kl_samples", "num_particles")
+        if self.data_init not in (False, True, "subspaces"):
+            raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the schedule."""
+        return cast(Schedule, self.schedule).stages
+
+    @property
+    def held_out(self) -> float:
+        """Fraction of the data that is not trained on."""
+        return cast(Schedule, self.schedule).held_out
+
+    def to_json(self) -> str:
+        """This configuration as JSON.
+
+        Raises:
+            TypeError: if it holds a recipe that is not one of the package's own.
+        """
+        return json.dumps(_encode(self, "config"), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> MFCVAEConfig:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: if the text is not JSON of a configuration.
+        """
+        try:
+            fields = json.loads(text)
+            fields["facets"] = tuple(
+                Facet(**{**facet, "prior": _decode(facet["prior"], priors.RECIPES)})
+                for facet in fields["facets"]
+            )
+            schedule = dict(fields["schedule"])
+            schedule["stages"] = tuple(Stage(**stage) for stage in schedule["stages"])
+            fields["schedule"] = Schedule(**schedule)
+            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.RECIPES)
+            fields["network"] = _decode(fields["network"], networks.RECIPES)
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+
+
+def _encode(value: Any, path: str) -> Any:
+    """Dataclasses become objects; a recipe names itself."""
+    if isinstance(value, (tuple, list)):
+        return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {
+            f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
+        }
+        names = [name for name, recipe in _RECIPES.items() if recipe is type(value)]
+        if names:
+            return {"name": names[0], **fields}
+        if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage)):
+            return fields
+    elif value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(
+        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own recipes "
+        f"{tuple(_RECIPES)}"
+    )
+
+
+def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
+    arguments = {field: _decode_value(value) for field, value in fields.items()}
+    name = arguments.pop("name")
+    if name not in recipes:
+        raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
+    return recipes[name](**arguments)
+
+
+def _decode_value(value: Any) -> Any:
+    """A recipe may have others within."""
+    if isinstance(value, list):
+        return [_decode_value(v) for v in value]
+    return _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value

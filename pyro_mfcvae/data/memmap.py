@@ -1,0 +1,173 @@
+"""Data that stay in a file, or in an array of another type, until they are needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.data.sources import (
+    HELD_OUT,
+    Check,
+    Source,
+    Stream,
+    cut,
+    number_held_out,
+    prefetched,
+    seed_from,
+)
+from pyro_mfcvae.data.values import check_shape, not_real, scaled
+
+Rows = range | npt.NDArray[np.int64]
+
+CHUNK = 2**16  # bytes that are read from one place
+WINDOW = 2**24  # bytes of many such chunks, from places at random, that are shuffled at a time
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """Rows of an array of real numbers, as float32 where they are read; uint8 is scaled by 1/255.
+
+    Args:
+        array: shape (N, *x_shape), such as a ``numpy.memmap``.
+        name: what error messages call the data.
+        check: what sees all rows that are read.
+
+    Raises:
+        TypeError: if the array does not hold real numbers.
+        ValueError: if it is empty, or has one dimension.
+    """
+
+    array: npt.NDArray[Any]
+    name: str
+    check: Check | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.dtype.kind not in "buif":
+            raise not_real(self.array.dtype, self.name)
+        check_shape(self.array.shape, self.name)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, *x_shape)."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What rows are kept as before they are needed: bytes, or else float32."""
+        return np.dtype(np.uint8 if self.array.dtype == np.uint8 else np.float32)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row that is kept so."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def read(self, rows: Rows) -> npt.NDArray[Any]:
+        """Copy rows, a range or indices, as :attr:`dtype` has them: (M, *x_shape)."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the check tells of what overflows float32
+            part = self.array[slice(rows.start, rows.stop) if isinstance(rows, range) else rows]
+            copy = np.array(part, self.dtype, order="C")
+        if self.check is not None:
+            self.check(scaled(torch.from_numpy(copy)), rows)
+        return copy
+
+    def take(self, rows: Rows) -> Tensor:
+        """Some rows, a range or indices, float32 (M, *x_shape)."""
+        return scaled(torch.from_numpy(self.read(rows)))
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, in blocks of ``size`` or, the last one, fewer."""
+        for start in range(0, len(self), size):
+            yield self.take(range(start, min(start + size, len(self))))
+
+
+class Stored(Source):
+    """Data of an array that need not fit into memory, in an order at random.
+
+    Rows are read in chunks of neighbours. A window has chunks from many places, and its rows are shuffled;
+    a thread prepares it while the one before is trained on. So the rows of a sorted file are mixed, reading
+    is mostly sequential, and memory does not grow with N, but for one number for each chunk.
+
+    Args:
+        rows: the data.
+        held_out: rows that are left out, in ascending order.
+    """
+
+    def __init__(self, rows: StoredRows, held_out: npt.NDArray[np.int64] | None = None) -> None:
+        self.rows = rows
+        self.held_out = np.empty(0, np.int64) if held_out is None else held_out
+        self.x_shape = rows.shape[1:]
+        self._is_checked = False
+
+    def __len__(self) -> int:
+        return len(self.rows) - len(self.held_out)
+
+    def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
+        """As :meth:`Source.batches`."""
+        rng = np.random.default_rng(seed_from(generator))
+        with closing(prefetched(self._windows(rng))) as windows:
+            for batch in islice(cut(windows, min(batch_size, len(self))), count):
+                yield scaled(batch)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """As :meth:`Source.sample`."""
+        rng = np.random.default_rng(seed_from(generator))
+        places = _distinct(len(self), min(n, len(self)), rng)
+        # The i-th row that is not held out: as many places further as rows before it are.
+        skipped = np.searchsorted(self.held_out - np.arange(len(self.held_out)), places, side="right")
+        return self.rows.take(places + skipped)[torch.from_numpy(rng.permutation(len(places)))]
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
+        """As :meth:`Source.hold_out`; what is held out is in memory, and so not more than ``HELD_OUT``."""
+        count = min(number_held_out(fraction, len(self)), HELD_OUT)
+        chosen = _distinct(len(self), count, np.random.default_rng(seed))
+        return Stored(self.rows, chosen), self.rows.take(chosen)
+
+    def checked(self, check: Check) -> Self:
+        """As :meth:`Source.checked`, until an epoch has seen all of them."""
+        return type(self)(dataclasses.replace(self.rows, check=check), self.held_out)
+
+    def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
+        """All rows once, as they are stored, shuffled within windows of equally many chunks."""
+        rows = dataclasses.replace(self.rows, check=None) if self._is_checked else self.rows
+        size = max(1, CHUNK // rows.row_bytes)
+        starts = size * rng.permutation(math.ceil(len(rows) / size))
+        windows = min(len(starts), math.ceil(len(rows) * rows.row_bytes / WINDOW))
+        for some in np.array_split(starts, windows):
+            chunks = (self._kept(start, start + size) for start in np.sort(some).tolist())
+            yield self._window(rows, [chunk for chunk in chunks if len(chunk)], rng)
+        self._is_checked = True
+
+    def _window(self, rows: StoredRows, chunks: Sequence[Rows], rng: np.random.Generator) -> Tensor:
+        places = rng.permutation(sum(map(len, chunks)))
+        window = np.empty((len(places), *self.x_shape), rows.dtype)
+        end = 0
+        for chunk in chunks:
+            end += len(chunk)
+            window[places[end - len(chunk) : end]] = rows.read(chunk)
+        return torch.from_numpy(window)
+
+    def _kept(self, start: int, stop: int) -> Rows:
+        """Those of neighbouring rows that are there and not held out."""
+        rows = range(start, min(stop, len(self.rows)))
+        first, last = np.searchsorted(self.held_out, (rows.start, rows.stop))
+        if first == last:
+            return rows
+        return np.delete(np.arange(rows.start, rows.stop), self.held_out[first:last] - start)
+
+
+def _distinct(size: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """So many numbers below ``size`` at random, all different, in ascending order."""
+    return np.sort(rng.choice(size, count, replace=False, shuffle=False))

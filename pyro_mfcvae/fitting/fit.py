@@ -1,0 +1,263 @@
+"""The whole job in one call."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+
+from pyro_mfcvae._utils.devices import (
+    Precision,
+    describe_environment,
+    resolve_device,
+    resolve_precision,
+    seeded,
+)
+from pyro_mfcvae.config import presets
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.data.choosing import Streaming, as_source
+from pyro_mfcvae.data.sources import Source
+from pyro_mfcvae.data.values import check_finite
+from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.predictor import check_data
+from pyro_mfcvae.results.runs import FittedRuns
+from pyro_mfcvae.training.compiled import Compile, check_compile
+from pyro_mfcvae.training.loop import train
+
+_log = logging.getLogger("pyro_mfcvae")
+
+Workers = int | Literal["auto"]
+
+
+@overload
+def fit(
+    dataset: Any,
+    config: MFCVAEConfig | None = None,
+    *,
+    seed: int | None = None,
+    seeds: None = None,
+    restarts: int | None = None,
+    workers: Workers = "auto",
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    in_memory: Streaming = "auto",
+    compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = True,
+) -> FittedMFCVAE: ...
+
+
+@overload
+def fit(
+    dataset: Any,
+    config: MFCVAEConfig | None = None,
+    *,
+    seed: None = None,
+    seeds: Iterable[int],
+    restarts: None = None,
+    workers: Workers = "auto",
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    in_memory: Streaming = "auto",
+    compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = True,
+) -> FittedRuns: ...
+
+
+def fit(
+    dataset: Any,
+    config: MFCVAEConfig | None = None,
+    *,
+    seed: int | None = None,
+    seeds: Iterable[int] | None = None,
+    restarts: int | None = None,
+    workers: Workers = "auto",
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    in_memory: Streaming = "auto",
+    compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = True,
+) -> FittedMFCVAE | FittedRuns:
+    r"""Cluster data in several ways at once.
+
+    Args:
+        dataset: data (N, *x_shape) as an array or a tensor; a pair (x, y); a torch or torchvision
+            ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are never looked at.
+            Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries may be missing,
+            that is NaN.
+        config: facets, likelihood, network and schedule; None takes a preset that suits the data.
+        seed: of initialisation, order of the data and samples; None is 0. See Reproducibility below.
+        seeds: of several runs, all of which are returned.
+        restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which the one with the
+            highest ELBO of the training data is returned.
+        workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
+            each core, or this one alone on a GPU. With one, the runs are in this process, one after
+            another. With more, every process has one thread.
+        device: ``"auto"`` is CUDA where there is one, else the CPU.
+        precision: of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every device; or
+            ``"bfloat16"``, which is faster where the device has units for it (divergences, densities and
+            what leaves the networks are in float32 all the same). A run in bfloat16 is another run, as from
+            another seed: PRECISION_FIGURES
+        in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
+            does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
+            ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
+            that is available. False streams them: memory does not grow with their number (but for 8 bytes
+            for each item of a ``Dataset``), and random transforms make other data of them in every epoch.
+            What depends on all data, such as scales, is then taken from a sample of 20,000; at most as many
+            are held out; and what is not finite or not valid raises its error when it is read.
+        compile: whether PyTorch's compiler fuses the operations of a training step. It takes seconds to
+            a minute for every phase of the schedule, and small networks gain most. ``"auto"`` compiles
+            phases that are long enough for it to pay; ``"reduce-overhead"`` also makes one CUDA graph of a
+            step on a GPU. What cannot be compiled runs as it is.
+        checkpoint_dir: folder, made if need be, where every run is kept between epochs, once a minute and
+            at the end of each stage. The same call goes on from there after an interruption, and returns at
+            once what is finished. None keeps nothing.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The fitted model; for ``seeds``, all of them. A run that diverges is left out, with a warning.
+
+    Raises:
+        TypeError: for data or options of a type that is not understood.
+        ValueError: for data that are empty, not finite, invalid under the likelihood, or fewer than a
+            facet's clusters; for checkpoints of another run; for unknown options, and those that exclude
+            each other; and for a configuration that cannot be passed to other processes.
+        FloatingPointError: if training diverges; of several runs, if all do.
+        ChildProcessError: if one of several processes ends before its run does.
+
+    Reproducibility:
+        On the CPU of one machine, with the same versions of all packages and the same number of threads,
+        these are the same bit for bit: what a seed gives, alone or among others, with one worker, with
+        several on one thread each, and however busy the machine is; a run that was interrupted and
+        resumed; a saved and loaded model; predictions for the same data, wherever these are kept.
+
+        Sums of floats are taken in another order, and so the same to rounding only, on other processors,
+        GPUs, numbers of threads and versions of PyTorch, when compiled, and for a datum among other
+        neighbours. A prediction then differs in its last digits. Training amplifies them: **the same seed
+        elsewhere is another sample**, which a claim must allow for. ``fitted.history.environment`` says
+        what a model was trained in.
+
+    References:
+        Falck et al. (2021), Multi-Facet Clustering Variational Autoencoders.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_mfcvae import Facet, Schedule, fit, presets
+        >>> x = np.random.default_rng(0).normal(size=(100, 4))
+        >>> config = presets.tabular(facets=(Facet(3, 2),), schedule=Schedule.progressive(1, epochs=2))
+        >>> fit(x, config, progress=False).predict(x).shape
+        (100, 1)
+        >>> runs = fit(x, config, seeds=range(2), workers=1, progress=False)
+        >>> len(runs), runs.best.predict(x).shape
+        (2, (100, 1))
+    """
+    chosen_seeds = _seeds(seed, seeds, restarts)
+    data = as_source(dataset, in_memory)
+    if config is None:
+        seen = data.looked_at()
+        check_finite(seen, "dataset")
+        config = presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
+    elif not isinstance(config, MFCVAEConfig):
+        raise TypeError(
+            f"config: got {type(config).__name__}, expected an MFCVAEConfig, such as presets.mnist()"
+        )
+    most = max(facet.clusters for facet in config.facets)
+    if len(data) < most:
+        raise ValueError(
+            f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "
+            "give more data, or a config with fewer clusters"
+        )
+    target = resolve_device(device)
+    chosen = resolve_precision(precision)
+    check_compile(compile)
+    folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
+    _log.info("training in %s, compile %s", describe_environment(target, chosen), compile)
+    number = as_workers(workers, len(chosen_seeds), target)
+    run = functools.partial(
+        _train_one, config=config, device=target, precision=chosen, compile=compile, checkpoint_dir=folder
+    )
+    if seeds is None and restarts is None:
+        return run(data, chosen_seeds[0], progress=progress)
+    runs = train_runs(run, data, chosen_seeds, workers=number, progress=progress)
+    for fitted in runs:
+        fitted.model.config = config  # another process returns a copy; recipes may compare by identity
+    if seeds is not None:
+        return runs
+    best = runs.best
+    best.restarts = dict(zip(runs.seeds, runs.scores, strict=True))
+    return best
+
+
+def _train_one(
+    data: Source,
+    seed: int,
+    *,
+    config: MFCVAEConfig,
+    device: torch.device,
+    precision: Precision,
+    compile: Compile,
+    checkpoint_dir: Path | None,
+    progress: bool = False,
+) -> FittedMFCVAE:
+    with seeded(seed, device):
+        model, checked = _new_model(data, config, device)
+        model.precision = precision
+        checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
+        history = train(
+            model,
+            checked.near(device),
+            seed=seed,
+            compile=compile,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    return FittedMFCVAE(model, history, seed=seed)
+
+
+def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tuple[MFCVAE, Source]:
+    """A model for these data, before training, and the data, which it checks as they are read."""
+    model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    # A copy that stays on the CPU, where data are read.
+    checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
+    model.likelihood.calibrate(checked.looked_at())
+    return model.to(device), checked
+
+
+def _folder(path: str | Path) -> Path:
+    """A folder that is there, or can be made."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"checkpoint_dir: got {str(path)!r}, where a file is in the way; expected a folder, there or not"
+        ) from error
+    return folder
+
+
+def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:
+    """The seeds of all runs."""
+    if seeds is not None:
+        for name, value in (("seed", seed), ("restarts", restarts)):
+            if value is not None:
+                raise ValueError(
+                    f"{name}: got {value!r} together with seeds, expected one of the two; for the best of "
+                    "given seeds use fit(..., seeds=...).best"
+                )
+        return as_seeds(seeds)
+    first = as_seed(0 if seed is None else seed)
+    if restarts is None:
+        return (first,)
+    if not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(f"restarts: got {restarts!r}, expected an integer of at least 1")
+    as_seed(first + restarts - 1)
+    return tuple(range(first, first + restarts))

@@ -1,0 +1,193 @@
+"""Training runs that differ in their seed, in as many processes as there are cores."""
+
+from __future__ import annotations
+
+import math
+import operator
+import pickle
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from pyro_mfcvae._utils.devices import threads
+from pyro_mfcvae.data.sources import Source
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.runs import FittedRuns
+
+MAX_SEED = 2**32 - 1  # scikit-learn, which fits the first mixtures, takes no other
+SCORE_SIZE = 4_096  # data that runs are compared on
+SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
+
+Run = Callable[[Source, int], FittedMFCVAE]
+Outcome = tuple[FittedMFCVAE, float] | FloatingPointError
+
+
+def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, progress: bool) -> FittedRuns:
+    r"""Train one model for each seed, and score them all on the same data.
+
+    With one worker the runs are in this process, one after another. With more, each process has one
+    thread, and the data are shared between them.
+
+    Args:
+        run: ``(data, seed) -> FittedMFCVAE``.
+        data: to train on.
+        seeds: of the runs, each different.
+        workers: processes.
+        progress: whether to show a progress bar, of runs.
+
+    Returns:
+        The models, in the order of the seeds, without those that diverged, of which a warning tells.
+
+    Raises:
+        FloatingPointError: if all runs diverge.
+        ValueError: if ``run``, or what it returns, cannot be passed between processes.
+        ChildProcessError: if a process ends before its run does.
+    """
+    outcomes: dict[int, Outcome] = {}
+    best = -math.inf
+    # An interruption anywhere must reach the generator at once, since closing it ends the processes.
+    with (
+        closing(_outcomes(run, data, seeds, workers)) as finished,
+        tqdm(total=len(seeds), disable=not progress, unit="run") as bar,
+    ):
+        for seed, outcome in finished:
+            outcomes[seed] = outcome
+            if not isinstance(outcome, FloatingPointError):
+                best = max(best, outcome[1])
+                bar.set_postfix_str(f"best ELBO {best:.2f}", refresh=False)
+            bar.update()
+    trained, diverged = {}, {}
+    for seed in seeds:
+        outcome = outcomes[seed]
+        if isinstance(outcome, FloatingPointError):
+            diverged[seed] = outcome
+        else:
+            trained[seed] = outcome
+    if not trained:
+        error = diverged[seeds[0]]
+        raise FloatingPointError(f"all {len(seeds)} runs diverged; seed {seeds[0]}: {error}") from error
+    for seed, error in diverged.items():
+        warnings.warn(f"seed {seed} is left out: {error}", RuntimeWarning, stacklevel=3)  # at fit's caller
+    fits, scores = zip(*trained.values(), strict=True)
+    return FittedRuns(fits, tuple(trained), scores, tuple(diverged))
+
+
+def as_seeds(seeds: Any) -> tuple[int, ...]:
+    """Check that these are different seeds, at least one.
+
+    Raises:
+        TypeError: if they are not integers.
+        ValueError: if there is none, one is out of range, or two are equal.
+    """
+    expected = f"expected different integers from 0 to {MAX_SEED}, such as range(5)"
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds: got {seeds!r}, {expected}; for one run use seed, for the best of n restarts")
+    checked = tuple(as_seed(seed, "seeds") for seed in seeds)
+    if not checked or len(set(checked)) < len(checked):
+        raise ValueError(f"seeds: got {list(checked)}, {expected}")
+    return checked
+
+
+def as_seed(seed: Any, name: str = "seed") -> int:
+    """Check that this is a seed.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is out of range.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"{name}: got {seed!r}, expected an integer") from None
+    if not 0 <= number <= MAX_SEED:
+        raise ValueError(f"{name}: got {number}, expected an integer from 0 to {MAX_SEED}")
+    return number
+
+
+def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
+    """The number of processes for so many runs; ``"auto"`` is one for each core, on the CPU.
+
+    Raises:
+        ValueError: for anything but ``"auto"`` and positive integers, and for more than one on a GPU.
+    """
+    on_cpu = device.type == "cpu"
+    if workers == "auto":
+        if not on_cpu or runs == 1:
+            return 1
+        import joblib
+
+        return min(runs, int(joblib.cpu_count()))  # of the cores that this process may use
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers: got {workers!r}, expected 'auto' or an integer of at least 1")
+    if workers > 1 and not on_cpu:
+        raise ValueError(
+            f"workers: got {workers} with the device {device}, which one run keeps busy; expected 1 or "
+            "'auto', or device='cpu'"
+        )
+    return min(workers, runs)
+
+
+def _outcomes(
+    run: Run, data: Source, seeds: tuple[int, ...], workers: int
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Seeds with what became of them, as the runs finish."""
+    if workers == 1:
+        for seed in seeds:
+            yield seed, _outcome(run, data, seed)
+        return
+    from joblib import Parallel, delayed
+
+    # loky pickles functions by value, and so takes lambdas, and programs without a __main__ guard.
+    # Arrays beyond a megabyte are mapped into all processes, those of a file from that file; copy-on-write,
+    # since PyTorch warns of arrays that cannot be written to.
+    parallel = Parallel(
+        n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, mmap_mode="c"
+    )
+    try:
+        with closing(parallel(delayed(_in_worker)(run, data, seed) for seed in seeds)) as results:
+            yield from results
+    except (pickle.PicklingError, TypeError) as error:
+        if "pickle" not in str(error):
+            raise
+        cause = str(error.__cause__ or error).strip().strip('"').splitlines()[-1]
+        raise ValueError(
+            f"workers: the configuration or the data set cannot be passed to {workers} processes "
+            f"({cause}); use workers=1, or recipes that can be pickled, such as frozen dataclasses"
+        ) from error
+    except BrokenProcessPool as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ChildProcessError(
+            f"workers: a process ended before its run did ({reason}); use fewer workers if memory is "
+            "short; with workers=1 all runs are in this process"
+        ) from error
+
+
+def _in_worker(run: Run, data: Source, seed: int) -> tuple[int, Outcome]:
+    """One run on one thread: with as many processes as cores, more would only wait for each other."""
+    with threads(1):
+        return seed, _outcome(run, data, seed)
+
+
+def _outcome(run: Run, data: Source, seed: int) -> Outcome:
+    """The model with its score, or how its training diverged."""
+    try:
+        fitted = run(data, seed)
+        score = _score(fitted, data)
+    except FloatingPointError as error:
+        return error
+    return fitted, score
+
+
+def _score(fitted: FittedMFCVAE, data: Source) -> float:
+    """Mean ELBO of data and draws that are the same for all runs; nats per datum."""
+    sample = data.sample(SCORE_SIZE, torch.Generator().manual_seed(0))
+    score = float(np.mean([fitted.score(sample, seed=draw) for draw in range(SCORE_DRAWS)]))
+    if not math.isfinite(score):
+        raise FloatingPointError(f"training diverged: the ELBO of the trained model is {score}")
+    return score

@@ -1,0 +1,280 @@
+"""The Multi-Facet Clustering VAE as a Pyro program."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_mfcvae import likelihoods, networks
+from pyro_mfcvae._utils.devices import Precision
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.model.elbo import FacetELBO
+from pyro_mfcvae.model.objectives import facet_responsibilities, facet_term, facet_value, spread
+from pyro_mfcvae.networks.modules import takes_part
+from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    """The parts of the ELBO of each datum, in nats.
+
+    Attributes:
+        log_likelihood: log p(x | z) at a sample of z, shape (N,).
+        facets: log sum_k pi_k exp(-KL_k) for each of the J facets, shape (N,).
+        responsibilities: q(c_j | x) for each of the J facets, shape (N, K_j).
+    """
+
+    log_likelihood: Tensor
+    facets: tuple[Tensor, ...]
+    responsibilities: tuple[Tensor, ...]
+
+    @property
+    def elbo(self) -> Tensor:
+        """The ELBO of each datum, without KL weights, shape (N,)."""
+        return self.log_likelihood + sum(self.facets, torch.zeros(()))
+
+
+class MFCVAE(nn.Module):
+    r"""A Multi-Facet Clustering Variational Autoencoder.
+
+    .. math::
+        c_j \sim \mathrm{Cat}(\pi_j), \quad z_j \mid c_j \sim p(z_j\mid c_j), \quad
+        x \mid z \sim p(x \mid \mathrm{decoder}(z_0, \ldots, z_{J-1})), \qquad
+        q(z\mid x) = \prod_j N(z_j; m_j(x), \mathrm{diag}\, v_j(x))
+
+    :meth:`model` and :meth:`guide` are what :class:`pyro.infer.SVI` takes. q(c|x) is not in the guide:
+    :class:`FacetELBO` finds it in closed form. All parameters live in this module; nothing is written
+    to Pyro's parameter store.
+
+    Args:
+        config: facets, likelihood and network.
+        x_shape: shape of one datum, without the batch.
+
+    Attributes:
+        fade_in: alpha_j in [0, 1], the weight with which facet j enters the decoder.
+        kl_weights: beta_j >= 0, the weight of facet j's term in the objective.
+        precision: of the networks; densities and parameters stay in the parameters' own precision.
+        declares_parameters: whether :meth:`model` tells Pyro's handlers its parameters, as
+            :class:`pyro.infer.SVI` needs; without it a step is a little faster.
+
+    Raises:
+        TypeError: if ``x_shape`` is not a shape.
+
+    References:
+        Falck et al. (2021), equations 1 to 4.
+
+    Example:
+        >>> from pyro_mfcvae import Facet, MFCVAEConfig
+        >>> model = MFCVAE(MFCVAEConfig(facets=(Facet(3, 2), Facet(4, 2))), x_shape=(8,))
+        >>> [q.event_shape for q in model.encode(torch.rand(5, 8))]
+        [torch.Size([2]), torch.Size([2])]
+    """
+
+    def __init__(self, config: MFCVAEConfig, x_shape: Sequence[int]) -> None:
+        super().__init__()
+        if isinstance(x_shape, int) or not x_shape or not all(int(n) > 0 for n in x_shape):
+            raise TypeError(f"x_shape: got {x_shape!r}, expected a shape such as (784,)")
+        self.config = config
+        self.x_shape = tuple(int(n) for n in x_shape)
+        likelihood = cast(likelihoods.LikelihoodFactory, config.likelihood)(self.x_shape)
+        self.encoder, self.decoder = _networks(config, likelihood)
+        self.likelihood: Likelihood = likelihood
+        self.priors = nn.ModuleList(
+            as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
+            for f in config.facets
+        )
+        for j, prior in enumerate(self.facet_priors):
+            prior.attach(partial(self._encode_facet, j), self.x_shape)
+        self.fade_in: list[float] = [1.0] * len(config.facets)
+        self.kl_weights: list[float] = [1.0] * len(config.facets)
+        self.precision: Precision = "float32"
+        self.declares_parameters = True
+
+    def model(self, x: Tensor | None = None, *, data_size: int | None = None) -> Tensor:
+        r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
+
+        Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
+
+        Args:
+            x: data (N, *x_shape); None samples ``data_size`` data from the prior.
+            data_size: number of data that the N are a subsample of; None is N.
+
+        Returns:
+            x.
+        """
+        self._declare_parameters()
+        mixtures: list[Mixture] = list(self.facet_priors)
+        for j, prior in self._shared_priors():
+            with kl_weight(self.kl_weights[j]):
+                mixtures[j] = prior.realize(f"prior_{j}")
+        with pyro.plate("data", data_size or _length(x), subsample=x):
+            z = []
+            for j, mixture in enumerate(mixtures):
+                with kl_weight(self.kl_weights[j]):
+                    c = pyro.sample(f"c_{j}", mixture.weights(), infer={"enumerate": "parallel"})
+                    z.append(pyro.sample(f"z_{j}", mixture.component(c)))
+            return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z)), obs=x))
+
+    def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
+        """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
+        for j, prior in self._shared_priors():
+            with kl_weight(self.kl_weights[j]):
+                prior.guide(f"prior_{j}")
+        with pyro.plate("data", data_size or _length(x), subsample=x):
+            for j, q in enumerate(self.encode(x)):
+                with kl_weight(self.kl_weights[j]):
+                    pyro.sample(f"z_{j}", q, infer={"collapse_kl": True})
+
+    @property
+    def facet_priors(self) -> tuple[FacetPrior, ...]:
+        """p(z_j), for each of the J facets."""
+        return tuple(cast(FacetPrior, prior) for prior in self.priors)
+
+    def _shared_priors(self) -> list[tuple[int, FacetPrior]]:
+        """Facets, and priors, with latent variables that all data share."""
+        return [(j, prior) for j, prior in enumerate(self.facet_priors) if prior.has_globals]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def elbo(self, **options: Any) -> FacetELBO:
+        """The objective that the configuration asks for; ``options`` are those of :class:`FacetELBO`."""
+        defaults: dict[str, Any] = {
+            "objective": self.config.elbo,
+            "num_kl_samples": self.config.num_kl_samples,
+            "num_particles": self.config.num_particles,
+            "vectorize_particles": True,
+            "max_plate_nesting": 1,
+        }
+        return FacetELBO(**defaults | options)
+
+    def encode(self, x: Tensor) -> list[dist.Distribution]:
+        r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
+        with self._autocast():
+            statistics = self.encoder(self.likelihood.preprocess(x))
+        return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
+
+    def _encode_facet(self, j: int, x: Tensor) -> dist.Distribution:
+        return self.encode(x)[j]
+
+    def decode(self, z: Sequence[Tensor]) -> Tensor:
+        r"""What the likelihood takes, (..., *features_shape), for latents z_j (..., D_j)."""
+        with self._autocast():
+            features = self.decoder([z_j.flatten(0, -2) for z_j in z], self.fade_in)
+        return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
+
+    def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
+        """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
+        return [
+            facet_responsibilities(q_j, *_components(prior), dim=-2, samples=partial(spread, q_j))
+            for prior, q_j in zip(self.facet_priors, q, strict=True)
+        ]
+
+    def elbo_terms(self, x: Tensor) -> ELBOTerms:
+        r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z."""
+        q = self.encode(x)
+        terms, responsibilities = zip(
+            *(self._exact_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
+            strict=True,
+        )
+        features = self.decode([q_j.rsample() for q_j in q])
+        return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether :meth:`objective` is what :meth:`elbo` computes from the programs.
+
+        It is not where all data share latent variables, for several particles, nor where a subclass has
+        another program.
+        """
+        programs = type(self).model is MFCVAE.model and type(self).guide is MFCVAE.guide
+        return programs and not self._shared_priors() and self.config.num_particles == 1
+
+    def objective(self, x: Tensor) -> Tensor:
+        r"""The objective of the N data x (N, *x_shape), weighted by ``kl_weights``, in nats; a scalar.
+
+        It is minus the loss of :meth:`elbo`, from the same random numbers if no weight is zero, without the
+        cost of running two programs under Pyro's handlers in every step; only where :attr:`is_static`.
+        """
+        q = self.encode(x)
+        z = [q_j.rsample() for q_j in q]
+        total: Tensor = self.likelihood(self.decode(z)).log_prob(x).sum()
+        options: dict[str, Any] = {
+            "objective": self.config.elbo,
+            "num_samples": self.config.num_kl_samples,
+        }
+        for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, self.kl_weights, strict=True):
+            if takes_part(beta):
+                term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
+                total = total + beta * term.sum()
+        return total
+
+    def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
+        """Term (N,) and responsibilities (N, K) of the analytic objective, without noise."""
+        term, responsibilities = facet_term(q, *_components(prior), dim=-2, samples=partial(spread, q))
+        return term.squeeze(0), responsibilities
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _declare_parameters(self) -> None:
+        """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
+        if not (self.declares_parameters and poutine.runtime.am_i_wrapped()):
+            return
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                alias = parameter.view_as(parameter)  # the parameter itself must remain picklable
+                alias.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
+                poutine.runtime.effectful(_identity, type="param")(alias, name=name)
+
+
+def kl_weight(beta: float) -> AbstractContextManager[Any]:
+    """Weight the terms of the sites within by beta >= 0; zero leaves them out of the objective."""
+    if beta == 0:  # poutine.scale takes positive numbers only
+        return cast(AbstractContextManager[Any], poutine.mask(mask=False))
+    return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
+
+
+def _components(prior: FacetPrior) -> tuple[dist.Distribution, Tensor]:
+    """p(z | c) of all K clusters, batch shape (K, 1), and log p(c), shape (K, 1)."""
+    weights = prior.weights()
+    if isinstance(weights, dist.Categorical):
+        log_pi = weights.logits  # log_prob would gather them
+    else:
+        log_pi = weights.log_prob(weights.enumerate_support())
+    return prior.all_components(), log_pi.unsqueeze(-1)
+
+
+def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, nn.Module]:
+    """An encoder of what the likelihood shows, and a decoder of what it needs."""
+    network = cast(networks.NetworkFactory, config.network)
+    latent_dims = tuple(facet.latent_dim for facet in config.facets)
+    encoder, decoder = network(likelihood.input_shape, latent_dims)
+    if likelihood.features_shape != likelihood.input_shape:
+        _, decoder = network(likelihood.features_shape, latent_dims)
+    return encoder, decoder
+
+
+def _identity(value: Tensor) -> Tensor:
+    return value
+
+
+def _length(x: Tensor | None) -> int:
+    if x is None:
+        raise ValueError("data_size: got None with x=None, expected the number of data to sample")
+    return len(x)

@@ -1,0 +1,405 @@
+"""What a user holds after fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
+
+from pyro_mfcvae._utils.devices import resolve_device, seeded
+from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
+from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
+from pyro_mfcvae.posterior import importance
+from pyro_mfcvae.posterior.arviz_groups import convert
+from pyro_mfcvae.posterior.inference_data import groups
+from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior, sample_mixture
+from pyro_mfcvae.posterior.mixture_density import Mixture
+from pyro_mfcvae.priors import FacetPrior, HyperPriors
+from pyro_mfcvae.results.predictor import Predictor, data_for, rows_for
+from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
+from pyro_mfcvae.training.history import EpochRecord, History
+
+Embedding = Literal["posterior", "sample", "mean"]
+
+
+class FittedMFCVAE(Predictor):
+    """A trained Multi-Facet Clustering VAE.
+
+    All methods take data in any form that :func:`pyro_mfcvae.fit` takes, of any number down to one, and
+    return NumPy arrays. Unsigned 8-bit data are scaled to [0, 1]. Memory-mapped arrays, and ``.npy`` files
+    given by their path, are read block by block, but for pictures, reports and draws. Entries may be
+    missing, that is NaN, where the likelihood allows it: every method then goes by what is observed.
+
+    Args:
+        model: the trained module.
+        history: one record for each epoch of training.
+        seed: what it was trained with, if that is known.
+
+    Attributes:
+        model: the trained module, on the device where it computes.
+        history: one :class:`EpochRecord` for each epoch of training; its ``environment`` is what the model
+            was trained in: precision, device, processor, threads and versions.
+        seed: what it was trained with; None if that is not known, as of files of earlier versions.
+        restarts: of ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
+            which this model's is the highest; empty else.
+    """
+
+    def __init__(self, model: MFCVAE, history: Sequence[EpochRecord], *, seed: int | None = None) -> None:
+        super().__init__(model)
+        self.history = history if isinstance(history, History) else History(history)
+        self.seed = seed
+        self.restarts: dict[int, float] = {}
+
+    def __repr__(self) -> str:
+        facets = ", ".join(
+            f"{facet.clusters} clusters in {facet.latent_dim} dimensions"
+            for facet in self.model.config.facets
+        )
+        environment = self.history.environment
+        trained = "" if environment is None else f"; trained in {environment}"
+        return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape}{trained})"
+
+    def score(self, x: Any, *, seed: int = 0) -> float:
+        r"""Mean ELBO, with one sample of z for each datum.
+
+        .. math::
+            \frac1N \sum_n E_q \log p(x_n|z) + \sum_j \log \sum_k \pi_{jk} e^{-\mathrm{KL}_{jk}(x_n)}
+
+        Args:
+            x: data (N, *x_shape).
+            seed: of the samples.
+
+        Returns:
+            Nats per datum; higher is better.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood.
+        """
+        x = rows_for(self.model, x, support=True)
+
+        def elbo(batch: Tensor) -> list[Tensor]:
+            terms: ELBOTerms = self.model.elbo_terms(batch)
+            return [terms.elbo]
+
+        with seeded(seed, self.model.device):
+            return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
+
+    def log_likelihood(self, x: Any, num_particles: int = 100, seed: int = 0) -> np.ndarray:
+        r"""Importance-weighted log-likelihood of each datum, which is closer to log p(x) than the ELBO.
+
+        .. math::
+            \log p(x_n) \ge E \log \frac1S \sum_s
+            \frac{p(x_n|z_s) \prod_j p(z_{j,s})}{\prod_j q(z_{j,s}|x_n)}, \qquad z_s \sim q(z|x_n)
+
+        :math:`p(z_j)` is the mixture, with the discrete variable summed out. The expectation grows with
+        S, from that of the ELBO with objective ``"marginal"`` at S = 1 to log p(x). :meth:`pareto_k` says
+        whether S suffices.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; memory does not grow with it.
+            seed: of the samples.
+
+        Returns:
+            Nats, float64, shape (N,); higher is better.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, or
+                ``num_particles`` is not an integer of at least 1.
+
+        References:
+            Burda et al. (2016), Importance weighted autoencoders.
+        """
+        return self.bounds(x, num_particles, seed).log_likelihood
+
+    def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
+        """How far :meth:`log_likelihood` of each datum, with as many samples, can be trusted.
+
+        Below 0.7 the error falls with the number of samples as usual; above it, a few samples dominate
+        the estimate, and it is likely to be too low by an unknown amount.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum, at least 25.
+            seed: of the samples.
+
+        Returns:
+            The shape k of the tail of the importance weights, float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`, and for fewer than 25 samples.
+
+        References:
+            Vehtari et al. (2024), Pareto smoothed importance sampling.
+        """
+        importance.check_particles(num_particles, importance.MIN_PARTICLES)
+        return self.bounds(x, num_particles, seed).pareto_k
+
+    def bounds(self, x: Any, num_particles: int = 100, seed: int = 0) -> importance.Bounds:
+        """ELBO, :meth:`log_likelihood` and :meth:`pareto_k` of each datum, all from the same samples.
+
+        Args:
+            x: data (N, *x_shape).
+            num_particles: samples S for each datum; with fewer than 25, k is NaN.
+            seed: of the samples.
+
+        Returns:
+            Fields ``elbo`` and ``log_likelihood``, in nats, and ``pareto_k``, each float64, shape (N,).
+
+        Raises:
+            ValueError: as :meth:`log_likelihood`.
+        """
+        importance.check_particles(num_particles)
+        x = rows_for(self.model, x, support=True)
+        with seeded(seed, self.model.device):
+            return importance.bounds(self.model, x, num_particles)
+
+    def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
+        r"""Compare every facet with every label, which must not have been used to train or select.
+
+        Args:
+            x: data (N, *x_shape).
+            labels: integers, shape (N,) or (N, F) for F kinds of label.
+            names: of the F kinds of label.
+
+        Returns:
+            A table that prints: purity, Hungarian accuracy, NMI, ARI and calibration error of every facet
+            and label, which facet is closest to each label, confidence, and the redundancy between facets.
+
+        Raises:
+            TypeError: if labels are not integers.
+            ValueError: if data and labels differ in length.
+        """
+        r = self.predict_proba(x)
+        clusters = np.stack([r_j.argmax(-1) for r_j in r], axis=1)
+        return evaluate(clusters, labels, names, self.clusters, r)
+
+    def report(
+        self,
+        path: str | Path,
+        x: Any,
+        labels: Any = None,
+        names: Sequence[str] | None = None,
+        *,
+        title: str | None = None,
+        seed: int = 0,
+    ) -> Path:
+        r"""Write one HTML file of what was found, with all that it needs within: it opens anywhere.
+
+        It has the scores, every cluster of every facet with its surest data and what it generates, an
+        explorer of their combinations, the training's curves, and the settings. It stays below 10 MB:
+        where clusters combine in too many ways, it has fewer pictures of each combination, then only the
+        largest clusters, and says so. The same model, data and seed give the same file.
+
+        Args:
+            path: of the file; its folder must exist, and a file that is there is replaced.
+            x: data (N, *x_shape), best such as were not trained on.
+            labels: integers, shape (N,) or (N, F) for F kinds of label, if there are any.
+            names: of the F kinds of label.
+            title: of the page.
+            seed: of what is generated.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            FileNotFoundError: if the folder does not exist.
+            IsADirectoryError: if ``path`` is a folder.
+            TypeError: if the labels are not integers.
+            ValueError: if the data have another shape or are invalid under the likelihood, data and labels
+                differ in length, or there are names without labels.
+        """
+        from pyro_mfcvae.report import write_report  # which needs this module's class
+
+        return write_report(self, path, x, labels, names, title=title, seed=seed)
+
+    def to_inference_data(
+        self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True
+    ) -> Any:
+        r"""What the model says of data, for ArviZ: one chain of independent draws from q(z | x).
+
+        R-hat and the effective sample size of such draws say nothing about how well q fits; the Pareto k
+        of the importance weights does, and so does ``posterior_predictive`` beside ``observed_data``.
+
+        ===================== ==========================================================================
+        group                 variables, and their dimensions after ``(chain, draw)``
+        ===================== ==========================================================================
+        posterior             ``z_j (datum, z_j_dim)``; ``responsibilities_j (datum, cluster_j)``, which
+                              are the same in all draws; draws of what all data share, if the prior has any
+        posterior_predictive  ``x (datum, x_dim_0, ...)`` from p(x | z)
+        prior_predictive      ``x``, of as many data, from p(z) p(x | z)
+        log_likelihood        ``x (datum)``: log p(x_n), importance-weighted over all draws. The draws are
+                              Bayesian bootstraps of the weights: they differ by its Monte Carlo error
+        sample_stats          ``log_weight (datum)``: log p(x, z) - log q(z | x); ``pareto_k``, without
+                              chain and draw, for 25 draws or more
+        observed_data         ``x``, without chain and draw
+        training              the fields of :attr:`history` by ``epoch`` and ``facet``
+        ===================== ==========================================================================
+
+        ``arviz.summary`` is for ``z_j``: of constants, such as the responsibilities, it makes NaN and zeros.
+        Log-likelihoods are in nats, and of x given point estimates of the parameters: what
+        ``arviz.loo`` makes of them is an out-of-sample score if x was not trained on.
+
+        Args:
+            x: data (N, *x_shape).
+            num_draws: number of draws S.
+            seed: of the draws.
+            predictive: whether to draw data, too; they are 2 S times as large as x.
+
+        Returns:
+            ``arviz.InferenceData`` where ArviZ is older than version 1, else ``xarray.DataTree``, which
+            is what ArviZ takes then.
+
+        Raises:
+            ValueError: if the data have another shape or are invalid under the likelihood, if there are no
+                draws, or if the predictive groups would have more than 2**28 values each.
+
+        References:
+            Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
+            (1981), The Bayesian bootstrap.
+        """
+        x = data_for(self.model, x)
+        self.model.likelihood.check(x, "x")
+        with seeded(seed, self.model.device):
+            data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
+        return convert(data)
+
+    def sample_mixture(
+        self,
+        facet: int,
+        x: Any,
+        *,
+        embedding: Embedding = "posterior",
+        clusters: Sequence[int] | None = None,
+        hyper_priors: HyperPriors | None = None,
+        kernel: Kernel = "nuts",
+        num_samples: int = 1_000,
+        warmup_steps: int = 500,
+        num_chains: int = 4,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> MixturePosterior:
+        r"""Uncertainty of one facet's mixture given the embedding of x, by Hamiltonian Monte Carlo.
+
+        .. math::
+            p(\theta \mid x) \propto p(\theta) \prod_n \sum_k \pi_k
+            \exp E_{q(z \mid x_n)} \log N(z; \mu_k, \Sigma_k)
+
+        The networks are held fixed. As written, the likelihood is the facet's term of the ELBO as a function
+        of the mixture, for which the width of q(z | x) counts: ``embedding="posterior"``. With ``"sample"``,
+        one draw from q(z | x) for each datum takes its place, which adds the noise of the draw, and with
+        ``"mean"`` the mean of q(z | x), which makes the components narrower than p(z | c) is.
+
+        Args:
+            facet: which, 0 .. J - 1; its components must be Gaussian.
+            x: data (N, *x_shape).
+            embedding: ``"posterior"``, ``"sample"`` or ``"mean"``.
+            clusters: which of the facet's clusters the mixture has; None takes those that are the most
+                probable one for some datum.
+            hyper_priors: in units of the embedding's standard deviation; None is their defaults.
+            kernel: ``"nuts"`` or ``"hmc"``.
+            num_samples: draws of each chain that are kept.
+            warmup_steps: draws of each chain before those.
+            num_chains: number of chains, at least 2.
+            seed: of the chains, and of the draw from q(z | x).
+            progress: whether to show a progress bar.
+
+        Returns:
+            Draws of weights, means and covariances, with R-hat and ESS, in the order of ``clusters``.
+
+        Raises:
+            ValueError: for a facet or cluster that does not exist, components that are not Gaussian, or data
+                of another shape.
+            ImportError: if ArviZ is not installed.
+
+        Warns:
+            SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.
+        """
+        if facet not in range(self.num_facets):
+            raise ValueError(f"facet: got {facet!r}, expected one of 0 .. {self.num_facets - 1}")
+        if embedding not in get_args(Embedding):
+            raise ValueError(f"embedding: got {embedding!r}, expected one of {get_args(Embedding)}")
+        prior = self.model.facet_priors[facet]
+
+        def embed(batch: Tensor) -> list[Tensor]:
+            q = self.model.encode(batch)
+            return [q[facet].mean, q[facet].variance, self.model.responsibilities(q)[facet].argmax(-1)]
+
+        loc, variance, predicted = self._blocks(x, embed)
+        chosen = np.unique(predicted) if clusters is None else np.asarray(clusters, dtype=np.int64)
+        if chosen.ndim != 1 or not len(chosen) or not set(chosen) <= set(range(prior.clusters)):
+            raise ValueError(f"clusters: got {clusters!r}, expected some of 0 .. {prior.clusters - 1}")
+        if embedding == "sample":
+            loc = loc + np.sqrt(variance) * np.random.default_rng(seed).standard_normal(loc.shape)
+        return sample_mixture(
+            loc,
+            _gaussian_mixture(prior, chosen),
+            variances=variance if embedding == "posterior" else None,
+            hyper_priors=hyper_priors,
+            kernel=kernel,
+            num_samples=num_samples,
+            warmup_steps=warmup_steps,
+            num_chains=num_chains,
+            seed=seed,
+            progress=progress,
+            clusters=tuple(chosen.tolist()),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file (safetensors, with configuration, history and seeds as JSON in it).
+
+        Args:
+            path: of the file; its folder must exist.
+
+        Raises:
+            FileNotFoundError: if the folder does not exist.
+            IsADirectoryError: if the path is a folder.
+            TypeError: if the configuration holds a recipe that JSON does not know.
+        """
+        write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
+
+
+@torch.no_grad()
+def _gaussian_mixture(prior: FacetPrior, clusters: np.ndarray) -> Mixture:
+    """Some components of a prior, as arrays."""
+    weights = prior.weights().probs.cpu().double().numpy()[clusters]
+    component = prior.component(torch.from_numpy(clusters).to(prior.weights().probs.device))
+    base = component.base_dist if isinstance(component, Independent) else component
+    if isinstance(base, Normal):
+        covariances = component.variance
+    elif isinstance(base, MultivariateNormal | LowRankMultivariateNormal):
+        covariances = base.covariance_matrix
+    else:
+        raise ValueError(
+            f"facet: its components are {type(base).__name__}, expected Gaussian ones; give the facet a "
+            "Gaussian prior"
+        )
+    means, covariances = (tensor.cpu().double().numpy() for tensor in (component.mean, covariances))
+    return Mixture(weights / weights.sum(), means, covariances)
+
+
+def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
+    """Read a model that :meth:`FittedMFCVAE.save` wrote.
+
+    Args:
+        path: of the file.
+        device: where it shall compute, as in :func:`pyro_mfcvae.fit`.
+
+    Returns:
+        The fitted model, which predicts what the saved one did; see Reproducibility of
+        :func:`pyro_mfcvae.fit`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a whole file of this format, or the device is not there.
+    """
+    target = resolve_device(device)
+    stored = read_model(path)
+    fitted = FittedMFCVAE(stored.model.to(target), stored.history, seed=stored.seed)
+    fitted.restarts = dict(stored.restarts)
+    return fitted

@@ -1,0 +1,314 @@
+"""A model that predicts: NumPy arrays in and out, whatever its device, in blocks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_mfcvae._utils.devices import resolve_precision, seeded
+from pyro_mfcvae.data.choosing import mapped
+from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.memmap import Rows, StoredRows
+from pyro_mfcvae.data.values import check_finite
+from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.model.mfcvae import MFCVAE
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+BLOCK = 512  # data that are computed at a time, at most
+
+
+class Predictor:
+    """What a model that does not train any more makes of data, and data that it makes.
+
+    Args:
+        model: the module, in which every facet takes part in full; see :attr:`precision`.
+
+    Attributes:
+        model: the module, on the device where it computes.
+    """
+
+    def __init__(self, model: MFCVAE) -> None:
+        self.model = model.eval()
+        self.precision = "float32"  # what a user holds is worth it
+        self.model.fade_in = [1.0] * len(model.config.facets)
+        self.model.kl_weights = [1.0] * len(model.config.facets)
+
+    @property
+    def precision(self) -> str:
+        """Of the networks, ``"float32"`` at first, whatever it was in training.
+
+        Set it to ``"bfloat16"`` for predictions that are coarser, and faster where the device is fast with
+        it. Mixtures are always in float32 or better.
+        """
+        return self.model.precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        self.model.precision = resolve_precision(precision)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Number of clusters K_j of each facet."""
+        return tuple(facet.clusters for facet in self.model.config.facets)
+
+    @property
+    def num_facets(self) -> int:
+        """Number of facets J."""
+        return len(self.clusters)
+
+    def predict(self, x: Any) -> np.ndarray:
+        r"""The most probable cluster of every facet.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Cluster indices, int64, shape (N, J).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+
+        def clusters(batch: Tensor) -> list[Tensor]:
+            return [torch.stack([r.argmax(-1) for r in self._responsibilities(batch)], dim=1)]
+
+        # In every block, since all responsibilities, N x K, may be many times the data.
+        return self._blocks(x, clusters)[0]
+
+    def predict_proba(self, x: Any) -> list[np.ndarray]:
+        r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, probabilities, float32, shape (N, K_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+
+        References:
+            Falck et al. (2021), theorem 1.
+        """
+        return self._blocks(x, self._responsibilities)
+
+    def transform(self, x: Any) -> list[np.ndarray]:
+        r"""Means of q(z_j | x).
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            For each of the J facets, latents, float32, shape (N, D_j).
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)])
+
+    def reconstruct(self, x: Any) -> np.ndarray:
+        r"""E[x | z] at the means of q(z | x); for categories, the most probable one.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Reconstructions in the units of x, float32, shape (N, *x_shape): of all entries, be they
+            observed or missing. :meth:`impute` keeps those that are observed.
+
+        Raises:
+            ValueError: if the data have another shape or are not finite.
+        """
+        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+
+    def impute(self, x: Any) -> np.ndarray:
+        r"""Fill in the missing entries of x, as :meth:`reconstruct` has them.
+
+        These are single guesses, the middle of what is likely, and vary less than data do.
+
+        Args:
+            x: data (N, *x_shape), with NaN where they are missing.
+
+        Returns:
+            Complete data, float32, shape (N, *x_shape), where what was observed is unchanged.
+
+        Raises:
+            ValueError: if the data have another shape, are infinite, or miss entries where the
+                likelihood does not allow it.
+
+        Example:
+            >>> from pyro_mfcvae import Facet, Schedule, fit, presets
+            >>> x = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, 4.0], [2.0, 3.0]])
+            >>> config = presets.tabular(
+            ...     facets=(Facet(2, 1),), likelihood="mixed", schedule=Schedule.progressive(1, epochs=1)
+            ... )
+            >>> np.isnan(fit(x, config, progress=False).impute(x)).any()
+            np.False_
+        """
+
+        def impute(batch: Tensor) -> list[Tensor]:
+            mean = self._mean([q.mean for q in self.model.encode(batch)])
+            return [torch.where(batch.isnan(), mean, batch)]
+
+        return self._blocks(x, impute)[0]
+
+    def sample(
+        self,
+        n: int,
+        clusters: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> np.ndarray:
+        r"""Generate data, with the clusters of some facets given: E[x | z] at z drawn from the prior.
+
+        Args:
+            n: how many.
+            clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
+            temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
+            seed: of the draws.
+
+        Returns:
+            Generated data in the units of x, float32, shape (n, *x_shape).
+
+        Raises:
+            ValueError: for a facet or cluster that does not exist, or a negative temperature.
+        """
+        clusters = dict(clusters or {})
+        for j, k in clusters.items():
+            if j not in range(self.num_facets) or k not in range(self.clusters[j]):
+                raise ValueError(
+                    f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
+                    f"one of its clusters, of which there are {self.clusters}"
+                )
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n: got {n!r}, expected an integer of at least 1")
+        if not temperature >= 0:
+            raise ValueError(f"temperature: got {temperature}, expected a number of at least 0")
+        with torch.no_grad(), seeded(seed, self.model.device):
+            z = []
+            for j, prior in enumerate(self.model.facet_priors):
+                c = prior.weights().sample(torch.Size([n]))
+                z.append(prior.draw(torch.full_like(c, clusters[j]) if j in clusters else c, temperature))
+            return self._mean(z).cpu().numpy()
+
+    def compose(self, x: Sequence[Any]) -> np.ndarray:
+        r"""Recombine facets of different inputs: z_j from the j-th of them.
+
+        Args:
+            x: for each of the J facets, data (N, *x_shape) that give this facet.
+
+        Returns:
+            Compositions in the units of x, float32, shape (N, *x_shape).
+
+        Raises:
+            ValueError: if there are not J inputs, of the same length.
+        """
+        if len(x) != self.num_facets:
+            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {self.num_facets} facets")
+        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x)]
+        if len({len(z_j) for z_j in z}) > 1:
+            raise ValueError(
+                f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
+            )
+        with torch.no_grad():
+            mean = self._mean([z_j.to(self.model.device) for z_j in z])
+        return np.asarray(mean.cpu())
+
+    def _responsibilities(self, x: Tensor) -> list[Tensor]:
+        return self.model.responsibilities(self.model.encode(x))
+
+    @torch.inference_mode()
+    def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
+        """Apply a function of a batch to all data, and join each of its results."""
+        data = rows_for(self.model, x)
+        results: list[Tensor] = []
+        # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
+        block = torch.empty(BLOCK, *self.model.x_shape)
+        start = 0
+        for part in data.split(BLOCK):
+            stop = start + len(part)
+            output = function(block[: len(part)].copy_(part).to(self.model.device))
+            if not results:
+                results = [torch.empty(len(data), *y.shape[1:], dtype=y.dtype) for y in output]
+            for result, y in zip(results, output, strict=True):
+                result[start:stop] = y
+            start = stop
+        return [result.numpy() for result in results]
+
+    def _mean(self, z: list[Tensor]) -> Tensor:
+        return self.model.likelihood.mean(self.model.decode(z))
+
+
+def data_for(model: MFCVAE, x: Any, name: str = "x") -> Tensor:
+    r"""Data (N, *x_shape) on the CPU, in any form that :func:`pyro_mfcvae.fit` takes.
+
+    Args:
+        model: what they are for.
+        x: data; a missing channel of size one is added.
+        name: what messages call them.
+
+    Raises:
+        ValueError: if the data have another shape, or are not finite.
+    """
+    return _shaped(as_tensor(x, name=name, allow_missing=model.likelihood.allows_missing), model, name)
+
+
+def rows_for(model: MFCVAE, x: Any, name: str = "x", *, support: bool = False) -> Tensor | StoredRows:
+    r"""The same data, of which those of a file are read, and checked, where ``split`` comes to them.
+
+    Args:
+        model: what they are for.
+        x: data; a missing channel of size one is added.
+        name: what messages call them.
+        support: whether they must be valid under the likelihood.
+
+    Raises:
+        ValueError: as :func:`data_for`, and for data that are invalid.
+    """
+    if isinstance(x, StoredRows):
+        return x
+    array = mapped(x, name)
+    if array is not None:
+        check = functools.partial(check_data, model.likelihood, name, support=support)
+        return StoredRows(_shaped(array, model, name), name, check)
+    tensor = data_for(model, x, name)
+    if support:
+        model.likelihood.check(tensor, name)
+    return tensor
+
+
+def check_data(
+    likelihood: Likelihood, name: str, x: Tensor, rows: Rows | None = None, *, support: bool = True
+) -> None:
+    """Raise a ValueError for data (N, *x_shape) that are not finite, or not valid under the likelihood.
+
+    Args:
+        likelihood: of the model.
+        name: what messages call the data.
+        x: some of them, on the CPU.
+        rows: which; None if they are all, or if that is not known.
+        support: whether they must be valid under the likelihood, and not finite only.
+    """
+    check_finite(x, name, likelihood.allows_missing, rows)
+    if support:
+        likelihood.check(x, name if rows is None else f"{name}, rows {rows[0]} to {rows[-1]}")
+
+
+def _shaped(x: Array, model: MFCVAE, name: str) -> Array:
+    """The data with a channel, if it is that what they lack."""
+    shape = model.x_shape
+    if shape[0] == 1 and tuple(x.shape[1:]) == shape[1:]:
+        x = x[:, None]
+    if tuple(x.shape[1:]) != shape:
+        raise ValueError(
+            f"{name}: got data of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}); "
+            "for a single datum add a dimension, as in x[None]"
+        )
+    return x

@@ -1,0 +1,337 @@
+"""Several runs of the same configuration from different seeds: what they have in common, and the best."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_mfcvae._utils.tables import html_table, text_table
+from pyro_mfcvae.data.choosing import read_once
+from pyro_mfcvae.metrics import agreement
+from pyro_mfcvae.metrics.evaluation import TITLES, Evaluation
+from pyro_mfcvae.results.fitted import FittedMFCVAE, load
+
+Floats = npt.NDArray[np.float64]
+INDEX = "runs.json"  # in the folder of saved runs
+VERSION = 1
+
+
+class FittedRuns(Sequence[FittedMFCVAE]):
+    """Models of the same data and configuration, trained from different seeds, in the order of these.
+
+    Args:
+        fits: the trained models, at least one.
+        seeds: of each model.
+        scores: of each model, nats per datum.
+        diverged: seeds whose training diverged; they have no model.
+
+    Attributes:
+        seeds: of each model.
+        scores: ELBO of each model, in nats per datum: the mean over one sample of the training data,
+            the same for every model, and over several draws of z.
+        diverged: seeds whose training diverged; they have no model.
+
+    Raises:
+        ValueError: if there is no model, or not one seed and score for each.
+    """
+
+    def __init__(
+        self,
+        fits: Sequence[FittedMFCVAE],
+        seeds: Sequence[int],
+        scores: Sequence[float],
+        diverged: Sequence[int] = (),
+    ) -> None:
+        if not fits or not len(fits) == len(seeds) == len(scores):
+            raise ValueError(
+                f"fits: got {len(fits)} models, {len(seeds)} seeds and {len(scores)} scores, expected "
+                "at least one model, and a seed and a score for each"
+            )
+        self._fits = tuple(fits)
+        self.seeds = tuple(seeds)
+        self.scores = tuple(scores)
+        self.diverged = tuple(diverged)
+
+    def __len__(self) -> int:
+        return len(self._fits)
+
+    @overload
+    def __getitem__(self, index: int) -> FittedMFCVAE: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> FittedRuns: ...
+
+    def __getitem__(self, index: int | slice) -> FittedMFCVAE | FittedRuns:
+        if isinstance(index, slice):
+            return FittedRuns(self._fits[index], self.seeds[index], self.scores[index], self.diverged)
+        return self._fits[index]
+
+    @property
+    def best(self) -> FittedMFCVAE:
+        """The model with the highest ELBO; labels have no part in it."""
+        return self._fits[self._best]
+
+    @property
+    def _best(self) -> int:
+        return int(np.argmax(self.scores))
+
+    def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> RunsEvaluation:
+        r"""Compare every facet of every run with every label; mean and standard deviation over the runs.
+
+        Args:
+            x: data (N, *x_shape).
+            labels: integers, shape (N,) or (N, F) for F kinds of label.
+            names: of the F kinds of label.
+
+        Returns:
+            A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
+
+        Raises:
+            ValueError: if data and labels differ in length.
+        """
+        x = read_once(x)
+        return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
+
+    def agreement(self, x: Any) -> Agreement:
+        r"""Whether the runs find the same clusters: their stability, for which no label is needed.
+
+        .. math::
+            A_{jrs} = \mathrm{ARI}(c_j^{(r)}, c_j^{(s)})
+
+        Facet j of a run is compared with facet j of the others, since a ladder gives the facets an order.
+        A network that has none may find the same facets in another order, and this would count as
+        disagreement.
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            The adjusted Rand index between every two runs, for each facet, as a table that prints.
+
+        Raises:
+            ValueError: if there is one run only, or the data have another shape.
+
+        References:
+            Falck et al. (2021), on the stability of the clusterings; Hubert and Arabie (1985), Comparing
+            partitions.
+        """
+        if len(self) < 2:
+            raise ValueError("agreement: there is 1 run, expected at least 2; fit with more seeds")
+        x = read_once(x)
+        return Agreement(agreement([fitted.predict(x) for fitted in self]), self.seeds)
+
+    def save(self, folder: str | Path) -> None:
+        """Write every model to a file of its own, which :func:`pyro_mfcvae.load` reads, and the scores.
+
+        Args:
+            folder: made if need be; files in it of these names are replaced.
+
+        Raises:
+            TypeError: if the configuration holds a recipe that JSON does not know.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed, fitted in zip(self.seeds, self, strict=True):
+            fitted.save(_file(folder, seed))
+        index = {"version": VERSION, "seeds": self.seeds, "scores": self.scores, "diverged": self.diverged}
+        (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> FittedRuns:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder: where it is.
+            device: where the models shall compute, as in :func:`pyro_mfcvae.fit`.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if a file is not what :meth:`save` wrote, or the device is not there.
+        """
+        path = Path(folder) / INDEX
+        if not path.is_file():
+            raise FileNotFoundError(f"folder: there is no file {path}; give the folder of FittedRuns.save")
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if index["version"] != VERSION:
+                raise ValueError(f"version {index['version']}, expected {VERSION}")
+            seeds, diverged = ([int(seed) for seed in index[name]] for name in ("seeds", "diverged"))
+            scores = [float(score) for score in index["scores"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"folder: {path} is not what FittedRuns.save wrote ({error})") from error
+        fits = [load(_file(path.parent, seed), device=device) for seed in seeds]
+        for seed, fitted in zip(seeds, fits, strict=True):
+            fitted.seed = seed
+        return cls(fits, seeds, scores, diverged)
+
+    def __repr__(self) -> str:
+        seeds = ", ".join(map(str, self.seeds))
+        return f"FittedRuns({len(self)} runs: seeds {seeds}; the best is seed {self.seeds[self._best]})"
+
+    def _table(self) -> list[list[str]]:
+        rows = [["seed", "ELBO", "seconds", "clusters alive"]]
+        for seed, score, fitted in zip(self.seeds, self.scores, self, strict=True):
+            last = fitted.history[-1] if fitted.history else None
+            alive = zip(last.alive if last else (), fitted.clusters, strict=False)
+            rows.append(
+                [
+                    str(seed),
+                    f"{score:.2f}",
+                    f"{last.seconds:.1f}" if last else "",
+                    ", ".join(f"{n}/{K}" for n, K in alive),
+                ]
+            )
+        return rows
+
+    def _notes(self) -> list[str]:
+        best, spread = self.seeds[self._best], mean_and_sd(self.scores, 2)
+        notes = [f"ELBO: {spread} nats per datum of the training data; highest for seed {best}"]
+        if self.diverged:
+            notes.append(f"diverged, and left out: seeds {', '.join(map(str, self.diverged))}")
+        return notes
+
+    def __str__(self) -> str:
+        return "\n".join([text_table(self._table(), left={3}), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table(), self._notes())
+
+
+@dataclass(frozen=True, eq=False)
+class RunsEvaluation:
+    """Scores of J facets against F labels in each of R runs; ``print`` shows mean and standard deviation.
+
+    Attributes:
+        evaluations: of each run.
+        seeds: of each run.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def scores(self) -> dict[str, Floats]:
+        """All scores of :class:`Evaluation`, by name, each of shape (R, J, F)."""
+        return {
+            key: np.stack([e.scores[key] for e in self.evaluations]) for key in self.evaluations[0].scores
+        }
+
+    @property
+    def mean(self) -> dict[str, Floats]:
+        """Means over the runs, each of shape (J, F)."""
+        return {key: values.mean(0) for key, values in self.scores.items()}
+
+    @property
+    def sd(self) -> dict[str, Floats]:
+        """Standard deviations between the runs (divisor R - 1), each (J, F); NaN for one run."""
+        return {key: _sd(values) for key, values in self.scores.items()}
+
+    def table(self) -> list[list[str]]:
+        """A row of titles, then one row for every facet and label."""
+        first, scores = self.evaluations[0], self.scores
+        rows = [["facet", "label", *TITLES.values()]]
+        for j in range(len(first.clusters)):
+            for f, label in enumerate(first.label_names):
+                rows.append([str(j), label, *(mean_and_sd(scores[key][:, j, f], 3) for key in TITLES)])
+        return rows
+
+    def _notes(self) -> list[str]:
+        first, R = self.evaluations[0], len(self.evaluations)
+        J = len(first.clusters)
+        alive = [mean_and_sd([e.alive[j] for e in self.evaluations], 1) for j in range(J)]
+        redundancy = [
+            f"{i}-{j} {mean_and_sd([e.redundancy[i, j] for e in self.evaluations], 3)}"
+            for i, j in itertools.combinations(range(J), 2)
+        ]
+        return [
+            "clusters alive: "
+            + ", ".join(f"facet {j} {alive[j]} of {K}" for j, K in enumerate(first.clusters)),
+            f"redundancy (NMI) between facets: {', '.join(redundancy) or 'none, there is one facet'}",
+            f"{first.num_data:,} data; {_over(R, 'run')} (seeds {', '.join(map(str, self.seeds))})",
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([text_table(self.table(), left={1}), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table(), self._notes())
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Adjusted Rand index between every two of R runs, for each of J facets; ``print`` shows its mean and sd.
+
+    1 is the same clusters, 0 is what chance gives. Pairs that share a run are not independent: the
+    standard deviation describes the pairs, and says little about the error of the mean.
+
+    Attributes:
+        matrices: ARI of facet j between runs r and s, shape (J, R, R), with ones on the diagonal.
+        seeds: of each run.
+    """
+
+    matrices: Floats
+    seeds: tuple[int, ...]
+
+    @property
+    def pairs(self) -> Floats:
+        """ARI of every two runs, shape (J, R (R - 1) / 2)."""
+        return self.matrices[:, *np.triu_indices(len(self.seeds), 1)]
+
+    @property
+    def mean(self) -> Floats:
+        """Means over the pairs, shape (J,)."""
+        return np.asarray(self.pairs.mean(1))
+
+    @property
+    def sd(self) -> Floats:
+        """Standard deviations between the pairs, shape (J,); NaN for two runs, which are one pair."""
+        return _sd(self.pairs.T)
+
+    def _table(self) -> list[list[str]]:
+        rows = [["facet", "ARI between runs", "lowest", "highest"]]
+        for j, pairs in enumerate(self.pairs):
+            rows.append([str(j), mean_and_sd(pairs, 3), f"{pairs.min():z.3f}", f"{pairs.max():z.3f}"])
+        return rows
+
+    def _notes(self) -> list[str]:
+        seeds = ", ".join(map(str, self.seeds))
+        return [f"{_over(self.pairs.shape[1], 'pair')} of {len(self.seeds)} runs (seeds {seeds})"]
+
+    def __str__(self) -> str:
+        return "\n".join([text_table(self._table(), left=()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table(), self._notes())
+
+
+def mean_and_sd(values: npt.ArrayLike, digits: int) -> str:
+    """Mean and standard deviation as text; of one value, the value.
+
+    >>> mean_and_sd([1.0, 2.0], 2), mean_and_sd([1.0], 2)
+    ('1.50 +- 0.71', '1.00')
+    """
+    v = np.asarray(values, dtype=np.float64)
+    mean = f"{v.mean():z.{digits}f}"
+    return mean if len(v) == 1 else f"{mean} +- {_sd(v):.{digits}f}"
+
+
+def _sd(values: Floats) -> Floats:
+    """Standard deviation along the first axis; NaN where it has one entry, of which NumPy would warn."""
+    if len(values) == 1:
+        return np.full(values.shape[1:], np.nan)
+    return np.asarray(values.std(0, ddof=1))
+
+
+def _over(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"mean +- standard deviation over {number} {what}s"
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"seed_{seed}.mfcvae"

@@ -1,0 +1,118 @@
+"""Fitted models on disk: one safetensors file, with everything else as JSON in its header."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from pyro_mfcvae._utils.devices import Environment
+from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.training.history import History, as_record
+
+FORMAT = "pyro_mfcvae"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a file holds.
+
+    Attributes:
+        model: the model.
+        history: of its training, with what it was trained in.
+        seed: what it was trained with; None if that is not known.
+        restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
+    """
+
+    model: MFCVAE
+    history: History
+    seed: int | None = None
+    restarts: Mapping[int, float] = field(default_factory=dict)
+
+
+class _OtherVersionError(ValueError):
+    """A file of ours, but not of this version."""
+
+
+def write_model(path: str | Path, stored: StoredModel) -> None:
+    """Write a model to one file; a file that is there is replaced in a single step.
+
+    Args:
+        path: of the file; its folder must exist.
+        stored: the model, and how it came about.
+
+    Raises:
+        TypeError: if the configuration holds a recipe that JSON does not know.
+        FileNotFoundError: if the folder does not exist.
+        IsADirectoryError: if the path is a folder.
+    """
+    model, environment = stored.model, stored.history.environment
+    header = {
+        "version": VERSION,
+        "config": json.loads(model.config.to_json()),
+        "x_shape": model.x_shape,
+        "history": [dataclasses.asdict(record) for record in stored.history],
+        "environment": None if environment is None else dataclasses.asdict(environment),
+        "seed": stored.seed,
+        "restarts": dict(stored.restarts),  # JSON makes text of the seeds
+    }
+    write_tensors(path, FORMAT, header, model.state_dict())
+
+
+def read_model(path: str | Path) -> StoredModel:
+    """Read what :func:`write_model` wrote, onto the CPU.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The model, and how it came about: of files of earlier versions without environment, seed and restarts.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a whole file of this format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path: there is no file {path}")
+    try:
+        header, state = read_tensors(path, FORMAT)
+        _check_version(path, header)
+        model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
+        model.load_state_dict(state)
+        environment = header.get("environment")
+        history = History(
+            (as_record(fields) for fields in header["history"]),
+            None if environment is None else Environment(**environment),
+        )
+        seed = header.get("seed")
+        seed = seed if seed is None else operator.index(seed)
+        restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}
+    except ForeignFileError as error:
+        raise ValueError(
+            f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
+        ) from error
+    except _OtherVersionError:
+        raise
+    except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
+        ) from error
+    return StoredModel(model.eval(), history, seed, restarts)
+
+
+def _check_version(path: Path, header: Mapping[str, Any]) -> None:
+    if header["version"] != VERSION:
+        raise _OtherVersionError(
+            f"path: {path} has format version {header['version']}, expected {VERSION}; "
+            "load it with the version of pyro_mfcvae that saved it"
+        )

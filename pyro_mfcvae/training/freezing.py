@@ -1,0 +1,70 @@
+"""Which parameters a stage freezes: their names, by patterns and by groups."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from pyro_mfcvae.config.schedule import Stage
+from pyro_mfcvae.model.mfcvae import MFCVAE
+
+
+def of_facet(j: int) -> list[str]:
+    """Patterns of the parameters that belong to facet j alone."""
+    return [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
+
+
+def expand(freeze: Sequence[str], past: set[int], num_facets: int) -> list[str]:
+    """Replace the groups of parameters by the patterns of their names."""
+    groups = {f"facet {j}": of_facet(j) for j in range(num_facets)}
+    groups["past facets"] = [pattern for j in past for pattern in of_facet(j)]
+    groups["networks"] = ["encoder.*", "decoder.*"]
+    return [pattern for name in freeze for pattern in groups.get(name, [name])]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a parameter is among those of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_patterns(stage: Stage, model: MFCVAE) -> None:
+    """Raise a ValueError if a pattern of a stage fits no parameter, or if they leave nothing to train."""
+    names = [name for name, _ in model.named_parameters()]
+    facets = set(range(len(model.facet_priors)))
+    unused = [
+        pattern
+        for pattern in stage.freeze
+        if not any(matches(name, expand([pattern], facets, len(facets))) for name in names)
+    ]
+    if unused:
+        raise ValueError(
+            f"freeze: got {unused}, which no parameter's name matches; the groups are 'facet 0' to "
+            f"'facet {len(facets) - 1}', 'past facets' and 'networks', the names {', '.join(names)}"
+        )
+    if all(matches(name, expand(stage.freeze, set(), len(facets))) for name in names):
+        raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
+
+
+def freeze(model: MFCVAE, stage: Stage, past: set[int], is_warming_up: bool) -> None:
+    """Let only what a stage trains have gradients.
+
+    What does not train has none at all: a gradient of zero would let the optimiser drift on.
+
+    Args:
+        model: whose parameters they are.
+        stage: the stage.
+        past: facets that earlier stages have introduced.
+        is_warming_up: whether the mixtures of the new facets are yet to be fitted.
+    """
+    J = len(model.facet_priors)
+    frozen = expand(stage.freeze, past, J)
+    for j in range(J):
+        if j in stage.introduces:
+            frozen += [f"priors.{j}.*"] * is_warming_up
+        elif j not in past:
+            pre_trains = stage.pre_training_kl_weight > 0
+            frozen += [p for p in of_facet(j) if not (pre_trains and p.startswith("encoder."))]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not matches(name, frozen))
+        if not parameter.requires_grad:
+            parameter.grad = None

@@ -1,0 +1,70 @@
+"""What training leaves behind beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyro_mfcvae._utils.devices import Environment
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch of training came to.
+
+    ELBO, log-likelihood and facet terms are means over a fixed sample of the training data, in nats
+    per datum, and without KL weights; ``loss`` is the mean of what was minimised during the epoch.
+
+    Attributes:
+        stage: index of the stage.
+        epoch: index of the epoch within the stage.
+        steps: optimiser steps since the start of training.
+        seconds: wall-clock time since the start of training.
+        loss: mean loss of the epoch, in nats per datum.
+        elbo: log-likelihood plus the terms of the facets that take part.
+        log_likelihood: mean of log p(x|z).
+        facet_terms: mean of log sum_k pi_k exp(-KL_k), for each facet.
+        alive: clusters that are the most probable one for some datum, for each facet.
+        learning_rate: at the end of the epoch.
+        fade_in: alpha_j at the end of the epoch.
+        kl_weights: beta_j at the end of the epoch.
+        held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
+    """
+
+    stage: int
+    epoch: int
+    steps: int
+    seconds: float
+    loss: float
+    elbo: float
+    log_likelihood: float
+    facet_terms: tuple[float, ...]
+    alive: tuple[int, ...]
+    learning_rate: float
+    fade_in: tuple[float, ...]
+    kl_weights: tuple[float, ...]
+    held_out_elbo: float | None = None
+
+
+class History(tuple[EpochRecord, ...]):
+    """One record for each epoch of training, and what it was trained in.
+
+    Args:
+        records: of the epochs.
+        environment: precision, device, processor, threads and versions; None if they are not known.
+    """
+
+    environment: Environment | None
+
+    def __new__(cls, records: Iterable[EpochRecord] = (), environment: Environment | None = None) -> History:
+        """Make a tuple that knows what the model was trained in."""
+        history = super().__new__(cls, records)
+        history.environment = environment
+        return history
+
+
+def as_record(fields: Mapping[str, Any]) -> EpochRecord:
+    """A record from what JSON made of it."""
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+    return EpochRecord(**values)

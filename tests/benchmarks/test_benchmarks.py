@@ -1,0 +1,217 @@
+"""The benchmarks run, and check what they compare; their figures are in tests/benchmarks/README.md."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyro_mfcvae import Schedule, presets
+from pyro_mfcvae.data import RenderedShapes
+
+FOLDER = Path(__file__).parent
+SPEED_SECTIONS = {
+    "train": {"preset", "batch", "threads", "ms", "peak_gflops", "images_per_second"},
+    "by_hand": {"fit_ratio", "facet_elbo_ratio", "by_hand_ms"},
+    "memory": {"model_mib", "step_mib"},
+    "predict": {"array", "N", "ms", "images_per_second"},
+    "setup": {"part", "calls", "seconds", "share"},
+    "growth": {"grows", "size", "ms", "exponent"},
+}
+
+
+def output(script, *arguments):
+    command = [sys.executable, "-W", "ignore", str(FOLDER / script), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_step_time():
+    lines = output("step_time.py", "--rounds", "2", "--settings", "tiny").splitlines()
+    assert re.fullmatch(r"tiny .* ratio \d+\.\d{3} \(quartiles .*\)", lines[-1])
+
+
+@pytest.mark.slow
+def test_streaming():
+    lines = output("streaming.py", "--quick").splitlines()
+    assert len(lines) == 7
+    assert all(re.search(r" ratio \d+\.\d{3} \(quartiles .*\)$", line) for line in lines[1:5])
+    assert all(re.search(r" \d+\.\d MiB more than before$", line) for line in lines[5:])
+
+
+def test_speed(tmp_path):
+    """Every section has rows of plausible figures; how fast anything is, no test can tell."""
+    file = tmp_path / "speed.json"
+    output("speed.py", "--quick", "--threads", "1", "--json", str(file), "--sections", *SPEED_SECTIONS)
+    assert list(tmp_path.iterdir()) == [file]
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["quick"] is True
+    assert {"torch", "processor", "threads", "date"} <= result["machine"].keys()
+    sections = result["sections"]
+    assert sections.keys() == SPEED_SECTIONS.keys()
+    for name, columns in SPEED_SECTIONS.items():
+        assert sections[name]
+        for row in sections[name]:
+            assert columns <= row.keys(), name
+            assert all(value > 0 for key, value in row.items() if key.endswith(("ms", "ratio", "gflop")))
+            if "ms" in row:
+                assert row["ms_low"] <= row["ms"] <= row["ms_high"]
+    shares = [row["share_of_peak"] for name in ("train", "predict") for row in sections[name]]
+    assert all(0 < share < 1 for share in shares)
+    assert sum(row["share"] for row in sections["setup"]) == pytest.approx(1)
+    (hand,) = sections["by_hand"]
+    assert hand["setting"] == "tiny"
+    # 100 data of 32 columns through both facets' 32-64-64-6 and 3-64-64-32, forward and backward, but for
+    # what the frozen first layers spare: two gradients of theirs, and one of the second layer's.
+    products = 32 * 64 + 64 * 64 + 64 * 6 + 3 * 64 + 64 * 64 + 64 * 32
+    expected = 2 * 100 * 2 * (3 * products - 2 * 32 * 64 - 64 * 64) / 1e9
+    assert sections["train"][0]["gflop"] == pytest.approx(expected, rel=0.05)
+
+
+def test_metrics_time(monkeypatch, capsys):
+    script = FOLDER / "metrics_time.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--sizes", "100", "300"])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["seconds,", "and", "growth", "100", "300", "3", "N"]
+    assert all(re.fullmatch(r"\w.* +\d+\.\d{4} +\d+\.\d{4} +\d+\.\d+x", line) for line in lines[1:])
+
+
+@pytest.mark.slow
+def test_kl_forms():
+    """The errors of the products are far below those of the direct form."""
+    rows = [line.split() for line in output("kl_forms.py").splitlines()]
+    errors = [
+        (float(row[3]), float(row[4])) for row in rows if len(row) == 5 and row[0] in ("diagonal", "full")
+    ]
+    assert len(errors) == 10
+    assert all(product < 1e-6 * direct for direct, product in errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["nuts", "importance"])
+def test_mixture_posterior(kernel):
+    options = [
+        "--kernel",
+        kernel,
+        "--repetitions",
+        "2",
+        "--samples",
+        "100",
+        "--warmup",
+        "50",
+        "--chains",
+        "2",
+    ]
+    coverage = float(output("mixture_posterior.py", *options).splitlines()[-1].split()[1])
+    assert 0.6 < coverage <= 1
+
+
+@pytest.mark.skipif(
+    "PYRO_MFCVAE_DATA" not in os.environ, reason="PYRO_MFCVAE_DATA does not say where MNIST is"
+)
+def test_gradient_variance():
+    """On a fixed batch, nothing of the noise reaches the mixtures under the analytic objective."""
+    data = os.environ["PYRO_MFCVAE_DATA"]
+    text = output("gradient_variance.py", data, "--epochs", "2", "--draws", "20", "--data-size", "2000")
+    rows = {tuple(line.split()[:2]): [float(v) for v in line.split()[2:]] for line in text.splitlines()[1:]}
+    encoder, ratio, priors, _ = rows["analytic", "1"]
+    assert ratio == 1
+    assert rows["monte_carlo", "1"][0] > encoder
+    assert priors < 1e-9 < 1e-6 < rows["monte_carlo", "10"][2] < rows["monte_carlo", "1"][2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "PYRO_MFCVAE_DATA" not in os.environ, reason="PYRO_MFCVAE_DATA does not say where MNIST is"
+)
+def test_time_to_purity():
+    """One cluster, as in the warm-up, has the share of the commonest digit for its purity."""
+    data = os.environ["PYRO_MFCVAE_DATA"]
+    text = output("time_to_purity.py", data, "--purity", "0.1", "--seeds", "0")
+    assert text.startswith("seed 0: purity 0.1135 after 1 epochs, ")
+
+
+@pytest.fixture(scope="module")
+def reproduce():
+    spec = importlib.util.spec_from_file_location("reproduce", FOLDER / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("angle", [-0.4, 0.0, 0.3])
+@pytest.mark.parametrize("width", [2.0, 3.0, 5.0])
+def test_strokes_are_measured(reproduce, angle, width):
+    """A stroke of known width that leans to the right by a known angle."""
+    rows, columns = np.indices((28, 28)) - 13.5
+    across = columns * math.cos(angle) + rows * math.sin(angle)
+    along = rows * math.cos(angle) - columns * math.sin(angle)
+    image = ((abs(across) < width / 2) & (abs(along) < 10)).astype(float)[None]
+    assert reproduce.slant(image)[0] == pytest.approx(angle, abs=0.06)
+    thickness = reproduce.stroke_thickness(image)[0]
+    assert width < thickness < 1.4 * width + 2  # of pixels, whose nearest edge is half a pixel away or more
+
+
+def test_thicker_strokes_measure_thicker(reproduce):
+    images = np.zeros((3, 28, 28))
+    for i, half in enumerate((1, 2, 4)):
+        images[i, 4:24, 14 - half : 14 + half] = 1
+    assert np.all(np.diff(reproduce.stroke_thickness(images)) > 1)
+
+
+def test_explained_variance(reproduce):
+    rng = np.random.default_rng(0)
+    clusters = rng.integers(0, 5, 20_000)
+    noise = rng.normal(size=20_000)
+    assert reproduce.explained_variance(clusters.astype(float), clusters) == pytest.approx(1)
+    assert reproduce.explained_variance(noise, clusters) < 1e-3
+    assert reproduce.explained_variance(2**0.5 * noise + clusters, clusters) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_readme_has_the_recorded_figures(reproduce):
+    assert reproduce.table() in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
+    def load(data):
+        train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)
+        return train.images, test.images, test.labels, test.label_names
+
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results.csv")
+    row = (load, lambda: make_config(epochs=1), [(-1, "floor_hue"), (0, "shape")], None)
+    monkeypatch.setitem(reproduce.ROWS, "tiny", row)
+    for seed in (0, 1, 0):
+        reproduce.append(reproduce.run("tiny", None, seed))
+    records = reproduce.read()
+    assert [(r["seed"], r["facet"]) for r in records] == [("1", "1"), ("1", "0"), ("0", "1"), ("0", "0")]
+    assert all(0 <= float(r["purity"]) <= 1 for r in records)
+    lines = reproduce.table().splitlines()
+    assert len(lines) == 4
+    purities = [float(r["purity"]) for r in records if r["facet"] == "1"]
+    processor = records[0]["cpu"].split()[0].removesuffix("(R)")
+    start = f"| tiny | float32 | 1 | floor_hue | 2 {processor} | {np.mean(purities):.3f} +- "
+    assert lines[2].startswith(start)
+    assert f"({min(purities):.3f})" in lines[2]
+    reproduce.append(reproduce.run("tiny", None, 0, "bfloat16"))
+    assert len(reproduce.read()) == 6
+    assert reproduce.table().splitlines()[2].startswith("| tiny | bfloat16 | 1 | floor_hue | 1 ")
+
+
+def test_a_row_of_independent_partitions_is_one_record(reproduce, monkeypatch, tmp_path):
+    def preset(facets):
+        return presets.tabular(facets=facets, schedule=Schedule.joint(len(facets), epochs=1))
+
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results.csv")
+    monkeypatch.setitem(reproduce.FACETS, "tiny", ("subspaces", 2, preset))
+    (record,) = reproduce.run("tiny", None, 0)
+    assert all(0 <= record[score] <= 1 for score in ("purity", "nmi"))
+    assert 0 < record["alive"] <= 100
+    reproduce.append([record])
+    assert reproduce.table().splitlines()[-1].startswith("| tiny | float32 | all | one to one | 1 ")
