@@ -51,3 +51,35 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
         if not metadata or kind not in metadata:
             raise ForeignFileError(f"not a file of the kind {kind}")
         return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def pack(tree: object) -> tuple[object, dict[str, Tensor]]:
+    """Part nested dicts into what JSON can write and tensors.
+
+    Args:
+        tree: nested dicts with keys of text, whose leaves are tensors or what JSON can write.
+
+    Returns:
+        The same dicts with names in the place of tensors, and the tensors by these names.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def part(node: object, path: tuple[str, ...]) -> object:
+        if isinstance(node, Tensor):
+            name = ".".join(path)
+            tensors[name] = node
+            return {"tensor": name}
+        if isinstance(node, Mapping):
+            return {key: part(value, (*path, key)) for key, value in node.items()}
+        return node
+
+    return part(tree, ()), tensors
+
+
+def unpack(tree: object, tensors: Mapping[str, Tensor]) -> Any:
+    """Join what :func:`pack` parted."""
+    if not isinstance(tree, Mapping):
+        return tree
+    if set(tree) == {"tensor"}:
+        return tensors[tree["tensor"]]
+    return {key: unpack(value, tensors) for key, value in tree.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -12,13 +14,18 @@ from torch import Tensor
 
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.data.choosing import Streaming, as_source
 from pyro_mfcvae.data.inputs import as_tensor
-from pyro_mfcvae.fitting.fit import Workers, fit
+from pyro_mfcvae.data.sources import InMemory, Source
+from pyro_mfcvae.fitting.compute import Compute, Workers
+from pyro_mfcvae.fitting.fit import as_restarts, fit_source
+from pyro_mfcvae.fitting.parallel import as_seeds
 from pyro_mfcvae.metrics import effective_clusters
 from pyro_mfcvae.posterior.importance import check_particles
 from pyro_mfcvae.results.comparison import ComparedModel, Comparison, FacetAgreement, match_facets
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
+from pyro_mfcvae.training.compiled import Compile
 
 Entry = MFCVAEConfig | FittedMFCVAE | FittedRuns
 
@@ -32,9 +39,13 @@ def compare(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     num_particles: int = 100,
+    restarts: int | None = None,
     workers: Workers = "auto",
     device: str | torch.device = "auto",
     precision: str = "auto",
+    in_memory: Streaming = "auto",
+    compile: Compile = "auto",
+    checkpoint_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Comparison:
     r"""Compare models by what they say of data that they were not trained on; no label is looked at.
@@ -48,13 +59,19 @@ def compare(
         entries: configurations, fitted models or several runs of one, by name.
         data: as in :func:`pyro_mfcvae.fit`; not looked at where there is ``test`` and nothing to fit.
         test: held-out data; None splits them off from ``data``.
-        seeds: of the runs of each configuration.
+        seeds: seeds of the runs of each configuration.
         test_fraction: share of the data that are held out where ``test`` is None.
         split_seed: of that split.
         num_particles: samples for the log-likelihood of each datum.
+        restarts: number of runs of each configuration from the only seed on, of which that with the highest
+            ELBO of the training data is compared; None compares the runs of all seeds.
         workers: as in :func:`pyro_mfcvae.fit`.
         device: as in :func:`pyro_mfcvae.fit`.
         precision: as in :func:`pyro_mfcvae.fit`.
+        in_memory: as in :func:`pyro_mfcvae.fit`, for data to train on. Where these are streamed and there is
+            no ``test``, at most 20,000 of them are held out.
+        compile: as in :func:`pyro_mfcvae.fit`.
+        checkpoint_dir: as in :func:`pyro_mfcvae.fit`; each configuration has a folder of its name within.
         progress: whether to show a progress bar for each configuration.
 
     Returns:
@@ -83,25 +100,41 @@ def compare(
     check_particles(num_particles)
     configured = [name for name, entry in entries.items() if isinstance(entry, MFCVAEConfig)]
     fitted = [name for name in entries if name not in configured]
-    seeds = tuple(seeds)
-    train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed)
+    chosen_seeds = _seeds(seeds, restarts)
+    compute = Compute(device, precision, compile, workers, in_memory)
+    train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed, in_memory)
     models = []
     for name, entry in entries.items():
         if isinstance(entry, MFCVAEConfig):
             try:
-                entry = fit(
-                    train,
+                entry = fit_source(
+                    cast(Source, train),
                     entry,
-                    seeds=seeds,
-                    workers=workers,
-                    device=device,
-                    precision=precision,
+                    chosen_seeds,
+                    compute,
+                    keeps="all" if restarts is None else "best",
+                    checkpoint_dir=None if checkpoint_dir is None else _folder_of(checkpoint_dir, name),
                     progress=progress,
                 )
             except FloatingPointError as error:
                 raise FloatingPointError(f"entries[{name!r}]: {error}") from error
         models.append(_score(name, entry, held_out, num_particles))
     return Comparison(tuple(models), _agreements(models), num_particles)
+
+
+def _seeds(seeds: Iterable[int], restarts: int | None) -> tuple[int, ...]:
+    """The seeds of the runs of each configuration."""
+    chosen = as_seeds(seeds)
+    if restarts is None:
+        return chosen
+    if len(chosen) > 1:
+        raise ValueError(f"restarts: got {restarts!r} with {len(chosen)} seeds, expected the first one only")
+    return as_restarts(chosen[0], restarts)
+
+
+def _folder_of(folder: str | Path, name: object) -> Path:
+    """Where the checkpoints of a configuration are, whatever its name."""
+    return Path(folder) / quote(str(name), safe=" ")
 
 
 def _check_entries(entries: Any) -> None:
@@ -121,22 +154,30 @@ def _check_entries(entries: Any) -> None:
 
 
 def _split(
-    data: Any, test: Any, configured: Sequence[str], fitted: Sequence[str], test_fraction: float, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Data to fit the configurations to, and data to score on."""
+    data: Any,
+    test: Any,
+    configured: Sequence[str],
+    fitted: Sequence[str],
+    test_fraction: float,
+    seed: int,
+    in_memory: Streaming,
+) -> tuple[Source | None, Tensor]:
+    """Data to fit the configurations to, if there are any, and data to score on."""
     if test is not None:
-        held_out = as_tensor(test, name="test")
-        return (as_tensor(data, name="data") if configured else held_out), held_out
-    x = as_tensor(data, name="data")
+        held_out = as_tensor(test, name="test", allow_missing=True)
+        return (as_source(data, in_memory, "data") if configured else None), held_out
     if not configured:
-        return x, x
+        return None, as_tensor(data, name="data", allow_missing=True)
     if fitted:
         raise ValueError(
             f"test: got None, but {fitted[0]!r} is fitted already, and may have seen any part of data; "
             "expected the data to score on, which none of the fitted models has seen"
         )
-    rows, others = split_rows(len(x), test_fraction, seed, "give more data")
-    return x[rows], x[others]
+    source = as_source(data, in_memory, "data")
+    if not isinstance(source, InMemory):
+        return source.hold_out(test_fraction, seed)
+    rows, others = split_rows(len(source), test_fraction, seed, "give more data")
+    return InMemory(source.x[rows]), source.x[others]
 
 
 def _score(name: str, entry: FittedMFCVAE | FittedRuns, x: Tensor, num_particles: int) -> ComparedModel:

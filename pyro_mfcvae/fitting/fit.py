@@ -12,10 +12,7 @@ from typing import Any, Literal, overload
 import torch
 
 from pyro_mfcvae._utils.devices import (
-    Precision,
     describe_environment,
-    resolve_device,
-    resolve_precision,
     seeded,
 )
 from pyro_mfcvae.config import presets
@@ -23,17 +20,16 @@ from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import Streaming, as_source
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.data.values import check_finite
+from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.predictor import check_data
 from pyro_mfcvae.results.runs import FittedRuns
-from pyro_mfcvae.training.compiled import Compile, check_compile
+from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.loop import train
 
 _log = logging.getLogger("pyro_mfcvae")
-
-Workers = int | Literal["auto"]
 
 
 @overload
@@ -161,40 +157,81 @@ def fit(
         (2, (100, 1))
     """
     chosen_seeds = _seeds(seed, seeds, restarts)
+    compute = Compute(device, precision, compile, workers, in_memory)
     data = as_source(dataset, in_memory)
-    if config is None:
-        seen = data.looked_at()
-        check_finite(seen, "dataset")
-        config = presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
-    elif not isinstance(config, MFCVAEConfig):
-        raise TypeError(
-            f"config: got {type(config).__name__}, expected an MFCVAEConfig, such as presets.mnist()"
-        )
+    return fit_source(
+        data,
+        _configuration(data, config),
+        chosen_seeds,
+        compute,
+        keeps="all" if seeds is not None else "only" if restarts is None else "best",
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+    )
+
+
+def fit_source(
+    data: Source,
+    config: MFCVAEConfig,
+    seeds: tuple[int, ...],
+    compute: Compute,
+    *,
+    keeps: Literal["only", "best", "all"],
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = True,
+) -> FittedMFCVAE | FittedRuns:
+    """Train one model for each seed on data that are read already.
+
+    Args:
+        data: to train on.
+        config: of every run.
+        seeds: seeds of the runs, each different.
+        compute: where and how.
+        keeps: ``"only"`` returns the model of the only seed, ``"best"`` that with the highest ELBO, ``"all"``
+            all of them.
+        checkpoint_dir: as in :func:`pyro_mfcvae.fit`.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: as :func:`pyro_mfcvae.fit`.
+        FloatingPointError: as :func:`pyro_mfcvae.fit`.
+        ChildProcessError: as :func:`pyro_mfcvae.fit`.
+    """
     most = max(facet.clusters for facet in config.facets)
     if len(data) < most:
         raise ValueError(
             f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "
             "give more data, or a config with fewer clusters"
         )
-    target = resolve_device(device)
-    chosen = resolve_precision(precision)
-    check_compile(compile)
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
-    _log.info("training in %s, compile %s", describe_environment(target, chosen), compile)
-    number = as_workers(workers, len(chosen_seeds), target)
-    run = functools.partial(
-        _train_one, config=config, device=target, precision=chosen, compile=compile, checkpoint_dir=folder
-    )
-    if seeds is None and restarts is None:
-        return run(data, chosen_seeds[0], progress=progress)
-    runs = train_runs(run, data, chosen_seeds, workers=number, progress=progress)
+    device = compute.torch_device
+    environment = describe_environment(device, compute.network_precision)
+    _log.info("training in %s, compile %s", environment, compute.compile)
+    number = as_workers(compute.workers, len(seeds), device)
+    run = functools.partial(_train_one, config=config, compute=compute, checkpoint_dir=folder)
+    if keeps == "only":
+        return run(data, seeds[0], progress=progress)
+    runs = train_runs(run, data, seeds, workers=number, progress=progress)
     for fitted in runs:
-        fitted.model.config = config  # another process returns a copy; recipes may compare by identity
-    if seeds is not None:
+        fitted.model.config = config  # another process returns a copy; factories may compare by identity
+    if keeps == "all":
         return runs
     best = runs.best
     best.restarts = dict(zip(runs.seeds, runs.scores, strict=True))
     return best
+
+
+def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
+    """The given configuration, or a preset that suits the data."""
+    if config is None:
+        seen = data.looked_at()
+        check_finite(seen, "dataset")
+        return presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
+    if not isinstance(config, MFCVAEConfig):
+        raise TypeError(
+            f"config: got {type(config).__name__}, expected an MFCVAEConfig, such as presets.mnist()"
+        )
+    return config
 
 
 def _train_one(
@@ -202,21 +239,20 @@ def _train_one(
     seed: int,
     *,
     config: MFCVAEConfig,
-    device: torch.device,
-    precision: Precision,
-    compile: Compile,
+    compute: Compute,
     checkpoint_dir: Path | None,
     progress: bool = False,
 ) -> FittedMFCVAE:
+    device = compute.torch_device
     with seeded(seed, device):
         model, checked = _new_model(data, config, device)
-        model.precision = precision
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
         history = train(
             model,
             checked.near(device),
             seed=seed,
-            compile=compile,
+            precision=compute.network_precision,
+            compile=compute.compile,
             checkpoint=checkpoint,
             progress=progress,
         )
@@ -257,6 +293,15 @@ def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) 
     first = as_seed(0 if seed is None else seed)
     if restarts is None:
         return (first,)
+    return as_restarts(first, restarts)
+
+
+def as_restarts(first: int, restarts: int) -> tuple[int, ...]:
+    """Seeds of so many runs from the first on.
+
+    Raises:
+        ValueError: if there is none, or the last seed is out of range.
+    """
     if not isinstance(restarts, int) or restarts < 1:
         raise ValueError(f"restarts: got {restarts!r}, expected an integer of at least 1")
     as_seed(first + restarts - 1)

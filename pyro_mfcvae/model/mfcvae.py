@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -16,12 +15,12 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_mfcvae import likelihoods, networks
-from pyro_mfcvae._utils.devices import Precision
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model.elbo import FacetELBO
 from pyro_mfcvae.model.objectives import facet_responsibilities, facet_term, facet_value, spread
-from pyro_mfcvae.networks.modules import takes_part
+from pyro_mfcvae.model.weights import FacetWeights, autocast, kl_weight
+from pyro_mfcvae.networks.modules import is_active
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
 
@@ -61,13 +60,6 @@ class MFCVAE(nn.Module):
         config: facets, likelihood and network.
         x_shape: shape of one datum, without the batch.
 
-    Attributes:
-        fade_in: alpha_j in [0, 1], the weight with which facet j enters the decoder.
-        kl_weights: beta_j >= 0, the weight of facet j's term in the objective.
-        precision: of the networks; densities and parameters stay in the parameters' own precision.
-        declares_parameters: whether :meth:`model` tells Pyro's handlers its parameters, as
-            :class:`pyro.infer.SVI` needs; without it a step is a little faster.
-
     Raises:
         TypeError: if ``x_shape`` is not a shape.
 
@@ -96,12 +88,10 @@ class MFCVAE(nn.Module):
         )
         for j, prior in enumerate(self.facet_priors):
             prior.attach(partial(self._encode_facet, j), self.x_shape)
-        self.fade_in: list[float] = [1.0] * len(config.facets)
-        self.kl_weights: list[float] = [1.0] * len(config.facets)
-        self.precision: Precision = "float32"
-        self.declares_parameters = True
 
-    def model(self, x: Tensor | None = None, *, data_size: int | None = None) -> Tensor:
+    def model(
+        self, x: Tensor | None = None, *, data_size: int | None = None, weights: FacetWeights | None = None
+    ) -> Tensor:
         r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
 
         Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
@@ -109,39 +99,47 @@ class MFCVAE(nn.Module):
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
             data_size: number of data that the N are a subsample of; None is N.
+            weights: of the facets; None weighs each of them by one.
 
         Returns:
             x.
         """
         self._declare_parameters()
+        weights = weights or self.full_weights
         mixtures: list[Mixture] = list(self.facet_priors)
-        for j, prior in self._shared_priors():
-            with kl_weight(self.kl_weights[j]):
+        for j, prior in self.shared_priors():
+            with kl_weight(weights.kl[j]):
                 mixtures[j] = prior.realize(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             z = []
             for j, mixture in enumerate(mixtures):
-                with kl_weight(self.kl_weights[j]):
+                with kl_weight(weights.kl[j]):
                     c = pyro.sample(f"c_{j}", mixture.weights(), infer={"enumerate": "parallel"})
                     z.append(pyro.sample(f"z_{j}", mixture.component(c)))
-            return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z)), obs=x))
+            return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
 
-    def guide(self, x: Tensor, *, data_size: int | None = None) -> None:
+    def guide(self, x: Tensor, *, data_size: int | None = None, weights: FacetWeights | None = None) -> None:
         """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
-        for j, prior in self._shared_priors():
-            with kl_weight(self.kl_weights[j]):
+        weights = weights or self.full_weights
+        for j, prior in self.shared_priors():
+            with kl_weight(weights.kl[j]):
                 prior.guide(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             for j, q in enumerate(self.encode(x)):
-                with kl_weight(self.kl_weights[j]):
+                with kl_weight(weights.kl[j]):
                     pyro.sample(f"z_{j}", q, infer={"collapse_kl": True})
+
+    @property
+    def full_weights(self) -> FacetWeights:
+        """A weight of one for every facet."""
+        return FacetWeights.full(len(self.priors))
 
     @property
     def facet_priors(self) -> tuple[FacetPrior, ...]:
         """p(z_j), for each of the J facets."""
         return tuple(cast(FacetPrior, prior) for prior in self.priors)
 
-    def _shared_priors(self) -> list[tuple[int, FacetPrior]]:
+    def shared_priors(self) -> list[tuple[int, FacetPrior]]:
         """Facets, and priors, with latent variables that all data share."""
         return [(j, prior) for j, prior in enumerate(self.facet_priors) if prior.has_globals]
 
@@ -163,17 +161,18 @@ class MFCVAE(nn.Module):
 
     def encode(self, x: Tensor) -> list[dist.Distribution]:
         r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
-        with self._autocast():
+        with autocast(self.device):
             statistics = self.encoder(self.likelihood.preprocess(x))
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
     def _encode_facet(self, j: int, x: Tensor) -> dist.Distribution:
         return self.encode(x)[j]
 
-    def decode(self, z: Sequence[Tensor]) -> Tensor:
+    def decode(self, z: Sequence[Tensor], weights: FacetWeights | None = None) -> Tensor:
         r"""What the likelihood takes, (..., *features_shape), for latents z_j (..., D_j)."""
-        with self._autocast():
-            features = self.decoder([z_j.flatten(0, -2) for z_j in z], self.fade_in)
+        weights = weights or self.full_weights
+        with autocast(self.device):
+            features = self.decoder([z_j.flatten(0, -2) for z_j in z], weights.fade_in)
         return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
 
     def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
@@ -183,41 +182,36 @@ class MFCVAE(nn.Module):
             for prior, q_j in zip(self.facet_priors, q, strict=True)
         ]
 
-    def elbo_terms(self, x: Tensor) -> ELBOTerms:
-        r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z."""
+    def elbo_terms(self, x: Tensor, weights: FacetWeights | None = None) -> ELBOTerms:
+        r"""The parts of the analytic ELBO of each datum of x (N, *x_shape), at one sample of z.
+
+        Only the fade-in of ``weights`` counts: the parts are as they are without KL weights.
+        """
         q = self.encode(x)
         terms, responsibilities = zip(
             *(self._exact_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
             strict=True,
         )
-        features = self.decode([q_j.rsample() for q_j in q])
+        features = self.decode([q_j.rsample() for q_j in q], weights)
         return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
 
-    @property
-    def is_static(self) -> bool:
-        """Whether :meth:`objective` is what :meth:`elbo` computes from the programs.
-
-        It is not where all data share latent variables, for several particles, nor where a subclass has
-        another program.
-        """
-        programs = type(self).model is MFCVAE.model and type(self).guide is MFCVAE.guide
-        return programs and not self._shared_priors() and self.config.num_particles == 1
-
-    def objective(self, x: Tensor) -> Tensor:
-        r"""The objective of the N data x (N, *x_shape), weighted by ``kl_weights``, in nats; a scalar.
+    def objective(self, x: Tensor, weights: FacetWeights | None = None) -> Tensor:
+        r"""The objective of the N data x (N, *x_shape), weighted, in nats; a scalar.
 
         It is minus the loss of :meth:`elbo`, from the same random numbers if no weight is zero, without the
-        cost of running two programs under Pyro's handlers in every step; only where :attr:`is_static`.
+        cost of running two programs under Pyro's handlers in every step; only where the programs of the
+        model are those of this class and all data share no latent variable.
         """
+        weights = weights or self.full_weights
         q = self.encode(x)
         z = [q_j.rsample() for q_j in q]
-        total: Tensor = self.likelihood(self.decode(z)).log_prob(x).sum()
+        total: Tensor = self.likelihood(self.decode(z, weights)).log_prob(x).sum()
         options: dict[str, Any] = {
             "objective": self.config.elbo,
             "num_samples": self.config.num_kl_samples,
         }
-        for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, self.kl_weights, strict=True):
-            if takes_part(beta):
+        for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, weights.kl, strict=True):
+            if is_active(beta):
                 term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
                 total = total + beta * term.sum()
         return total
@@ -227,27 +221,15 @@ class MFCVAE(nn.Module):
         term, responsibilities = facet_term(q, *_components(prior), dim=-2, samples=partial(spread, q))
         return term.squeeze(0), responsibilities
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
     def _declare_parameters(self) -> None:
         """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
-        if not (self.declares_parameters and poutine.runtime.am_i_wrapped()):
+        if not poutine.runtime.am_i_wrapped():
             return
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 alias = parameter.view_as(parameter)  # the parameter itself must remain picklable
                 alias.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
                 poutine.runtime.effectful(_identity, type="param")(alias, name=name)
-
-
-def kl_weight(beta: float) -> AbstractContextManager[Any]:
-    """Weight the terms of the sites within by beta >= 0; zero leaves them out of the objective."""
-    if beta == 0:  # poutine.scale takes positive numbers only
-        return cast(AbstractContextManager[Any], poutine.mask(mask=False))
-    return cast(AbstractContextManager[Any], poutine.scale(scale=beta))
 
 
 def _components(prior: FacetPrior) -> tuple[dist.Distribution, Tensor]:

@@ -31,7 +31,7 @@ from pyro_mfcvae.networks.fully_connected import (
 )
 from pyro_mfcvae.networks.initialization import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
-from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder
+from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder, Weight
 
 __all__ = [
     "AdditiveDecoder",
@@ -68,7 +68,7 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Merges the facets' latents into the parameter of p(x | z); an ``nn.Module``."""
 
-    def __call__(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
+    def __call__(self, z: Sequence[Tensor], fade_in: Sequence[Weight]) -> Tensor:
         r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *shape).
 
         A facet of weight zero must not influence the output.

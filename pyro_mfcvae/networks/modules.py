@@ -16,8 +16,11 @@ from torch.nn import functional as F
 MIN_SCALE = 1e-4  # of q(z|x): keeps KL divergences and their gradients finite
 
 
-def takes_part(weight: float | Tensor) -> bool:
-    """Whether a weight is above zero; as a tensor it always is, and its value need not be waited for."""
+Weight = float | Tensor  # a tensor stands for a number above zero that changes between steps
+
+
+def is_active(weight: Weight) -> bool:
+    """Tell whether a weight is above zero; a tensor always is, and its value need not be waited for."""
     return isinstance(weight, Tensor) or weight > 0
 
 
@@ -98,13 +101,13 @@ class LadderDecoder(nn.Module):
         self.rungs = nn.ModuleList(rungs)
         self.output = output
 
-    def forward(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
+    def forward(self, z: Sequence[Tensor], fade_in: Sequence[Weight]) -> Tensor:
         r"""Merge the latents z_j (N, D_j), with weights ``fade_in``, into (N, *x_shape)."""
         deepest = len(self.backbone) - 1
         h = self.backbone[deepest](z[deepest] * fade_in[deepest])
         for j in reversed(range(deepest)):
             h = self.backbone[j](h)
-            if takes_part(fade_in[j]):  # exact and free while a facet has no part
+            if is_active(fade_in[j]):  # exact and free while a facet has no part
                 rung = self.gate * fade_in[j] * self.rungs[j](z[j])
                 h = torch.cat((h, rung), 1) if self.concatenate else h + rung
             elif self.concatenate:
@@ -125,7 +128,7 @@ class SharedDecoder(nn.Module):
         self.x_shape = tuple(x_shape)
         self.body = body
 
-    def forward(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
+    def forward(self, z: Sequence[Tensor], fade_in: Sequence[Weight]) -> Tensor:
         r"""Merge the latents z_j (N, D_j), with weights ``fade_in``, into (N, *x_shape)."""
         weighted = [z_j * alpha for z_j, alpha in zip(z, fade_in, strict=True)]
         return cast(Tensor, self.body(torch.cat(weighted, 1)).reshape(-1, *self.x_shape))
@@ -146,10 +149,10 @@ class AdditiveDecoder(nn.Module):
         self.x_shape = tuple(x_shape)
         self.rungs = nn.ModuleList(decoders)
 
-    def forward(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
+    def forward(self, z: Sequence[Tensor], fade_in: Sequence[Weight]) -> Tensor:
         r"""Add up what the latents z_j (N, D_j) make, with weights ``fade_in``; (N, *x_shape)."""
         x = z[0].new_zeros(len(z[0]), math.prod(self.x_shape))
         for rung, z_j, alpha in zip(self.rungs, z, fade_in, strict=True):
-            if takes_part(alpha):  # exact and free while a facet has no part
+            if is_active(alpha):  # exact and free while a facet has no part
                 x = x + alpha * rung(z_j).flatten(1)
         return cast(Tensor, x.unflatten(1, self.x_shape))

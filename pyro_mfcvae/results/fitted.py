@@ -156,7 +156,7 @@ class FittedMFCVAE(Predictor):
         """
         importance.check_particles(num_particles)
         x = rows_for(self.model, x, support=True)
-        with seeded(seed, self.model.device):
+        with self.evaluating(), seeded(seed, self.model.device):
             return importance.bounds(self.model, x, num_particles)
 
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
@@ -265,7 +265,7 @@ class FittedMFCVAE(Predictor):
         """
         x = data_for(self.model, x)
         self.model.likelihood.check(x, "x")
-        with seeded(seed, self.model.device):
+        with self.evaluating(), seeded(seed, self.model.device):
             data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
         return convert(data)
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mfcvae._utils.devices import resolve_precision, seeded
+from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
 from pyro_mfcvae.data.choosing import mapped
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.data.memmap import Rows, StoredRows
 from pyro_mfcvae.data.values import check_finite
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.model.weights import network_precision
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -24,20 +26,18 @@ BLOCK = 512  # data that are computed at a time, at most
 
 
 class Predictor:
-    """What a model that does not train any more makes of data, and data that it makes.
+    """Predicts clusters and latents of data, and generates data, with a model that it leaves as it is.
 
     Args:
-        model: the module, in which every facet takes part in full; see :attr:`precision`.
+        model: the module; whatever mode it is in, predictions are those of evaluation mode.
 
     Attributes:
         model: the module, on the device where it computes.
     """
 
     def __init__(self, model: MFCVAE) -> None:
-        self.model = model.eval()
-        self.precision = "float32"  # what a user holds is worth it
-        self.model.fade_in = [1.0] * len(model.config.facets)
-        self.model.kl_weights = [1.0] * len(model.config.facets)
+        self.model = model
+        self._precision: Precision = "float32"  # what a user holds is worth it
 
     @property
     def precision(self) -> str:
@@ -46,11 +46,28 @@ class Predictor:
         Set it to ``"bfloat16"`` for predictions that are coarser, and faster where the device is fast with
         it. Mixtures are always in float32 or better.
         """
-        return self.model.precision
+        return self._precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        self.model.precision = resolve_precision(precision)
+        self._precision = resolve_precision(precision)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[MFCVAE]:
+        """Let the model predict within: in evaluation mode, in :attr:`precision` and without gradients.
+
+        Yields:
+            The model.
+        """
+        training = [module for module in self.model.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            with torch.no_grad(), network_precision(self._precision):
+                yield self.model
+        finally:
+            for module in training:
+                module.training = True
 
     @property
     def clusters(self) -> tuple[int, ...]:
@@ -191,7 +208,7 @@ class Predictor:
             raise ValueError(f"n: got {n!r}, expected an integer of at least 1")
         if not temperature >= 0:
             raise ValueError(f"temperature: got {temperature}, expected a number of at least 0")
-        with torch.no_grad(), seeded(seed, self.model.device):
+        with self.evaluating(), seeded(seed, self.model.device):
             z = []
             for j, prior in enumerate(self.model.facet_priors):
                 c = prior.weights().sample(torch.Size([n]))
@@ -217,7 +234,7 @@ class Predictor:
             raise ValueError(
                 f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
             )
-        with torch.no_grad():
+        with self.evaluating():
             mean = self._mean([z_j.to(self.model.device) for z_j in z])
         return np.asarray(mean.cpu())
 
@@ -232,14 +249,15 @@ class Predictor:
         # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
         block = torch.empty(BLOCK, *self.model.x_shape)
         start = 0
-        for part in data.split(BLOCK):
-            stop = start + len(part)
-            output = function(block[: len(part)].copy_(part).to(self.model.device))
-            if not results:
-                results = [torch.empty(len(data), *y.shape[1:], dtype=y.dtype) for y in output]
-            for result, y in zip(results, output, strict=True):
-                result[start:stop] = y
-            start = stop
+        with self.evaluating():
+            for part in data.split(BLOCK):
+                stop = start + len(part)
+                output = function(block[: len(part)].copy_(part).to(self.model.device))
+                if not results:
+                    results = [torch.empty(len(data), *y.shape[1:], dtype=y.dtype) for y in output]
+                for result, y in zip(results, output, strict=True):
+                    result[start:stop] = y
+                start = stop
         return [result.numpy() for result in results]
 
     def _mean(self, z: list[Tensor]) -> Tensor:

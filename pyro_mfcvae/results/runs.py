@@ -27,7 +27,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
     """Models of the same data and configuration, trained from different seeds, in the order of these.
 
     Args:
-        fits: the trained models, at least one.
+        fits: the trained models.
         seeds: of each model.
         scores: of each model, nats per datum.
         diverged: seeds whose training diverged; they have no model.
@@ -39,7 +39,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         diverged: seeds whose training diverged; they have no model.
 
     Raises:
-        ValueError: if there is no model, or not one seed and score for each.
+        ValueError: if there is not one seed and score for each model.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         scores: Sequence[float],
         diverged: Sequence[int] = (),
     ) -> None:
-        if not fits or not len(fits) == len(seeds) == len(scores):
+        if not len(fits) == len(seeds) == len(scores):
             raise ValueError(
                 f"fits: got {len(fits)} models, {len(seeds)} seeds and {len(scores)} scores, expected "
-                "at least one model, and a seed and a score for each"
+                "a seed and a score for each model"
             )
         self._fits = tuple(fits)
         self.seeds = tuple(seeds)
@@ -70,7 +70,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
 
     def __getitem__(self, index: int | slice) -> FittedMFCVAE | FittedRuns:
         if isinstance(index, slice):
-            return FittedRuns(self._fits[index], self.seeds[index], self.scores[index], self.diverged)
+            return FittedRuns(self._fits[index], self.seeds[index], self.scores[index])
         return self._fits[index]
 
     @property
@@ -80,7 +80,12 @@ class FittedRuns(Sequence[FittedMFCVAE]):
 
     @property
     def _best(self) -> int:
+        self._check_any()
         return int(np.argmax(self.scores))
+
+    def _check_any(self) -> None:
+        if not self:
+            raise ValueError("runs: got none, expected at least one; take a slice that holds some")
 
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> RunsEvaluation:
         r"""Compare every facet of every run with every label; mean and standard deviation over the runs.
@@ -94,8 +99,9 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
 
         Raises:
-            ValueError: if data and labels differ in length.
+            ValueError: if data and labels differ in length, or there is no run.
         """
+        self._check_any()
         x = read_once(x)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
@@ -123,7 +129,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             partitions.
         """
         if len(self) < 2:
-            raise ValueError("agreement: there is 1 run, expected at least 2; fit with more seeds")
+            raise ValueError(f"agreement: got {len(self)} runs, expected at least 2; fit with more seeds")
         x = read_once(x)
         return Agreement(agreement([fitted.predict(x) for fitted in self]), self.seeds)
 
@@ -172,6 +178,8 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         return cls(fits, seeds, scores, diverged)
 
     def __repr__(self) -> str:
+        if not self:
+            return "FittedRuns(0 runs)"
         seeds = ", ".join(map(str, self.seeds))
         return f"FittedRuns({len(self)} runs: seeds {seeds}; the best is seed {self.seeds[self._best]})"
 
@@ -191,6 +199,8 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         return rows
 
     def _notes(self) -> list[str]:
+        if not self:
+            return ["there is no run"]
         best, spread = self.seeds[self._best], mean_and_sd(self.scores, 2)
         notes = [f"ELBO: {spread} nats per datum of the training data; highest for seed {best}"]
         if self.diverged:

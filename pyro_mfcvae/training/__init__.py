@@ -1,6 +1,7 @@
 """Training by the stages of a schedule; the model knows nothing of it."""
 
 from pyro_mfcvae.training.history import EpochRecord, History
-from pyro_mfcvae.training.loop import DeadClustersWarning, train
+from pyro_mfcvae.training.loop import Trainer, train
+from pyro_mfcvae.training.monitor import DeadClustersWarning
 
-__all__ = ["DeadClustersWarning", "EpochRecord", "History", "train"]
+__all__ = ["DeadClustersWarning", "EpochRecord", "History", "Trainer", "train"]

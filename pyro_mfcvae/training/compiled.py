@@ -9,8 +9,7 @@ in which only the data, the parameters and the size of the weights above zero ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,7 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.model.loss import Loss
+from pyro_mfcvae.model.weights import FacetWeights
+from pyro_mfcvae.networks.modules import Weight
 
 Compile = bool | Literal["auto", "reduce-overhead"]
 COMPILE = ("auto", True, False, "reduce-overhead")
@@ -36,9 +37,9 @@ class GradientProgram:
     The model keeps its modules as they are. Random numbers are those of the uncompiled step.
 
     Args:
-        model: the model, in the state in which the program is to run.
-        loss: the loss of a batch (N, *x_shape), a scalar that runs the model.
+        loss: the loss of a batch (N, *x_shape) and the facets' weights, a scalar that runs its model.
         batch: an example, of the shape and on the device of all that follow.
+        weights: an example; which of them are zero is fixed in the program.
         cuda_graphs: whether to replay the program's kernels as one CUDA graph; without a GPU it does
             nothing.
 
@@ -48,23 +49,22 @@ class GradientProgram:
     """
 
     def __init__(
-        self, model: MFCVAE, loss: Callable[[Tensor], Tensor], batch: Tensor, *, cuda_graphs: bool = False
+        self, loss: Loss, batch: Tensor, weights: FacetWeights, *, cuda_graphs: bool = False
     ) -> None:
-        self._model = model
+        model = loss.model
         self._cuda_graphs = cuda_graphs
-        forward = _Forward(model, loss)
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self._state = [*model.parameters(), *model.buffers()]
-        self._weights = [torch.zeros((), device=batch.device) for _ in range(2 * len(model.fade_in))]
-        self._values = [0.0] * len(self._weights)
-        trace = make_fx(_gradients(forward), tracing_mode="fake", _allow_non_fake_inputs=True)
+        self._weights = [torch.zeros((), device=batch.device) for _ in weights.all]
+        self._values: list[Weight] = [0.0] * len(self._weights)
+        trace = make_fx(_gradients(_Forward(loss), weights), tracing_mode="fake", _allow_non_fake_inputs=True)
         graph = trace(self._state, self._weights, batch)
         self._compiled = _compile(graph, cuda_graphs)
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor) -> Tensor:
+    def __call__(self, batch: Tensor, weights: FacetWeights) -> Tensor:
         """Set the gradients of the parameters that train; the loss."""
-        values = [*self._model.fade_in, *self._model.kl_weights]
+        values = list(weights.all)
         if values != self._values:  # filling a tensor does not wait for the device, as copying would
             for weight, value in zip(self._weights, values, strict=True):
                 weight.fill_(value)
@@ -80,13 +80,13 @@ class GradientProgram:
 class _Forward(nn.Module):
     """The loss as the forward of a module, whose state can then be given with the data."""
 
-    def __init__(self, model: MFCVAE, loss: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, loss: Loss) -> None:
         super().__init__()
-        self.model = model
+        self.model = loss.model
         self.loss = loss
 
-    def forward(self, batch: Tensor) -> Tensor:
-        return self.loss(batch)
+    def forward(self, batch: Tensor, weights: FacetWeights) -> Tensor:
+        return self.loss(batch, weights)
 
 
 def _compile(graph: nn.Module, cuda_graphs: bool) -> Callable[..., Any]:
@@ -97,7 +97,9 @@ def _compile(graph: nn.Module, cuda_graphs: bool) -> Callable[..., Any]:
     return torch.compile(graph, fullgraph=True, dynamic=False, options=options)
 
 
-def _gradients(forward: _Forward) -> Callable[..., tuple[Tensor, Sequence[Tensor | None]]]:
+def _gradients(
+    forward: _Forward, example: FacetWeights
+) -> Callable[..., tuple[Tensor, Sequence[Tensor | None]]]:
     """The function that is traced: from state, weights and batch to loss and gradients."""
     names = [name for group in (forward.named_parameters(), forward.named_buffers()) for name, _ in group]
     trained = [name for name, parameter in forward.named_parameters() if parameter.requires_grad]
@@ -106,25 +108,9 @@ def _gradients(forward: _Forward) -> Callable[..., tuple[Tensor, Sequence[Tensor
         state: Sequence[Tensor], weights: Sequence[Tensor], batch: Tensor
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
         by_name = dict(zip(names, state, strict=True))
-        with _weights(forward.model, weights):
-            loss = functional_call(forward, by_name, (batch,))
+        loss = functional_call(forward, by_name, (batch, example.replace_active(weights)))
         if not loss.requires_grad:  # while all facets' weights are zero
             return loss, [None] * len(trained)
         return loss, torch.autograd.grad(loss, [by_name[name] for name in trained], allow_unused=True)
 
     return gradients
-
-
-@contextmanager
-def _weights(model: MFCVAE, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Let the model's weights be tensors within, but for those of zero, which leave something out."""
-    before = model.fade_in, model.kl_weights
-    each: list[Any] = [
-        t if value > 0 else 0.0 for t, value in zip(tensors, [*before[0], *before[1]], strict=True)
-    ]
-    J = len(model.fade_in)
-    model.fade_in, model.kl_weights = each[:J], each[J:]
-    try:
-        yield
-    finally:
-        model.fade_in, model.kl_weights = before

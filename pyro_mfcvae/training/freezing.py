@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from pyro_mfcvae.config.schedule import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
@@ -14,7 +14,7 @@ def of_facet(j: int) -> list[str]:
     return [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
 
 
-def expand(freeze: Sequence[str], past: set[int], num_facets: int) -> list[str]:
+def expand(freeze: Sequence[str], past: Set[int], num_facets: int) -> list[str]:
     """Replace the groups of parameters by the patterns of their names."""
     groups = {f"facet {j}": of_facet(j) for j in range(num_facets)}
     groups["past facets"] = [pattern for j in past for pattern in of_facet(j)]
@@ -45,7 +45,7 @@ def check_patterns(stage: Stage, model: MFCVAE) -> None:
         raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")
 
 
-def freeze(model: MFCVAE, stage: Stage, past: set[int], is_warming_up: bool) -> None:
+def freeze(model: MFCVAE, stage: Stage, past: Set[int], is_warming_up: bool) -> None:
     """Let only what a stage trains have gradients.
 
     What does not train has none at all: a gradient of zero would let the optimiser drift on.

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pyro
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.model.loss import Loss
+from pyro_mfcvae.model.weights import FacetWeights
+from pyro_mfcvae.networks.modules import is_active
 from pyro_mfcvae.training.compiled import Compile, GradientProgram
 
 # Steps of a phase from which on "auto" compiles. By tests/benchmarks/compiling.py, on a processor a program
@@ -26,20 +31,16 @@ class CompileWarning(UserWarning):
 
 
 class Stepper:
-    """Steps of an optimiser on minus the ELBO, in nats per datum.
+    """Steps of an optimiser on the loss of a model.
 
     Args:
-        model: the model, whose gradients and parameters are changed.
-        data_size: number of data that a batch is a subsample of; None is that of the batch.
+        loss: of a batch and the facets' weights; it knows the model whose gradients and parameters change.
         compile: as in :func:`pyro_mfcvae.fit`.
     """
 
-    def __init__(self, model: MFCVAE, data_size: int | None, compile: Compile = False) -> None:
-        self.model = model
-        self.data_size = data_size
+    def __init__(self, loss: Loss, compile: Compile = False) -> None:
+        self.loss = loss
         self.compile = compile
-        self.elbo = model.elbo()
-        self.is_static = model.is_static
         self._compiles = False
         self._programs: dict[tuple[object, ...], GradientProgram] = {}
 
@@ -50,45 +51,36 @@ class Stepper:
         if self.compile == "auto" and not self._compiles:
             _log.info("compile off: %d steps, which pays from %d on", steps, MIN_STEPS)
 
-    def __call__(self, batch: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-        """One step on the data (N, *x_shape); the loss, without gradient."""
+    def __call__(self, batch: Tensor, weights: FacetWeights, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Take one step on the data (N, *x_shape); returns the loss, without gradient."""
         optimizer.zero_grad(set_to_none=True)  # a gradient of zero would still move what is frozen
-        loss = self._backward(batch)
+        loss = self._backward(batch, weights)
         optimizer.step()
         return loss
 
-    def loss(self, batch: Tensor) -> Tensor:
-        """Minus the ELBO of the data (N, *x_shape), weighted, in nats per datum; a scalar."""
-        model, size = self.model, self.data_size or len(batch)
-        if self.is_static:
-            return -model.objective(batch) / size
-        loss: Tensor = self.elbo.differentiable_loss(model.model, model.guide, batch, data_size=size) / size
-        return loss
-
-    def _backward(self, batch: Tensor) -> Tensor:
+    def _backward(self, batch: Tensor, weights: FacetWeights) -> Tensor:
         if self._compiles:
-            loss = self._compiled_backward(batch)
+            loss = self._compiled_backward(batch, weights)
             if loss is not None:
                 return loss
-        loss = self.loss(batch)
+        loss = self.loss(batch, weights)
         if loss.requires_grad:  # it may not, while all facets' weights are zero
             loss.backward()
         return loss.detach()
 
-    def _compiled_backward(self, batch: Tensor) -> Tensor | None:
+    def _compiled_backward(self, batch: Tensor, weights: FacetWeights) -> Tensor | None:
         """The loss, and its gradients in the parameters; None if it cannot be compiled."""
-        weights = (*self.model.fade_in, *self.model.kl_weights)
-        key = (batch.shape, batch.dtype, *(weight > 0 for weight in weights))
+        key = (batch.shape, batch.dtype, *(is_active(weight) for weight in weights.all))
         program = self._programs.get(key)
         if program is not None:
-            return program(batch)
+            return program(batch, weights)
         start = time.perf_counter()
         try:
             with warnings.catch_warnings(action="ignore"):  # PyTorch's compiler warns of its own code
                 program = GradientProgram(
-                    self.model, self.loss, batch, cuda_graphs=self.compile == "reduce-overhead"
+                    self.loss, batch, weights, cuda_graphs=self.compile == "reduce-overhead"
                 )
-                loss = program(batch)
+                loss = program(batch, weights)
         except Exception as error:  # whatever it is: the uncompiled step is as good
             self._give_up(error)
             return None
@@ -108,3 +100,14 @@ class Stepper:
                 stacklevel=2,
             )
         self.compile = self._compiles = False
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """Spare Pyro's checks of every distribution and trace, which would cost time in every step.
+
+    A loss that is not finite is an error at the end of the epoch; Pyro need not warn of it before.
+    """
+    with pyro.validation_enabled(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Encountered (NaN|\+?-?inf)")
+        yield

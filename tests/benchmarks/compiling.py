@@ -16,10 +16,10 @@ import time
 import torch
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets
+from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
-from pyro_mfcvae.training.loop import _no_validation
 from pyro_mfcvae.training.optimizers import make_optimizer
-from pyro_mfcvae.training.step import Stepper
+from pyro_mfcvae.training.step import Stepper, without_validation
 
 PICTURE, DIGIT = (3, 32, 32), (1, 28, 28)
 
@@ -54,7 +54,7 @@ def rows(quick: bool) -> list[dict[str, float | str]]:
     compiled = {"tiny": COMPILED["tiny"]} if quick else COMPILED
     last = {"conv_16": CHANNELS_LAST["conv_16"]} if quick else CHANNELS_LAST
     rounds = 3 if quick else 21
-    with _no_validation():
+    with without_validation():
         return [
             *(_row("compiled", name, *setting, rounds) for name, setting in compiled.items()),
             *(_row("channels_last", name, *setting, rounds) for name, setting in last.items()),
@@ -100,10 +100,10 @@ def _step(config, x, how):
     if how == "channels_last":
         model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
-    stepper = Stepper(model, None, how == "compiled")
+    stepper = Stepper(make_loss(model), how == "compiled")
     stepper.begin(1)
     optimizer = make_optimizer("adam", model.parameters(), 1e-4)
-    return lambda: stepper(x, optimizer)
+    return lambda: stepper(x, model.full_weights, optimizer)
 
 
 def _losses(step):

@@ -34,7 +34,9 @@ from pyro_mfcvae import MFCVAEConfig, Schedule, fit, presets
 from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.data import RenderedShapes, make_facets, mnist
 from pyro_mfcvae.results.predictor import BLOCK, Predictor
-from pyro_mfcvae.training import loop as training
+from pyro_mfcvae.training import loop
+from pyro_mfcvae.training.monitor import Monitor
+from pyro_mfcvae.training.step import without_validation
 
 
 def train(quick: bool, number: int) -> list[Row]:
@@ -84,7 +86,7 @@ def by_hand(quick: bool, number: int) -> list[Row]:
     rows = []
     for setting in ("tiny",) if quick else step_time.SETTINGS:
         for n in sorted({1, number}):
-            with threads(n), training._no_validation():
+            with threads(n), without_validation():
                 steps = 2 if quick else 10 if setting == "mnist" else 100
                 taken = step_time.compare(setting, 3 if quick else 11, steps)
             fit_, pyro_, hand = (list(column) for column in zip(*taken, strict=True))
@@ -206,10 +208,10 @@ def _timed_parts(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> Iterator[dic
         ("construction of the model", of_fit, "MFCVAE"),
         ("checks of the data", of_fit, "check_data"),
         ("calibration", likelihood, "calibrate"),
-        ("initialisation of networks", training._Run, "initialize_networks"),
-        ("mixtures", training._Run, "_initialize_priors"),
-        ("records of epochs", training._Run, "_record"),
-        ("dead clusters", training._Run, "warn_of_dead_clusters"),
+        ("initialisation of networks", loop, "initialize_networks"),
+        ("mixtures", loop, "initialize_mixtures"),
+        ("records of epochs", Monitor, "record"),
+        ("dead clusters", Monitor, "warn_of_dead_clusters"),
     ]
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:

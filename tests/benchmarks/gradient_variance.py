@@ -15,7 +15,8 @@ import torch
 
 from pyro_mfcvae import MFCVAE, Schedule, presets
 from pyro_mfcvae.datasets.mnist import mnist
-from pyro_mfcvae.training.loop import _no_validation, train
+from pyro_mfcvae.training.loop import train
+from pyro_mfcvae.training.step import without_validation
 
 OBJECTIVES = [("analytic", 1), ("monte_carlo", 1), ("monte_carlo", 10), ("marginal", 10), ("vade", 10)]
 
@@ -50,7 +51,7 @@ def main():
     torch.manual_seed(0)
     model = MFCVAE(presets.mnist(schedule=schedule), x.shape[1:])
     train(model, x, seed=0, progress=False)
-    with _no_validation():
+    with without_validation():
         table = {key: variances(model, x[:256], *key, arguments.draws) for key in OBJECTIVES}
     base = table["analytic", 1]
     print(f"{'objective':12} {'L':>3} {'encoder':>10} {'(ratio)':>8} {'priors':>10} {'decoder':>10}")

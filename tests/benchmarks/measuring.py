@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_mfcvae import MFCVAE, MFCVAEConfig, presets
 from pyro_mfcvae._utils.devices import describe_environment, threads
+from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.training.freezing import expand, matches
-from pyro_mfcvae.training.loop import _no_validation, _Run
 from pyro_mfcvae.training.optimizers import make_optimizer
+from pyro_mfcvae.training.step import Stepper, without_validation
 
 Row = dict[str, Any]
 Job = Callable[[], object]
@@ -37,7 +38,6 @@ def make_model(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> MFCVAE:
     """A model with components that differ, in training as in the last stage of its schedule."""
     torch.manual_seed(0)
     model = MFCVAE(config, x_shape)
-    model.declares_parameters = False  # as in train()
     frozen = expand(config.stages[-1].freeze, set(), len(config.facets))
     with torch.no_grad():
         for prior in model.priors:
@@ -52,11 +52,11 @@ def make_step(config: MFCVAEConfig, x_shape: tuple[int, ...], batch_size: int | 
     model, stage = make_model(config, x_shape), config.stages[-1]
     size = stage.batch_size if batch_size is None else batch_size
     x = torch.rand(4 * size, *x_shape)
-    step, optimizer = _Run(model, x, 0)._step, make_optimizer(stage.optimizer, model.parameters(), 1e-4)
+    step, optimizer = Stepper(make_loss(model)), make_optimizer(stage.optimizer, model.parameters(), 1e-4)
 
     def run() -> None:
-        with _no_validation():
-            step(x[torch.randint(len(x), (size,))], optimizer)
+        with without_validation():
+            step(x[torch.randint(len(x), (size,))], model.full_weights, optimizer)
 
     return run
 

@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage
+from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.training.loop import _no_validation, _Run
+from pyro_mfcvae.training.step import Stepper, without_validation
 
 SETTINGS = {
     # name: (shape of a datum, clusters, latent dims, widths, batch size)
@@ -70,6 +71,16 @@ class ByHand:
         return loss.detach()
 
 
+class OfFit:
+    """The step of fit."""
+
+    def __init__(self, model):
+        self.weights, self.stepper = model.full_weights, Stepper(make_loss(model))
+
+    def step(self, x, optimizer):
+        return self.stepper(x, self.weights, optimizer)
+
+
 class ThroughPyro:
     """The step of a program that uses FacetELBO itself."""
 
@@ -88,9 +99,7 @@ def compare(setting, rounds, steps):
     """Seconds per step of the loops, a row for each round: fit's own, through Pyro, by hand."""
     models = [make_model(setting) for _ in range(3)]
     batch = torch.rand(SETTINGS[setting][-1], *models[0].x_shape)
-    for model in models:
-        model.declares_parameters = False  # as in train()
-    loops = _Run(models[0], batch, 0)._step, ThroughPyro(models[1]).step, ByHand(models[2]).step
+    loops = OfFit(models[0]).step, ThroughPyro(models[1]).step, ByHand(models[2]).step
     optimizers = [torch.optim.Adam(model.parameters(), lr=1e-4, fused=True) for model in models]
 
     losses = []
@@ -123,7 +132,7 @@ def main():
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.rounds} rounds")
     for setting in arguments.settings:
-        with _no_validation():
+        with without_validation():
             rows = compare(setting, arguments.rounds, steps=10 if setting == "mnist" else 100)
         by_hand = 1e3 * statistics.median(row[2] for row in rows)
         for which, name in enumerate(("fit", "FacetELBO")):

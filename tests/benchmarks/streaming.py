@@ -30,8 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, presets
 from pyro_mfcvae.data import mnist
 from pyro_mfcvae.data.choosing import as_source
+from pyro_mfcvae.data.sources import on_device
 from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.training.loop import _no_validation, _Run
+from pyro_mfcvae.training import Trainer
+from pyro_mfcvae.training.step import without_validation
 
 COLUMNS = 32
 CHUNK = 100_000  # rows that are written at a time
@@ -86,8 +88,7 @@ def runs_of(path, config):
         torch.manual_seed(0)
         model = MFCVAE(config, source.x_shape)
         model.likelihood.calibrate(sources["memory"].x)
-        model.declares_parameters = False  # as in train()
-        runs[name] = _Run(model.train(), source, 0)
+        runs[name] = Trainer(model.train(), source, seed=0)
     return runs
 
 
@@ -98,7 +99,12 @@ def seconds_per_step(path, config, rounds, steps):
     optimizers = {name: torch.optim.Adam(run.model.parameters(), 1e-4) for name, run in runs.items()}
     epochs = {
         name: chain.from_iterable(
-            run._batches(stage.batch_size, run.steps_per_epoch(stage)) for _ in repeat(None)
+            on_device(
+                run.source,
+                run.source.batches(stage.batch_size, run.plans[0].steps_per_epoch, run.order),
+                run.model.device,
+            )
+            for _ in repeat(None)
         )
         for name, run in runs.items()
     }
@@ -107,7 +113,7 @@ def seconds_per_step(path, config, rounds, steps):
         for name in list(runs)[:: 1 if i % 2 else -1]:
             start = time.perf_counter()
             for _ in range(steps):
-                runs[name]._step(next(epochs[name]), optimizers[name])
+                runs[name].stepper(next(epochs[name]), runs[name].model.full_weights, optimizers[name])
             if i >= 0:  # the first one warms up
                 times[name].append((time.perf_counter() - start) / steps)
     return times
@@ -115,7 +121,7 @@ def seconds_per_step(path, config, rounds, steps):
 
 def speed(setting, path, config, rounds, steps):
     """Steps per second of every way, and relative to those in memory, round by round."""
-    with _no_validation():
+    with without_validation():
         times = seconds_per_step(path, config, rounds, steps)
     rows = []
     for name, seconds in times.items():

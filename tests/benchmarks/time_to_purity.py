@@ -12,13 +12,15 @@ still while the clusters are compared with the labels, which nothing else sees.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 
 import torch
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import metrics
-from pyro_mfcvae.training import loop as training
+from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae.training import Trainer
 
 REFERENCE_SECONDS = 1_406
 
@@ -36,31 +38,29 @@ def time_to_purity(data, target, seed, epochs=None):
     reached = {}
     start, spent = time.perf_counter(), 0.0
 
-    class Run(training._Run):
-        def _record(self, *arguments):
-            nonlocal spent
-            record = super()._record(*arguments)
-            now = time.perf_counter()
-            with torch.no_grad():
-                batches = [self.model.encode(batch) for batch in test.x.split(1_000)]
-                deepest = [self.model.responsibilities(q)[-1].argmax(-1) for q in batches]
-            reached.update(
-                seconds=now - start - spent,
-                epochs=len(self.history) + 1,
-                purity=metrics.purity(torch.cat(deepest).numpy(), labels),
-            )
-            spent += time.perf_counter() - now
-            if reached["purity"] >= target or len(self.history) + 1 == (epochs or stage.epochs):
-                raise _Reached
-            return record
+    def look(trainer, record):
+        nonlocal spent
+        now = time.perf_counter()
+        with torch.no_grad():
+            batches = [trainer.model.encode(batch) for batch in test.x.split(1_000)]
+            deepest = [trainer.model.responsibilities(q)[-1].argmax(-1) for q in batches]
+        reached.update(
+            seconds=now - start - spent,
+            epochs=len(trainer.history),
+            purity=metrics.purity(torch.cat(deepest).numpy(), labels),
+        )
+        spent += time.perf_counter() - now
+        if reached["purity"] >= target or len(trainer.history) == (epochs or stage.epochs):
+            raise _Reached
 
-    original, training._Run = training._Run, Run
-    try:
-        mf.fit(train.x, config, seed=seed, device="cpu", precision="float32", progress=False)
-    except _Reached:
-        return reached
-    finally:
-        training._Run = original
+    with seeded(seed, torch.device("cpu")):
+        model = mf.MFCVAE(config, train.x.shape[1:])
+        model.likelihood.calibrate(train.x)
+        trainer = Trainer(model, train.x, seed=seed)
+        trainer.callbacks.append(look)
+        with contextlib.suppress(_Reached):
+            trainer.run(progress=False)
+    return reached
 
 
 def main():

@@ -12,7 +12,7 @@ import pyro_mfcvae
 from pyro_mfcvae import cli, load
 from pyro_mfcvae.cli import configuring, datasets, fitting, main
 from pyro_mfcvae.data import RenderedShapes
-from pyro_mfcvae.training.loop import _Run
+from pyro_mfcvae.training import Trainer
 
 QUICK = ["--clusters", "3,2", "--latent-dims", "2", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
 PICTURES = {
@@ -457,7 +457,7 @@ def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pyro_mfcvae.data.choosing._available_memory", lambda: 100.0)
     monkeypatch.setattr("pyro_mfcvae.data.sources.LOOKED_AT", 40)
     seen = []
-    monkeypatch.setattr("pyro_mfcvae.training.loop._Run._batches", spy(seen))
+    monkeypatch.setattr(Trainer, "run", spy(seen))
     out = tmp_path / "out"
     assert main(["fit", npy, "--out", str(out), *QUICK]) == 0
     assert {type(source).__name__ for source in seen} == {"Stored"}
@@ -470,9 +470,9 @@ def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     assert np.array_equal(np.load(tmp_path / "again.npy"), clusters)
 
 
-def spy(seen, batches=_Run._batches):
-    def noted(run, *arguments):
-        seen.append(run.source)
-        return batches(run, *arguments)
+def spy(seen, run=Trainer.run):
+    def noted(trainer, **options):
+        seen.append(trainer.source)
+        return run(trainer, **options)
 
     return noted

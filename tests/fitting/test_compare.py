@@ -275,7 +275,7 @@ def test_a_fitted_model_may_have_seen_the_data(configs, random_models, blobs):
 
 
 def test_other_errors_come_before_any_training(configs, blobs, monkeypatch):
-    monkeypatch.setattr(MODULE, "fit", lambda *args, **options: pytest.fail("it has begun"))
+    monkeypatch.setattr(MODULE, "fit_source", lambda *args, **options: pytest.fail("it has begun"))
     with pytest.raises(ValueError, match="num_particles: got 0, expected an integer of at least 1"):
         compared(configs, blobs[0], num_particles=0)
     with pytest.raises(ValueError, match=r"test_fraction must be between 0 and 1, got 1\.0"):
@@ -291,6 +291,54 @@ def test_a_configuration_that_diverges_is_named(configs, blobs, monkeypatch):
     def diverges(*args, **options):
         raise FloatingPointError("training diverged: the loss is nan")
 
-    monkeypatch.setattr(MODULE, "fit", diverges)
+    monkeypatch.setattr(MODULE, "fit_source", diverges)
     with pytest.raises(FloatingPointError, match=r"entries\['two facets'\]: training diverged"):
         compared(configs, blobs[0])
+
+
+# --- the options of fit ---------------------------------------------------------------------------
+
+
+def test_missing_data_are_compared(make_config, blobs):
+    x = blobs[0].copy()
+    x[::7, 1] = np.nan
+    config = make_config(J=1, K=3, likelihood=Gaussian(0.2, missing=True), epochs=2)
+    comparison = compared({"missing": config}, x)
+    assert np.isfinite(comparison["missing"].log_likelihood).all()
+    assert np.isfinite(compared({"missing": config}, x[:200], test=x[200:])["missing"].elbo).all()
+    with pytest.raises(ValueError, match="contains NaN or infinity"):
+        compared({"complete": make_config(J=1, K=3, epochs=2)}, x)
+
+
+def test_data_are_streamed(make_config, blobs, tmp_path):
+    np.save(tmp_path / "x.npy", blobs[0])
+    config = make_config(J=1, K=3, likelihood=Gaussian(0.2), epochs=2)
+    comparison = compared({"a": config}, tmp_path / "x.npy", in_memory=False)
+    assert comparison.num_data == 60
+    assert np.isfinite(comparison["a"].elbo).all()
+
+
+def test_the_best_of_restarts_is_compared(make_config, blobs):
+    config = make_config(J=1, K=3, likelihood=Gaussian(0.2), epochs=2)
+    comparison = compared({"a": config}, blobs[0], seeds=[4], restarts=3)
+    (best,) = comparison["a"].fits
+    assert list(best.restarts) == [4, 5, 6]
+    assert best.restarts[best.seed] == max(best.restarts.values())
+    with pytest.raises(ValueError, match="restarts: got 2 with 2 seeds, expected the first one only"):
+        compared({"a": config}, blobs[0], seeds=[0, 1], restarts=2)
+
+
+def test_configurations_have_checkpoints_of_their_own(make_config, blobs, tmp_path):
+    config = make_config(J=1, K=3, likelihood=Gaussian(0.2), epochs=2)
+    names = ["K = 3", "../up/and away"]
+    first = compared(dict.fromkeys(names, config), blobs[0], seeds=[0, 1], checkpoint_dir=tmp_path)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.checkpoint"))
+    folders = ("..%2Fup%2Fand away", "K %3D 3")
+    assert files == [f"{folder}/seed_{i}.checkpoint" for folder in folders for i in (0, 1)]
+    again = compared({names[0]: config}, blobs[0], seeds=[0, 1], checkpoint_dir=tmp_path)
+    np.testing.assert_array_equal(again[names[0]].elbo, first[names[0]].elbo)
+
+
+def test_steps_are_compiled_on_request(make_config, blobs):
+    with pytest.raises(ValueError, match="compile: got 'always', expected one of"):
+        compared({"a": make_config()}, blobs[0], compile="always")

@@ -651,3 +651,26 @@ def test_mnist():
     assert purity(fitted.predict(images)[:, 1], labels) > 0.4
     assert table.alive[1] > 10
     assert fitted.score(images) > fitted.score(1 - images) + 50
+
+
+def test_a_module_is_left_as_it_was(make_model, blobs):
+    """Wrapping a module of one's own changes none of its modes, and predictions are in evaluation mode."""
+    network = mf.networks.FullyConnectedLadder(widths=(8, 8), dropout=0.5, batch_norm=True)
+    model = make_model(network=network)
+    model.decoder.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert set(modes.values()) == {True, False}
+    fitted = FittedMFCVAE(model, [])
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    x = blobs[0][:20]
+    first = [*fitted.predict_proba(x), fitted.reconstruct(x), fitted.sample(3), fitted.compose([x, x])]
+    again = [*fitted.predict_proba(x), fitted.reconstruct(x), fitted.sample(3), fitted.compose([x, x])]
+    for a, b in zip(first, again, strict=True):
+        assert np.array_equal(a, b)  # no dropout
+    assert fitted.score(x) == fitted.score(x)
+    assert np.array_equal(fitted.log_likelihood(x, 5), fitted.log_likelihood(x, 5))
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name  # no running average moved
+    fitted.precision = "bfloat16"
+    assert FittedMFCVAE(model, []).precision == "float32"

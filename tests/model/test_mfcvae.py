@@ -11,7 +11,10 @@ from pyro.infer.enum import config_enumerate
 
 from pyro_mfcvae import MFCVAE, Facet, FacetELBO, MFCVAEConfig, priors
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.model import FacetWeights, network_precision
+from pyro_mfcvae.model.loss import ClosedFormLoss, ProgramLoss, has_closed_form, make_loss
 from pyro_mfcvae.model.objectives import OBJECTIVES
+from pyro_mfcvae.training import train
 
 CASES = [
     {"J": 1, "K": 1, "D": 1, "x_shape": (1,)},
@@ -38,13 +41,18 @@ def gradients(model, loss):
     return {name: p.grad for name, p in model.named_parameters()}
 
 
-def assert_same_objective(model, x):
+def weighted(*kl, fade_in=None):
+    """Weights of the facets, with a fade-in of one unless it is given."""
+    return FacetWeights((1.0,) * len(kl) if fade_in is None else fade_in, kl)
+
+
+def assert_same_objective(model, x, weights=None):
     """Without Pyro's handlers: the loss, the gradients and the random numbers that follow."""
-    assert model.is_static
-    loss = loss_of(model, x, model.elbo())
+    assert has_closed_form(model)
+    loss = loss_of(model, x, model.elbo(), weights=weights)
     expected, following = gradients(model, loss), torch.rand(1)
     torch.manual_seed(3)
-    objective = model.objective(x)
+    objective = model.objective(x, weights)
     torch.testing.assert_close(-objective, loss)
     actual = gradients(model, -objective)
     assert torch.equal(torch.rand(1), following)
@@ -63,9 +71,8 @@ def test_the_objective_is_that_of_the_programs(make_model, case, objective, num_
     model = make_model(**case, elbo=objective, num_kl_samples=num_kl_samples)
     assert_same_objective(model, data(model))
     assert_same_objective(model, data(model, 1))
-    model.kl_weights = [0.5 + j for j in range(case["J"])]
-    model.fade_in = [0.3] * case["J"]
-    assert_same_objective(model, data(model))
+    weights = weighted(*(0.5 + j for j in range(case["J"])), fade_in=[0.3] * case["J"])
+    assert_same_objective(model, data(model), weights)
 
 
 @pytest.mark.parametrize("prior", sorted(set(priors.available()) - {"bayesian_gaussian"}))
@@ -73,20 +80,63 @@ def test_the_objective_is_that_of_the_programs(make_model, case, objective, num_
 def test_the_objective_is_that_of_the_programs_for_every_prior(make_model, prior, weights):
     K = 1 if prior == "standard_normal" else 3
     model = make_model(J=2, K=K, prior=prior)
-    model.kl_weights = list(weights)
-    assert_same_objective(model, data(model))
+    assert_same_objective(model, data(model), weighted(*weights))
 
 
 def test_programs_that_differ_are_run(make_model):
-    class Other(MFCVAE):
+    class OtherGuide(MFCVAE):
         def guide(self, x, **kwargs):
             return super().guide(x, **kwargs)
 
+    class OtherELBO(MFCVAE):
+        def elbo(self, **options):
+            return super().elbo(**options)
+
     model = make_model()
-    assert model.is_static
-    assert not Other(model.config, model.x_shape).is_static
-    assert not make_model(num_particles=2).is_static
-    assert not make_model(prior="bayesian_gaussian").is_static
+    assert isinstance(make_loss(model), ClosedFormLoss)
+    others = [kind(model.config, model.x_shape) for kind in (OtherGuide, OtherELBO)]
+    others += [make_model(num_particles=2), make_model(prior="bayesian_gaussian")]
+    for other in others:
+        assert isinstance(make_loss(other), ProgramLoss)
+
+
+@pytest.mark.parametrize("data_size", [None, 50])
+def test_both_losses_are_the_same(make_model, data_size):
+    model, weights = make_model(), weighted(0.5, 2.0, fade_in=(0.25, 1.0))
+    x = data(model)
+    losses = []
+    for kind in (ClosedFormLoss, ProgramLoss):
+        torch.manual_seed(3)
+        losses.append(kind(model, data_size)(x, weights))
+    if data_size is None:
+        torch.testing.assert_close(*losses)
+    assert losses[1] == loss_of(model, x, model.elbo(), weights=weights, data_size=data_size) / (
+        data_size or 5
+    )
+
+
+def test_an_elbo_of_ones_own_is_what_trains(make_config):
+    """And not the closed form beside it."""
+
+    class Doubled(FacetELBO):
+        def differentiable_loss(self, *arguments, **options):
+            return 2 * super().differentiable_loss(*arguments, **options)
+
+    class Other(MFCVAE):
+        def elbo(self, **options):
+            return Doubled(max_plate_nesting=1)
+
+    losses = []
+    for kind in (MFCVAE, Other):
+        torch.manual_seed(0)
+        model = kind(make_config(J=1, epochs=1, batch_size=40), (6,))
+        losses.append(train(model, torch.rand(40, 6), seed=0, progress=False)[0].loss)
+    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-5)
+
+
+def test_weights_that_do_not_belong_together():
+    with pytest.raises(ValueError, match="kl: got 1 weights with 2 of fade_in, expected one of each"):
+        FacetWeights((1.0, 1.0), (1.0,))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,9 +171,9 @@ def test_loss_is_minus_the_sum_of_the_elbo_terms(make_model, case):
     assert [term.shape for term in terms.facets] == [(5,)] * case["J"]
     torch.testing.assert_close(loss, -terms.elbo.sum())
     torch.testing.assert_close(loss_of(model, x, data_size=50), -10 * terms.elbo.sum())
-    model.kl_weights = [0.5 + j for j in range(case["J"])]
+    weights = weighted(*(0.5 + j for j in range(case["J"])))
     expected = terms.log_likelihood.sum() + sum((0.5 + j) * term.sum() for j, term in enumerate(terms.facets))
-    torch.testing.assert_close(loss_of(model, x), -expected)
+    torch.testing.assert_close(loss_of(model, x, weights=weights), -expected)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -156,9 +206,9 @@ def test_parts_agree_with_direct_formulae(make_model, case):
 @pytest.mark.parametrize("beta", [1.0, 0.1])
 def test_elbo_and_module_give_the_same_responsibilities(make_model, case, beta):
     model = make_model(**case)
-    model.kl_weights = [beta] * case["J"]
+    weights = weighted(*[beta] * case["J"])
     x = data(model)
-    from_elbo = FacetELBO(max_plate_nesting=1).responsibilities(model.model, model.guide, x)
+    from_elbo = FacetELBO(max_plate_nesting=1).responsibilities(model.model, model.guide, x, weights=weights)
     for j, r in enumerate(model.responsibilities(model.encode(x))):
         assert r.shape == (5, model.config.facets[j].clusters)
         torch.testing.assert_close(from_elbo[f"c_{j}"], r)
@@ -169,8 +219,8 @@ def test_responsibilities_with_a_kl_weight_of_zero_are_unchanged(make_model):
     model = make_model()
     x = data(model)
     expected = model.responsibilities(model.encode(x))
-    model.kl_weights = [0.0, 1.0]
-    actual = FacetELBO(max_plate_nesting=1).responsibilities(model.model, model.guide, x)
+    weights = weighted(0.0, 1.0)
+    actual = FacetELBO(max_plate_nesting=1).responsibilities(model.model, model.guide, x, weights=weights)
     torch.testing.assert_close([actual["c_0"], actual["c_1"]], list(expected))
 
 
@@ -178,8 +228,8 @@ def test_responsibilities_with_a_kl_weight_of_zero_are_unchanged(make_model):
 def test_a_kl_weight_of_zero_leaves_the_prior_out(make_model, facet):
     model = make_model(J=3)
     x = data(model)
-    model.kl_weights[facet] = 0.0
-    loss = loss_of(model, x)
+    weights = weighted(*(float(j != facet) for j in range(3)))
+    loss = loss_of(model, x, weights=weights)
     grads = gradients(model, loss)
     own = [name for name in grads if name.startswith(f"priors.{facet}.")]
     assert len(own) == 3
@@ -191,15 +241,16 @@ def test_a_kl_weight_of_zero_leaves_the_prior_out(make_model, facet):
     with torch.no_grad():
         for parameter in model.facet_priors[facet].parameters():
             parameter.mul_(3.0).add_(1.0)
-    assert loss_of(model, x) == loss
+    assert loss_of(model, x, weights=weights) == loss
 
 
 @pytest.mark.parametrize("facet", [0, 1])
 def test_a_facet_with_neither_fade_in_nor_weight_has_no_influence(make_model, facet):
     model = make_model(J=3)
     x = data(model)
-    model.fade_in[facet], model.kl_weights[facet] = 0.0, 0.0
-    loss = loss_of(model, x)
+    on = tuple(float(j != facet) for j in range(3))
+    weights = FacetWeights(on, on)
+    loss = loss_of(model, x, weights=weights)
     grads = gradients(model, loss)
     own = (f"priors.{facet}.", f"encoder.rungs.{facet}.", f"decoder.rungs.{facet}.")
     for name, gradient in grads.items():
@@ -211,7 +262,7 @@ def test_a_facet_with_neither_fade_in_nor_weight_has_no_influence(make_model, fa
         for name, parameter in model.named_parameters():
             if name.startswith(own):
                 parameter.mul_(3.0).add_(1.0)
-    assert loss_of(model, x) == loss
+    assert loss_of(model, x, weights=weights) == loss
 
 
 @pytest.mark.parametrize("case", CASES[1:])
@@ -250,11 +301,11 @@ def test_prior_predictive_needs_a_size(make_model):
 @pytest.mark.parametrize("beta", [1.0, 0.0])
 def test_svi_of_pyro_trains_it_without_the_parameter_store(make_model, beta):
     model = make_model(J=2)
-    model.kl_weights[0] = beta
+    weights = weighted(beta, 1.0)
     before = copy.deepcopy(model.state_dict())
     x = data(model, 20)
     svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.01}), loss=FacetELBO(max_plate_nesting=1))
-    losses = [svi.step(x) for _ in range(100)]
+    losses = [svi.step(x, weights=weights) for _ in range(100)]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     assert len(pyro.get_param_store()) == 0
     for name, parameter in model.named_parameters():
@@ -347,13 +398,10 @@ def test_samples_are_those_of_the_configuration(make_model, objective, x_shape):
     assert many == pytest.approx(np.mean(one_by_one), abs=5 * np.std(one_by_one) / 300**0.5)
 
 
-def test_parameters_are_declared_unless_told_otherwise(make_model):
+def test_parameters_are_declared(make_model):
     model = make_model()
-    declared = {}
-    for model.declares_parameters in (True, False):
-        trace = poutine.trace(model.model).get_trace(data(model))
-        declared[model.declares_parameters] = set(trace.param_nodes)
-    assert declared == {True: {name for name, _ in model.named_parameters()}, False: set()}
+    trace = poutine.trace(model.model).get_trace(data(model))
+    assert set(trace.param_nodes) == {name for name, _ in model.named_parameters()}
 
 
 def test_decode_takes_latents_of_any_batch_shape(make_model):
@@ -384,21 +432,20 @@ def test_bfloat16_networks_give_float32_densities(make_model):
     model = make_model(x_shape=(16,), width=32)
     x = data(model)
     exact = model.elbo_terms(x)
-    model.precision = "bfloat16"
-    q = model.encode(x)
-    assert all(q_j.mean.dtype == q_j.variance.dtype == torch.float32 for q_j in q)
-    assert model.decode([q_j.mean for q_j in q]).dtype == torch.float32
+    with network_precision("bfloat16"):
+        q = model.encode(x)
+        assert all(q_j.mean.dtype == q_j.variance.dtype == torch.float32 for q_j in q)
+        assert model.decode([q_j.mean for q_j in q]).dtype == torch.float32
+        torch.manual_seed(0)
+        rough = model.elbo_terms(x)
+        loss = loss_of(model, x)
+        assert all(g.dtype == torch.float32 for g in gradients(model, loss).values())
     torch.manual_seed(0)
-    rough = model.elbo_terms(x)
-    torch.manual_seed(0)
-    model.precision = "float32"
     exact = model.elbo_terms(x)
     for a, b in zip((rough.elbo, *rough.facets), (exact.elbo, *exact.facets), strict=True):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.1)
         assert not torch.equal(a, b)  # it did compute in bfloat16
-    loss = loss_of(model, x)
-    assert all(g.dtype == torch.float32 for g in gradients(model, loss).values())
 
 
 @pytest.mark.parametrize("x_shape", [6, (), (0,), (3, -1), None])

@@ -15,6 +15,7 @@ from torch.distributions import biject_to
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import FacetELBO
+from pyro_mfcvae.model import FacetWeights
 from pyro_mfcvae.priors import BayesianGaussian, BayesianGaussianMixture, HyperPriors
 
 RECIPES = [
@@ -132,8 +133,8 @@ def test_the_objective_is_the_explicit_formula(recipe, K, D, data_size, particle
 @pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
 def test_a_facet_of_weight_zero_is_left_out(recipe, make_model):
     model = make_model(J=2, prior=recipe)
-    model.kl_weights = [0.0, 1.0]
-    loss = model.elbo().differentiable_loss(model.model, model.guide, torch.rand(5, 6), data_size=20)
+    options = {"data_size": 20, "weights": FacetWeights((1.0, 1.0), (0.0, 1.0))}
+    loss = model.elbo().differentiable_loss(model.model, model.guide, torch.rand(5, 6), **options)
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is None or not p.grad.any() for p in model.facet_priors[0].parameters())

@@ -84,8 +84,21 @@ def test_runs_are_a_sequence(runs):
     assert (some.seeds, some.scores) == ((4, 0), runs.scores[:2])
     with pytest.raises(IndexError):
         runs[3]
-    with pytest.raises(ValueError, match="fits: got 0 models"):
-        runs[3:]
+
+
+def test_a_slice_has_what_is_its_own(runs):
+    whole = FittedRuns(runs, runs.seeds, runs.scores, diverged=(7,))
+    assert whole[:2].diverged == ()  # nobody knows where seed 7 would have been
+    none = whole[3:]
+    assert isinstance(none, FittedRuns)
+    assert (len(none), none.seeds, none.scores, none.diverged) == (0, (), (), ())
+    assert repr(none) == "FittedRuns(0 runs)"
+    assert "there is no run" in str(none)
+    for ask in (lambda: none.best, lambda: none.evaluate(np.zeros((3, 6)), [0, 1, 0])):
+        with pytest.raises(ValueError, match="runs: got none, expected at least one"):
+            ask()
+    with pytest.raises(ValueError, match="agreement: got 0 runs, expected at least 2"):
+        none.agreement(np.zeros((3, 6)))
 
 
 @pytest.mark.portable
@@ -191,7 +204,7 @@ def test_agreement_of_a_pair(runs, blobs):
     np.testing.assert_array_equal(same.mean, [1, 1])
     assert np.isnan(same.sd).all()
     assert "1 pair of 2 runs" in str(same)
-    with pytest.raises(ValueError, match="agreement: there is 1 run, expected at least 2"):
+    with pytest.raises(ValueError, match="agreement: got 1 runs, expected at least 2"):
         runs[:1].agreement(blobs[0])
 
 

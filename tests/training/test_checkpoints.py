@@ -1,5 +1,6 @@
 """Training that is interrupted and goes on is training without interruption."""
 
+import copy
 import dataclasses
 import warnings
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_mfcvae import Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, priors
+from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, priors
 from pyro_mfcvae.networks import FullyConnectedLadder
-from pyro_mfcvae.training import checkpoints
+from pyro_mfcvae.training import DeadClustersWarning, Trainer, checkpoints
 from pyro_mfcvae.training.checkpoints import Checkpoint
-from pyro_mfcvae.training.loop import DeadClustersWarning, _Run
+from pyro_mfcvae.training.monitor import Monitor
+from pyro_mfcvae.training.step import Stepper
 
 N = 96
 
@@ -44,17 +46,16 @@ def run(x, config, **options):
 
 
 def interrupt(monkeypatch, after):
-    """Raise in the epoch after so many."""
-    epochs = []
-    epoch = _Run._epoch
+    """Raise at the end of the epoch after so many."""
+    epochs, record = [], Monitor.record
 
-    def spy(self, *arguments):
+    def spy(self, **fields):
         if len(epochs) == after:
             raise Interrupted
         epochs.append(self)
-        epoch(self, *arguments)
+        return record(self, **fields)
 
-    monkeypatch.setattr(_Run, "_epoch", spy)
+    monkeypatch.setattr(Monitor, "record", spy)
 
 
 def run_until(monkeypatch, after, *arguments, **options):
@@ -90,8 +91,8 @@ def test_goes_on_bit_for_bit(x, after, monkeypatch, tmp_path):
         else:
             assert_same(run(x, config, checkpoint_dir=tmp_path), expected)
     trained = []
-    step = _Run._step
-    monkeypatch.setattr(_Run, "_step", lambda run, *batch: (trained.append(1), step(run, *batch))[1])
+    step = Stepper.__call__
+    monkeypatch.setattr(Stepper, "__call__", lambda self, *batch: (trained.append(1), step(self, *batch))[1])
     torch.manual_seed(after)  # of the caller, and none of fit's business
     assert_same(run(x, config, checkpoint_dir=tmp_path), expected)
     assert len(trained) == (8 - after) * (72 // 32)
@@ -138,15 +139,16 @@ def test_it_is_written_once_a_minute_and_at_the_end_of_a_stage(x, monkeypatch, t
     monkeypatch.setattr(checkpoints, "write_tensors", lambda path, kind, header, _: written.append(header))
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    epoch = _Run._epoch
+    record = Monitor.record
 
-    def slowly(self, *arguments):
-        epoch(self, *arguments)
+    def slowly(self, **fields):
         now[0] += 25.0
+        return record(self, **fields)
 
-    monkeypatch.setattr(_Run, "_epoch", slowly)
+    monkeypatch.setattr(Monitor, "record", slowly)
     run(x, make_config(), checkpoint_dir=tmp_path)
-    assert [(header["stage"], header["epoch"], header["is_over"]) for header in written] == [
+    stages = [header["state"]["stage"] for header in written]
+    assert [(stage["index"], stage["epoch"], stage["is_over"]) for stage in stages] == [
         (0, 3, False),
         (0, 4, True),
         (1, 3, False),
@@ -197,8 +199,8 @@ def test_a_broken_file(x, content, tmp_path):
 
 def test_another_version(x, monkeypatch, tmp_path):
     run(x, make_config(J=1), checkpoint_dir=tmp_path)
-    monkeypatch.setattr(checkpoints, "VERSION", 2)
-    with pytest.raises(ValueError, match=r"not a whole checkpoint \(version 1, expected 2\); delete it"):
+    monkeypatch.setattr(checkpoints, "VERSION", 3)
+    with pytest.raises(ValueError, match=r"not a whole checkpoint \(version 2, expected 3\); delete it"):
         run(x, make_config(J=1), checkpoint_dir=tmp_path)
 
 
@@ -227,3 +229,23 @@ def test_a_finished_run_predicts(x, tmp_path):
     assert isinstance(again, FittedMFCVAE)
     np.testing.assert_array_equal(again.predict(x), expected.predict(x))
     assert Checkpoint(tmp_path / "other", {}).stage is None
+
+
+def test_a_trainer_goes_on_from_its_state(x):
+    """Without a file: the state is plain data, and another trainer takes it over."""
+    config = make_config()
+    torch.manual_seed(3)
+    first = Trainer(MFCVAE(config, (6,)), x, seed=3)
+    states = []
+    first.callbacks.append(lambda trainer, record: states.append(copy.deepcopy(trainer.state_dict())))
+    first.run(progress=False)
+    assert len(states) == 8
+    for state in states:
+        second = Trainer(MFCVAE(config, (6,)), x, seed=3)
+        second.load_state_dict(state)
+        assert len(second.history) == len(state["history"])
+        second.run(progress=False)
+        for name, value in first.model.state_dict().items():
+            assert torch.equal(value, second.model.state_dict()[name]), name
+        losses = [[record.loss for record in trainer.history] for trainer in (first, second)]
+        assert losses[0] == losses[1]

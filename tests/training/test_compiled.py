@@ -17,12 +17,14 @@ from pyro_mfcvae import (
     networks,
     priors,
 )
+from pyro_mfcvae.model import FacetWeights, network_precision
+from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import compiled, step
+from pyro_mfcvae.training import History, compiled, step
 from pyro_mfcvae.training.compiled import COMPILE, GradientProgram
-from pyro_mfcvae.training.loop import _no_validation, train
-from pyro_mfcvae.training.step import CompileWarning, Stepper
+from pyro_mfcvae.training.loop import train
+from pyro_mfcvae.training.step import CompileWarning, Stepper, without_validation
 
 N, BATCH = 48, 16
 
@@ -41,7 +43,7 @@ def data(config, n=N):
 
 
 def both(config, compile=True, **options):
-    """Fitted without and with compiled."""
+    """Fitted without and with compiling."""
     options = {"device": "cpu", "precision": "float32", "progress": False, **options}
     return [fit(data(config), config, compile=how, **options) for how in (False, compile)]
 
@@ -81,13 +83,13 @@ def test_a_compiled_fit_is_the_same(config, only_traced):
 def steps(model, x, compile, alphas=(0.5, 0.75)):
     """Losses of steps with these weights of facet 0, and all parameters after them."""
     torch.manual_seed(1)
-    stepper, optimizer = Stepper(model, None, compile), torch.optim.Adam(model.parameters(), lr=1e-3)
+    stepper, optimizer = Stepper(make_loss(model), compile), torch.optim.Adam(model.parameters(), lr=1e-3)
     stepper.begin(len(alphas))
     losses = []
-    with _no_validation():
+    with without_validation():
         for alpha in alphas:
-            model.fade_in[0] = model.kl_weights[0] = alpha
-            losses.append(stepper(x, optimizer))
+            each = (alpha, *[1.0] * (len(model.priors) - 1))
+            losses.append(stepper(x, FacetWeights(each, each), optimizer))
     return torch.stack(losses), torch.nn.utils.parameters_to_vector(model.parameters())
 
 
@@ -98,8 +100,8 @@ def steps_of_both(config, compile=True, precision="float32", **options):
         torch.manual_seed(0)
         model = MFCVAE(config, x.shape[1:]).train()
         model.likelihood.calibrate(x)
-        model.precision = precision
-        results.append(steps(model, x, how, **options))
+        with network_precision(precision):
+            results.append(steps(model, x, how, **options))
     return results
 
 
@@ -148,7 +150,7 @@ def test_what_is_saved_knows_nothing_of_it(short, only_traced, tmp_path):
     plain, compiled = both(short)
     assert only_traced
     for name, fitted in (("plain", plain), ("compiled", compiled)):
-        fitted.history = []  # the seconds differ
+        fitted.history = History()  # the seconds differ
         fitted.save(tmp_path / name)
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "compiled").read_bytes()
     assert str(plain.model) == str(compiled.model)
@@ -241,10 +243,10 @@ def test_fused_operations_give_the_same_losses(make_config, compile):
     for how in (False, compile):
         torch.manual_seed(0)
         model = MFCVAE(config, (4,)).train()
-        stepper = Stepper(model, None, how)
+        stepper = Stepper(make_loss(model), how)
         stepper.begin(1)
-        with _no_validation():
-            stepper(data(config, BATCH), torch.optim.SGD(model.parameters(), lr=0.0))
+        with without_validation():
+            stepper(data(config, BATCH), model.full_weights, torch.optim.SGD(model.parameters(), lr=0.0))
         gradients.append([parameter.grad for parameter in model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -268,13 +270,14 @@ def test_on_a_gpu(make_config, compile):
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 
-def test_a_program_leaves_the_weights_of_the_model_alone(make_model, only_traced):
+def test_a_program_leaves_gradients_alone_until_it_is_called(make_model, only_traced):
     model = make_model()
-    model.fade_in, model.kl_weights = [0.5, 1.0], [0.0, 2.0]
-    with _no_validation():
-        GradientProgram(model, Stepper(model, None).loss, torch.rand(BATCH, 6))
-    assert (model.fade_in, model.kl_weights) == ([0.5, 1.0], [0.0, 2.0])
+    weights = FacetWeights((0.5, 1.0), (0.0, 2.0))
+    with without_validation():
+        program = GradientProgram(make_loss(model), torch.rand(BATCH, 6), weights)
     assert all(p.grad is None for p in model.parameters())
+    program(torch.rand(BATCH, 6), weights)
+    assert any(p.grad is not None for p in model.parameters())
 
 
 def test_what_all_data_share_runs_as_it_is(make_config, only_traced):

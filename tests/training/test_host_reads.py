@@ -26,7 +26,7 @@ from pyro_mfcvae import (
 )
 from pyro_mfcvae.model import objectives
 from pyro_mfcvae.model.objectives import OBJECTIVES
-from pyro_mfcvae.training.loop import _no_validation, _Run
+from pyro_mfcvae.training import Trainer, loop
 from pyro_mfcvae.training.optimizers import OPTIMIZERS, make_optimizer
 
 READS = {
@@ -196,7 +196,6 @@ def _data(config, n=32):
 
 
 COUNTS = ("Poisson", "NegativeBinomial", "Categorical", "DiscretizedLogistic")
-EPOCH_END = ("_record", "_initialize_priors")
 
 
 def _reads_in_training(config):
@@ -204,25 +203,13 @@ def _reads_in_training(config):
     x = _data(config)
     model = MFCVAE(config, x.shape[1:])
     model.likelihood.calibrate(x)
-    run = _Run(model, x, 0)
-    model.declares_parameters = False
-    with HostReads() as reads, pytest.MonkeyPatch.context() as patch, _no_validation():
-        for name in EPOCH_END:
-            patch.setattr(run, name, reads.allowing(getattr(run, name)))
-        for index, stage in enumerate(config.stages):
-            run.stage(index, stage, _Bar())
-    assert run.steps == 6
+    trainer = Trainer(model, x, seed=0)
+    with HostReads() as reads, pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((trainer.monitor, "record"), (loop, "initialize_mixtures")):
+            patch.setattr(owner, name, reads.allowing(getattr(owner, name)))
+        trainer.run(progress=False)
+    assert trainer.steps == 6
     return reads.seen
-
-
-class _Bar:
-    total = 0
-
-    def update(self, n=1):
-        pass
-
-    def set_postfix(self, **values):
-        pass
 
 
 @pytest.mark.parametrize("name", CONFIGS)

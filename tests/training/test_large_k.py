@@ -12,7 +12,9 @@ from pyro_mfcvae import Facet, Schedule, fit, presets
 from pyro_mfcvae.priors import BayesianGaussian, DiagonalGaussian, FullGaussian, StickBreaking
 from pyro_mfcvae.priors import initialization as start
 from pyro_mfcvae.results.predictor import Predictor
-from pyro_mfcvae.training.loop import EMBEDDING_SIZE, DeadClustersWarning, _Run
+from pyro_mfcvae.training import DeadClustersWarning, Trainer
+from pyro_mfcvae.training.loop import EMBEDDING_SIZE
+from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.subspaces import MAX_CLUSTERS, MIXTURE_SIZE, independent_subspaces
 
 TYPES = ("full", "tied", "diag", "spherical")
@@ -145,7 +147,7 @@ def test_there_are_a_few_data_for_each_of_many_clusters(make_model):
     assert sizes == [20_000, 20_000, 20_000, 50_000]
     for K, size in ((3, 20_000), (5_000, 25_000)):
         model = make_model(J=2, K=(2, K), x_shape=(2,))
-        assert len(_Run(model, torch.rand(26_000, 2), seed=0).sample) == size
+        assert len(Trainer(model, torch.rand(26_000, 2), seed=0).sample) == size
 
 
 def test_subspaces_of_many_clusters(monkeypatch):
@@ -169,10 +171,10 @@ def test_dead_clusters_are_told_from_data_that_are_too_few(make_model, monkeypat
     """60 data of 60 equally likely clusters show 38 of them, 30 data 24."""
     K = 60
     model = make_model(J=1, K=K, x_shape=(2,))
-    run = _Run(model, torch.rand(N, 2), seed=0)
+    monitor = Monitor(model, torch.rand(N, 2), None)
     clusters = torch.nn.functional.one_hot(torch.arange(N) % alive, K).float()
     monkeypatch.setattr(type(model), "responsibilities", lambda self, q: [clusters])
-    run.warn_of_dead_clusters()
+    monitor.warn_of_dead_clusters()
     assert [w.category for w in recwarn] == [DeadClustersWarning] * warns
 
 

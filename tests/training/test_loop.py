@@ -15,8 +15,11 @@ from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training.loop import DeadClustersWarning, _drop_vanished_moments, _Run, train
+from pyro_mfcvae.training import DeadClustersWarning, Trainer, train
+from pyro_mfcvae.training.loop import drop_vanished_moments
+from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.optimizers import OPTIMIZERS
+from pyro_mfcvae.training.step import Stepper
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -34,6 +37,27 @@ def trained(config, x=None, seed=0):
     before = copy.deepcopy(model.state_dict())
     history = train(model, x, seed=seed, progress=False)
     return model, before, history
+
+
+def noted_batches(monkeypatch):
+    """All batches that are trained on from here on."""
+    seen, step = [], Stepper.__call__
+    monkeypatch.setattr(
+        Stepper, "__call__", lambda self, x, *others: (seen.append(x), step(self, x, *others))[1]
+    )
+    return seen
+
+
+def made_up(monkeypatch, elbos, states=None):
+    """Let the ELBO of held-out data be these numbers, epoch by epoch."""
+    record = Monitor.record
+
+    def spy(self, **fields):
+        if states is not None:
+            states.append(copy.deepcopy(self.model.state_dict()))
+        return dataclasses.replace(record(self, **fields), held_out_elbo=next(elbos))
+
+    monkeypatch.setattr(Monitor, "record", spy)
 
 
 def moved(model, before):
@@ -73,15 +97,16 @@ def test_every_objective_trains_everything(make_config, objective, num_particles
     config = make_config(J=2, elbo=objective, schedule=schedule, **options)
     losses = []
 
-    def spy(self, batch, optimizer, step=_Run._step):
+    def spy(self, batch, weights, optimizer, step=Stepper.__call__):
+        model = self.loss.model
         torch.manual_seed(len(losses))
-        expected = self.stepper.elbo.loss(self.model.model, self.model.guide, batch) / len(batch)
+        expected = model.elbo().loss(model.model, model.guide, batch, weights=weights) / len(batch)
         torch.manual_seed(len(losses))
-        losses.append((step(self, batch, optimizer).item(), expected))
+        losses.append((step(self, batch, weights, optimizer).item(), expected))
         return torch.tensor(losses[-1][0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Run, "_step", spy)
+        patch.setattr(Stepper, "__call__", spy)
         model, before, history = trained(config)
     assert moved(model, before) == names(model, "")
     assert len(losses) == 2
@@ -111,7 +136,6 @@ def test_frozen_parameters_stay_bit_for_bit(make_config, pattern, optimizer):
     assert frozen
     assert moved(two, one.state_dict()) == names(two, "") - frozen
     assert all(p.requires_grad for p in two.parameters())
-    assert two.declares_parameters
     assert len(history) == 4
 
 
@@ -134,15 +158,18 @@ def test_running_averages_of_frozen_batch_normalisation_stay(make_config):
 def test_networks_may_be_initialised_by_the_data(make_config, data_init):
     """What they make of the data before the first step then has a mean of zero and a variance of one."""
     config = make_config(J=2, data_init=data_init)
-    seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            _Run, "stage", lambda run, *_: seen.append(run.model.encoder.backbone[0][0](run.sample))
-        )
-        model, before, _ = trained(config)
-    spread = seen[0].std(0, correction=0)
+        patch.setattr(Stepper, "__call__", lambda self, batch, *_: torch.zeros(()))  # no step moves anything
+        x = data()
+        torch.manual_seed(0)
+        model = MFCVAE(config, x.shape[1:])
+        before = copy.deepcopy(model.encoder.state_dict())
+        trainer = Trainer(model, x, seed=0)
+        trainer.run(progress=False)
+    spread = model.encoder.backbone[0][0](trainer.sample).std(0, correction=0)
     assert torch.allclose(spread, torch.ones(()), atol=1e-4) == data_init
-    assert bool(moved(model, before)) == data_init
+    changed = {n for n, value in model.encoder.state_dict().items() if not torch.equal(value, before[n])}
+    assert bool(changed) == data_init
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -244,9 +271,7 @@ def test_pre_training_moves_the_encoder_of_a_facet_that_takes_no_part(make_confi
 
 
 def test_held_out_data_are_not_trained_on(make_config, monkeypatch):
-    seen = []
-    step = _Run._step
-    monkeypatch.setattr(_Run, "_step", lambda run, x, adam: (seen.append(x), step(run, x, adam))[1])
+    seen = noted_batches(monkeypatch)
     x = torch.arange(100.0).unsqueeze(1).expand(100, 6) / 100
     schedule = Schedule((Stage((0,), 4, 8),), held_out=0.2)
     _, _, history = trained(make_config(J=1, schedule=schedule), x)
@@ -270,11 +295,7 @@ def test_patience_ends_a_stage_at_its_best(make_config, monkeypatch):
     elbos = iter([9.0, 1.0, 3.0, 2.0, 2.5, 99.0, 98.0])
     states = []
 
-    def elbo(run, x):
-        states.append(copy.deepcopy(run.model.state_dict()))
-        return next(elbos)
-
-    monkeypatch.setattr(_Run, "_elbo", elbo)
+    made_up(monkeypatch, elbos, states)
     stage = Stage((0,), 50, BATCH, patience=2, warm_up_epochs=1)
     model, _, history = trained(make_config(J=1, schedule=Schedule((stage,), held_out=0.1)))
     assert [record.held_out_elbo for record in history] == [9.0, 1.0, 3.0, 2.0, 2.5]
@@ -291,7 +312,7 @@ def test_the_warning_points_to_the_call_of_fit(make_config):
 def test_patience_waits_until_all_weights_are_up(make_config, monkeypatch, fades):
     """The ELBO of the first epoch, the best of all, is that of weights that are still rising."""
     elbos = iter([9.0, 1.0, 3.0, 2.0, 99.0])
-    monkeypatch.setattr(_Run, "_elbo", lambda run, x: next(elbos))
+    made_up(monkeypatch, elbos)
     stage = Stage((0,), 50, BATCH, patience=1, **fades)
     schedule = Schedule((stage,), held_out=0.04)  # as many steps an epoch as without
     _, _, history = trained(make_config(J=1, schedule=schedule))
@@ -311,7 +332,7 @@ def test_dead_clusters_are_reported(make_config, dead):
     config = make_config(J=2, K=(4, 4), epochs=1)
     torch.manual_seed(0)
     model = MFCVAE(config, (6,))
-    run = _Run(model, data(), 0)
+    monitor = Monitor(model, data(), None)
     with torch.no_grad():
         for j, prior in enumerate(model.facet_priors):
             z = torch.cat([model.encode(data())[j].mean])
@@ -322,7 +343,7 @@ def test_dead_clusters_are_reported(make_config, dead):
     with pytest.warns(
         DeadClustersWarning, match=f"facet {dead}: only 1 of 4 clusters are in use.*warm_up_ep"
     ) as w:
-        run.warn_of_dead_clusters()
+        monitor.warn_of_dead_clusters()
     assert len(w) == 1
 
 
@@ -335,7 +356,7 @@ def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatc
         components = prior.component(torch.arange(prior.clusters))
         unit = torch.allclose(components.variance, torch.ones(()))
         standard = unit and not components.mean.any() and not prior.mixing.logits.any()
-        events.append((model.kl_weights.copy(), standard, embedding.shape, seed))
+        events.append((standard, embedding.shape, seed))
         initialize(prior, embedding, seed)
 
     monkeypatch.setattr(DiagonalGaussianMixture, "initialize", spy)
@@ -344,7 +365,7 @@ def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatc
     with torch.no_grad():  # it is reset even if it was something else
         model.facet_priors[1].loc.fill_(3.0)
     history = train(model, data(), seed=5, progress=False)
-    assert events == [([0.0, 0.1], True, (N, 3), 5), ([0.1, 1.0], True, (N, 2), 5)]
+    assert events == [(True, (N, 3), 5), (True, (N, 2), 5)]
     betas = [record.kl_weights for record in history]
     assert betas == [(0.0, 0.1)] * 2 + [(0.0, 1.0)] * 2 + [(0.1, 1.0)] * 2 + [(1.0, 1.0)] * 2
 
@@ -420,9 +441,7 @@ def test_a_batch_larger_than_the_data_is_all_of_them(make_config):
 
 def test_all_data_are_seen_in_every_order(make_config, monkeypatch):
     """Three full batches of an epoch do not repeat a datum."""
-    seen = []
-    step = _Run._step
-    monkeypatch.setattr(_Run, "_step", lambda run, x, adam: (seen.append(x), step(run, x, adam))[1])
+    seen = noted_batches(monkeypatch)
     x = torch.arange(100.0).unsqueeze(1).expand(100, 6) / 100
     trained(make_config(J=1, epochs=2), x)
     epochs = [torch.cat(seen[:3])[:, 0], torch.cat(seen[3:])[:, 0]]
@@ -528,7 +547,7 @@ def test_vanished_moments_become_zero_before_they_are_denormal() -> None:
     optimizer.step()
     expected = optimizer.state[parameter]["exp_avg"].clone()
     expected[2] = 0.0
-    _drop_vanished_moments(optimizer)
+    drop_vanished_moments(optimizer)
     assert torch.equal(optimizer.state[parameter]["exp_avg"], expected)
     assert expected[:2].min() > 0
 

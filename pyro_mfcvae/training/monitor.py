@@ -1,0 +1,121 @@
+"""What is watched during training: the record of every epoch, held-out data, clusters that die."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Set
+
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.model.weights import FacetWeights
+from pyro_mfcvae.training.history import EpochRecord
+
+MONITOR_SIZE = 2_000  # number of data that the history's figures are taken on
+EVALUATION_BATCH = 1_000
+
+
+class DeadClustersWarning(UserWarning):
+    """Fewer than half of a facet's clusters are the most probable one for any datum."""
+
+
+class Monitor:
+    """Looks at a model between epochs.
+
+    Args:
+        model: the model.
+        sample: data that are trained on, shape (N, *x_shape), on the model's device.
+        held_out: data that are not trained on; None if there are none.
+    """
+
+    def __init__(self, model: MFCVAE, sample: Tensor, held_out: Tensor | None) -> None:
+        self.model = model
+        self.sample = sample
+        self.held_out = held_out
+
+    @torch.no_grad()
+    def record(
+        self,
+        *,
+        stage: int,
+        epoch: int,
+        steps: int,
+        seconds: float,
+        loss: float,
+        learning_rate: float,
+        weights: FacetWeights,
+        active: Set[int],
+    ) -> EpochRecord:
+        """Record an epoch; arguments that are not named here are those of :class:`EpochRecord`.
+
+        Args:
+            stage: index of the stage.
+            epoch: index of the epoch within the stage.
+            steps: number of steps since the start of training.
+            seconds: since the start of training.
+            loss: mean loss of the epoch, nats per datum.
+            learning_rate: at the end of the epoch.
+            weights: of the facets, at the end of the epoch.
+            active: facets that take part.
+
+        Raises:
+            FloatingPointError: if the loss or the ELBO is no longer finite.
+        """
+        model = self.model.eval()
+        held_out_elbo = None if self.held_out is None else self._elbo(self.held_out, weights, active)
+        terms = model.elbo_terms(self.sample[:MONITOR_SIZE], weights)
+        if not (math.isfinite(loss) and terms.elbo.isfinite().all()):
+            raise FloatingPointError(
+                f"training diverged: the loss is {loss} in stage {stage}, epoch {epoch}; lower "
+                "learning_rate, or raise sigma of a Gaussian likelihood"
+            )
+        log_likelihood = terms.log_likelihood.mean().item()
+        facet_terms = tuple(term.mean().item() for term in terms.facets)
+        return EpochRecord(
+            stage=stage,
+            epoch=epoch,
+            steps=steps,
+            seconds=seconds,
+            loss=loss,
+            elbo=log_likelihood + sum(facet_terms[j] for j in active),
+            log_likelihood=log_likelihood,
+            facet_terms=facet_terms,
+            alive=tuple(len(r.argmax(-1).unique()) for r in terms.responsibilities),
+            learning_rate=learning_rate,
+            fade_in=tuple(map(float, weights.fade_in)),
+            kl_weights=tuple(map(float, weights.kl)),
+            held_out_elbo=held_out_elbo,
+        )
+
+    def _elbo(self, x: Tensor, weights: FacetWeights, active: Set[int]) -> float:
+        """Mean ELBO of the facets that take part, in nats per datum."""
+        total = 0.0
+        for batch in x.split(EVALUATION_BATCH):
+            terms = self.model.elbo_terms(batch.to(self.model.device), weights)
+            total += (terms.log_likelihood + sum(terms.facets[j] for j in active)).sum().item()
+        return total / len(x)
+
+    def warn_of_dead_clusters(self) -> None:
+        """Warn of facets that lost their clusters: they are not worth much, whatever the ELBO says."""
+        model, n = self.model, len(self.sample)
+        used = [torch.zeros(prior.clusters, device=model.device) for prior in model.facet_priors]
+        # Half of those that would be seen in n data if all were equally likely.
+        enough = [len(u) * (1 - (1 - 1 / len(u)) ** n) / 2 for u in used]
+        with torch.no_grad():
+            for batch in self.sample.split(EVALUATION_BATCH):
+                for u, r in zip(used, model.responsibilities(model.encode(batch)), strict=True):
+                    u[r.argmax(-1)] = 1
+                if all(u.sum() >= least for u, least in zip(used, enough, strict=True)):
+                    return
+        for j, prior in enumerate(model.facet_priors):
+            alive, K = int(used[j].sum()), prior.clusters
+            if alive < enough[j] and not prior.may_leave_clusters_empty:
+                warnings.warn(
+                    f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
+                    "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
+                    "more of them alive; or give the facet fewer clusters",
+                    DeadClustersWarning,
+                    stacklevel=5,  # where fit is called
+                )

@@ -1,0 +1,56 @@
+"""Where training starts from: networks initialised by data, and mixtures fitted to the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
+from pyro_mfcvae.training.subspaces import independent_subspaces
+
+ENCODING_BATCH = 1_000  # number of data that are encoded at a time
+INITIALIZATION_BATCH = 1_000  # number of data that networks are initialised by
+SUBSPACE_BATCH = 2_000  # number of data in which independent subspaces are looked for
+
+
+@torch.no_grad()
+def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
+    """Standardise all pre-activations on a batch of the data, with every facet taking part.
+
+    Where the configuration says so, every facet's encoder first sees an independent subspace of the data.
+
+    Args:
+        model: the model, which is changed in place.
+        sample: data, shape (N, *x_shape), on the model's device.
+        seed: seed of the search for subspaces.
+    """
+    x = sample[:INITIALIZATION_BATCH]
+    model.train()
+    if model.config.data_init == "subspaces":
+        seen = model.likelihood.preprocess(sample[:SUBSPACE_BATCH]).flatten(1)
+        clusters = [facet.clusters for facet in model.config.facets]
+        look_at_subspaces(model.encoder, independent_subspaces(seen.cpu().numpy(), clusters, seed))
+    initialize_from_data(model.encoder, model.likelihood.preprocess(x))
+    z = [q.sample() for q in model.encode(x)]
+    initialize_from_data(model.decoder, z, [1.0] * len(z))
+
+
+@torch.no_grad()
+def initialize_mixtures(model: MFCVAE, sample: Tensor, facets: Sequence[int], seed: int) -> None:
+    """Fit the mixtures of these facets to samples of the aggregated posterior q(z).
+
+    Args:
+        model: the model, whose priors are changed in place.
+        sample: data, shape (N, *x_shape), on the model's device.
+        facets: indices of the facets.
+        seed: seed of the fits.
+    """
+    model.eval()
+    q = [model.encode(batch) for batch in sample.split(ENCODING_BATCH)]
+    for j in facets:
+        # Samples, not means: the mixture has to cover the width of q(z | x) as well.
+        embedding = torch.cat([q_batch[j].sample() for q_batch in q])
+        model.facet_priors[j].initialize_from_data(sample, embedding.cpu().numpy(), seed)
