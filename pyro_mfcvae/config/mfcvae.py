@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from pyro_mfcvae import likelihoods, networks, priors
+from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.config.schedule import Schedule, Stage
 
@@ -43,7 +44,7 @@ class Facet:
     prior: str | priors.PriorFactory = "diagonal_gaussian"
 
     def __post_init__(self) -> None:
-        _check_positive(self, "clusters", "latent_dim")
+        set_checked(self, integer, "clusters", "latent_dim", least=1)
         object.__setattr__(self, "prior", resolve("prior", self.prior, priors.RECIPES))
 
 
@@ -87,9 +88,7 @@ class MFCVAEConfig:
     data_init: DataInit = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facets", tuple(self.facets))
-        if not self.facets or not all(isinstance(facet, Facet) for facet in self.facets):
-            raise TypeError(f"facets: got {self.facets!r}, expected at least one Facet")
+        object.__setattr__(self, "facets", check_facets(self.facets))
         for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
             object.__setattr__(self, name, resolve(name, getattr(self, name), recipes))
         J = len(self.facets)
@@ -102,10 +101,9 @@ class MFCVAEConfig:
                 f"use Schedule.progressive({J}, ...)"
             )
         object.__setattr__(self, "schedule", schedule)
-        if self.elbo not in OBJECTIVES:
-            raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
-        _check_positive(self, "num_kl_samples", "num_particles")
-        if self.data_init not in (False, True, "subspaces"):
+        set_checked(self, one_of, "elbo", known=OBJECTIVES)
+        set_checked(self, integer, "num_kl_samples", "num_particles", least=1)
+        if not isinstance(self.data_init, bool) and self.data_init != "subspaces":
             raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
 
     @property
@@ -149,11 +147,30 @@ class MFCVAEConfig:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
 
 
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+class ConfigFields(TypedDict, total=False):
+    """The fields of :class:`MFCVAEConfig`, as keywords of which none is required."""
+
+    facets: tuple[Facet, ...]
+    likelihood: str | likelihoods.LikelihoodFactory
+    network: str | networks.NetworkFactory
+    schedule: Schedule | None
+    elbo: Objective
+    num_kl_samples: int
+    num_particles: int
+    data_init: DataInit
+
+
+def check_facets(facets: object) -> tuple[Facet, ...]:
+    """Return facets as a tuple.
+
+    Raises:
+        ArgumentTypeError: if they are anything but a sequence of at least one facet.
+    """
+    found = tuple(facets) if isinstance(facets, Iterable) else ()
+    if not found or not all(isinstance(facet, Facet) for facet in found):
+        given = found or facets
+        raise ArgumentTypeError(f"facets: got {given!r}, expected at least one Facet, in a tuple or a list")
+    return found
 
 
 def _encode(value: Any, path: str) -> Any:

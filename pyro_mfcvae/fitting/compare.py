@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.inputs import as_tensor
 from pyro_mfcvae.fitting.fit import Workers, fit
 from pyro_mfcvae.metrics import effective_clusters
-from pyro_mfcvae.posterior.importance import check_particles
 from pyro_mfcvae.results.comparison import ComparedModel, Comparison, FacetAgreement, match_facets
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
@@ -80,7 +80,7 @@ def compare(
         (1, 20)
     """
     _check_entries(entries)
-    check_particles(num_particles)
+    num_particles = integer("num_particles", num_particles, least=1)
     configured = [name for name, entry in entries.items() if isinstance(entry, MFCVAEConfig)]
     fitted = [name for name in entries if name not in configured]
     seeds = tuple(seeds)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_mfcvae._utils.checks import set_checked
 from pyro_mfcvae.likelihoods.base import (
     ElementwiseLikelihood,
     ElementwiseRecipe,
@@ -138,7 +139,8 @@ class NegativeBinomial(ElementwiseRecipe):
     learn: Learn = "element"
 
     def __post_init__(self) -> None:
-        check_learn("total_count", self.total_count, SMALLEST_COUNT, self.learn)
+        super().__post_init__()
+        set_checked(self, check_learn, "total_count", floor=SMALLEST_COUNT, learn=self.learn)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import flag, number, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
@@ -102,7 +103,10 @@ class Gaussian(ElementwiseRecipe):
     floor: float = 0.05
 
     def __post_init__(self) -> None:
-        check_learn("sigma", self.sigma, self.floor, self.learn)
+        super().__post_init__()
+        set_checked(self, flag, "standardize")
+        set_checked(self, number, "floor", least=0)
+        set_checked(self, check_learn, "sigma", floor=self.floor, learn=self.learn)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_mfcvae._utils.checks import flag, integer, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
 from pyro_mfcvae.likelihoods.categorical import Categorical
@@ -184,14 +184,18 @@ class Mixed:
                         "'categorical' ones, each is given with its number of categories"
                     )
                 for column, categories in columns.items():
-                    parts.setdefault(Categorical(categories), []).append(operator.index(column))
+                    parts.setdefault(Categorical(categories), []).append(integer("columns", column, least=0))
             else:
-                parts.setdefault(_kind("columns", kind), []).extend(map(operator.index, columns))
+                indices = integers(
+                    "columns", columns, least=0, allow_none=True, expected="a list of numbers from 0"
+                )
+                parts.setdefault(_kind("columns", kind), []).extend(indices)
         listed = [column for columns in parts.values() for column in columns]
-        if len(set(listed)) < len(listed) or (listed and min(listed) < 0):
+        if len(set(listed)) < len(listed):
             raise ValueError(f"columns: got {listed}, expected numbers from 0, each of them once")
         object.__setattr__(self, "columns", tuple((recipe, tuple(c)) for recipe, c in parts.items() if c))
         object.__setattr__(self, "others", _kind("others", self.others))
+        set_checked(self, flag, "missing")
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, D)."""

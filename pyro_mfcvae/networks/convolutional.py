@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_positive
+from pyro_mfcvae._utils.checks import integer, set_checked
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
 from pyro_mfcvae.networks.modules import (
     AdditiveDecoder,
     LadderDecoder,
@@ -177,7 +178,7 @@ class ConvolutionalLadder(LadderOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
+        set_checked(self, integer, "channels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
@@ -220,8 +221,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.levels is not None:
-            check_positive("levels", self.levels)
+        set_checked(self, integer, "levels", least=1, or_none=True)
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         pyramid = _Pyramid(self, x_shape, self.channels, self.levels or len(latent_dims))
@@ -244,8 +244,7 @@ class ConvolutionalAdditive(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
-        check_positive("levels", self.levels)
+        set_checked(self, integer, "channels", "levels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
@@ -269,8 +268,7 @@ class ConvolutionalShared(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
-        check_positive("levels", self.levels)
+        set_checked(self, integer, "channels", "levels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_widths
+from pyro_mfcvae._utils.checks import integers, set_checked
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
 from pyro_mfcvae.networks.modules import (
     AdditiveDecoder,
     LadderDecoder,
@@ -47,9 +48,7 @@ class FullyConnectedLadder(LadderOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.widths is not None:
-            object.__setattr__(self, "widths", tuple(self.widths))
-            check_widths("widths", self.widths)
+        set_checked(self, integers, "widths", or_none=True)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
@@ -94,8 +93,7 @@ class FullyConnectedSeparateEncoders(FullyConnectedLadder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
-        check_widths("encoder_widths", self.encoder_widths)
+        set_checked(self, integers, "encoder_widths")
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         inputs = math.prod(x_shape)
@@ -118,8 +116,7 @@ class FullyConnectedAdditive(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "widths", tuple(self.widths))
-        check_widths("widths", self.widths)
+        set_checked(self, integers, "widths")
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
@@ -141,8 +138,7 @@ class FullyConnectedShared(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "widths", tuple(self.widths))
-        check_widths("widths", self.widths)
+        set_checked(self, integers, "widths")
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_mfcvae._utils.checks import number, set_checked
 from pyro_mfcvae.priors.sticks import LogitStick, mean_sigmoid
 
 WeightsFactory = Callable[[int], "MixtureWeights"]
@@ -271,7 +271,7 @@ class LogisticNormal:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_positive("scale", self.scale)
+        set_checked(self, number, "scale", above=0)
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -296,16 +296,11 @@ class StickBreaking:
     concentration: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_positive("concentration", self.concentration)
+        set_checked(self, number, "concentration", above=0)
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
         return StickBreakingWeights(clusters, self.concentration)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: got {value}, expected a positive number")
 
 
 WEIGHTS: dict[str, type] = {

@@ -1,8 +1,10 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -390,6 +392,8 @@ def test_json_round_trip_of_every_field(recipe):
         ({"dropout": 1.0}, r"dropout: got 1.0, expected a number in \[0, 1\)"),
         ({"dropout": -0.1}, r"dropout: got -0.1, expected a number in \[0, 1\)"),
         ({"dropout": True}, r"dropout: got True"),
+        ({"dropout": "a"}, r"dropout: got 'a', expected a number in \[0, 1\)"),
+        ({"dropout": math.nan}, r"dropout: got nan, expected a number in \[0, 1\)"),
     ],
 )
 def test_bad_options(recipe, options, message):
@@ -409,6 +413,21 @@ def test_bad_options(recipe, options, message):
 def test_bad_merge(recipe):
     with pytest.raises(ValueError, match=r"merge: got 'add', expected one of \('gated_add', 'concatenate'\)"):
         recipe(merge="add")
+
+
+@pytest.mark.parametrize("gate", [math.nan, math.inf, "a", True])
+def test_bad_gates(gate):
+    with pytest.raises(ValueError, match=f"^gate: got {gate!r}, expected a finite number"):
+        FullyConnectedLadder(gate=gate)
+
+
+@pytest.mark.parametrize("widths", [5, "55", (5, 2.5), (5, True), {5: 5}])
+def test_widths_are_integers(widths):
+    with pytest.raises(
+        TypeError, match=rf"^widths: got {re.escape(repr(widths))}, expected positive integers"
+    ):
+        FullyConnectedLadder(widths=widths)
+    assert FullyConnectedLadder(widths=iter([np.int64(5)])).widths == (5,)
 
 
 @pytest.mark.parametrize("recipe", [FullyConnectedAdditive, FullyConnectedShared])
