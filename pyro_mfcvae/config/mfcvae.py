@@ -16,12 +16,12 @@ from pyro_mfcvae.config.schedule import Schedule, Stage
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 DataInit = bool | Literal["subspaces"]
-# Recipes that JSON knows by name.
-_RECIPES: dict[str, type] = {
-    **priors.RECIPES,
+# Factories that JSON knows by name.
+_FACTORIES: dict[str, type] = {
+    **priors.FACTORIES,
     **priors.WEIGHTS,
-    **likelihoods.RECIPES,
-    **networks.RECIPES,
+    **likelihoods.FACTORIES,
+    **networks.FACTORIES,
 }
 
 
@@ -32,7 +32,7 @@ class Facet:
     Attributes:
         clusters: number of clusters K_j.
         latent_dim: dimension D_j of the facet's latent.
-        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim)`` that returns a
+        prior: a name from ``priors.available()``, or a factory ``(clusters, latent_dim)`` that returns a
             ``FacetPrior`` or a ``MixtureSameFamily`` distribution.
 
     Raises:
@@ -45,7 +45,7 @@ class Facet:
 
     def __post_init__(self) -> None:
         set_checked(self, integer, "clusters", "latent_dim", least=1)
-        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.RECIPES))
+        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.FACTORIES))
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class MFCVAEConfig:
 
     Attributes:
         facets: the J clusterings, from the lowest level of the ladder to the deepest.
-        likelihood: a name from ``likelihoods.available()``, or a recipe ``(x_shape) -> Likelihood``.
-        network: a name from ``networks.available()``, or a recipe
+        likelihood: a name from ``likelihoods.available()``, or a factory ``(x_shape) -> Likelihood``.
+        network: a name from ``networks.available()``, or a factory
             ``(shape, latent_dims) -> (encoder, decoder)``.
         schedule: stages of training; None is the progressive schedule.
         elbo: objective of :class:`FacetELBO`.
@@ -89,8 +89,8 @@ class MFCVAEConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", check_facets(self.facets))
-        for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
-            object.__setattr__(self, name, resolve(name, getattr(self, name), recipes))
+        for name, factories in (("likelihood", likelihoods.FACTORIES), ("network", networks.FACTORIES)):
+            object.__setattr__(self, name, resolve(name, getattr(self, name), factories))
         J = len(self.facets)
         schedule = Schedule.progressive(J) if self.schedule is None else self.schedule
         if not isinstance(schedule, Schedule):
@@ -120,7 +120,7 @@ class MFCVAEConfig:
         """This configuration as JSON.
 
         Raises:
-            TypeError: if it holds a recipe that is not one of the package's own.
+            TypeError: if it holds a factory that is not one of the package's own.
         """
         return json.dumps(_encode(self, "config"), indent=1)
 
@@ -134,14 +134,14 @@ class MFCVAEConfig:
         try:
             fields = json.loads(text)
             fields["facets"] = tuple(
-                Facet(**{**facet, "prior": _decode(facet["prior"], priors.RECIPES)})
+                Facet(**{**facet, "prior": _decode(facet["prior"], priors.FACTORIES)})
                 for facet in fields["facets"]
             )
             schedule = dict(fields["schedule"])
             schedule["stages"] = tuple(Stage(**stage) for stage in schedule["stages"])
             fields["schedule"] = Schedule(**schedule)
-            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.RECIPES)
-            fields["network"] = _decode(fields["network"], networks.RECIPES)
+            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.FACTORIES)
+            fields["network"] = _decode(fields["network"], networks.FACTORIES)
             return cls(**fields)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
@@ -174,14 +174,14 @@ def check_facets(facets: object) -> tuple[Facet, ...]:
 
 
 def _encode(value: Any, path: str) -> Any:
-    """Dataclasses become objects; a recipe names itself."""
+    """Dataclasses become objects; a factory names itself."""
     if isinstance(value, (tuple, list)):
         return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
         }
-        names = [name for name, recipe in _RECIPES.items() if recipe is type(value)]
+        names = [name for name, factory in _FACTORIES.items() if factory is type(value)]
         if names:
             return {"name": names[0], **fields}
         if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage)):
@@ -189,21 +189,21 @@ def _encode(value: Any, path: str) -> Any:
     elif value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(
-        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own recipes "
-        f"{tuple(_RECIPES)}"
+        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own factories "
+        f"{tuple(_FACTORIES)}"
     )
 
 
-def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
+def _decode(fields: Mapping[str, Any], factories: Mapping[str, type]) -> Any:
     arguments = {field: _decode_value(value) for field, value in fields.items()}
     name = arguments.pop("name")
-    if name not in recipes:
-        raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
-    return recipes[name](**arguments)
+    if name not in factories:
+        raise ValueError(f"name: got {name!r}, expected one of {tuple(factories)}")
+    return factories[name](**arguments)
 
 
 def _decode_value(value: Any) -> Any:
-    """A recipe may have others within."""
+    """A factory may have others within."""
     if isinstance(value, list):
         return [_decode_value(v) for v in value]
-    return _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value
+    return _decode(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value

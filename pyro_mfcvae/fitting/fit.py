@@ -188,7 +188,7 @@ def fit(
         return run(data, chosen_seeds[0], progress=progress)
     runs = train_runs(run, data, chosen_seeds, workers=number, progress=progress)
     for fitted in runs:
-        fitted.model.config = config  # another process returns a copy; recipes may compare by identity
+        fitted.model.config = config  # another process returns a copy; factories may compare by identity
     if seeds is not None:
         return runs
     best = runs.best

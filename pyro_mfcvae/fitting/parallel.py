@@ -150,7 +150,7 @@ def _outcomes(
         cause = str(error.__cause__ or error).strip().strip('"').splitlines()[-1]
         raise ValueError(
             f"workers: the configuration or the data set cannot be passed to {workers} processes "
-            f"({cause}); use workers=1, or recipes that can be pickled, such as frozen dataclasses"
+            f"({cause}); use workers=1, or factories that can be pickled, such as frozen dataclasses"
         ) from error
     except BrokenProcessPool as error:
         reason = str(error).strip().splitlines()[0]

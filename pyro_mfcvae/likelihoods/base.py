@@ -153,8 +153,8 @@ class ElementwiseLikelihood(Likelihood):
 
 
 @dataclass(frozen=True)
-class ElementwiseRecipe:
-    """What recipes of an :class:`ElementwiseLikelihood` share.
+class ElementwiseFactory:
+    """What factories of an :class:`ElementwiseLikelihood` share.
 
     Attributes:
         missing: whether elements of x may be NaN: missing, and left out of log p(x | z).

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.likelihoods.base import (
+    ElementwiseFactory,
     ElementwiseLikelihood,
-    ElementwiseRecipe,
     Likelihood,
     check_integers,
     stacked,
@@ -71,8 +71,8 @@ class CategoricalLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class Categorical(ElementwiseRecipe):
-    """Recipe of a :class:`CategoricalLikelihood`, for integer-coded categories.
+class Categorical(ElementwiseFactory):
+    """Factory of a :class:`CategoricalLikelihood`, for integer-coded categories.
 
     Attributes:
         categories: number of categories of every element.

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import set_checked
 from pyro_mfcvae.likelihoods.base import (
+    ElementwiseFactory,
     ElementwiseLikelihood,
-    ElementwiseRecipe,
     Likelihood,
     check_integers,
     moments,
@@ -109,8 +109,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
 
 @dataclass(frozen=True)
-class Poisson(ElementwiseRecipe):
-    """Recipe of a :class:`PoissonLikelihood`, for counts.
+class Poisson(ElementwiseFactory):
+    """Factory of a :class:`PoissonLikelihood`, for counts.
 
     Attributes:
         missing: whether elements of x may be NaN.
@@ -122,8 +122,8 @@ class Poisson(ElementwiseRecipe):
 
 
 @dataclass(frozen=True)
-class NegativeBinomial(ElementwiseRecipe):
-    """Recipe of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
+class NegativeBinomial(ElementwiseFactory):
+    """Factory of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
 
     Attributes:
         total_count: r, which is large for counts that are nearly Poisson; where it is learned, the one

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import integer, set_checked
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
@@ -110,8 +110,8 @@ class DiscretizedLogisticLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class DiscretizedLogistic(ElementwiseRecipe):
-    """Recipe of a :class:`DiscretizedLogisticLikelihood`, for pictures of 8 bits.
+class DiscretizedLogistic(ElementwiseFactory):
+    """Factory of a :class:`DiscretizedLogisticLikelihood`, for pictures of 8 bits.
 
     Attributes:
         levels: number of levels, from 0 to 1; 256 are those of unsigned 8-bit data.

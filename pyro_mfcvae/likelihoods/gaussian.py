@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_mfcvae._utils.checks import flag, number, set_checked
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood, moments
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
@@ -74,8 +74,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class Gaussian(ElementwiseRecipe):
-    """Recipe of a :class:`GaussianLikelihood`, for real data.
+class Gaussian(ElementwiseFactory):
+    """Factory of a :class:`GaussianLikelihood`, for real data.
 
     Attributes:
         sigma: standard deviation of x given z; where it is learned, the one to start from.

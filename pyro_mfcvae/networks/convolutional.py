@@ -156,7 +156,7 @@ def _transposed(inputs: int, outputs: int, size: Size, target: Size) -> nn.ConvT
 
 @dataclass(frozen=True)
 class ConvolutionalLadder(LadderOptions):
-    r"""Recipe of a convolutional ladder; further attributes are those of :class:`LadderOptions`.
+    r"""Factory of a convolutional ladder; further attributes are those of :class:`LadderOptions`.
 
     Level j has :math:`2^j` times the channels and :math:`2^{-(j+1)}` times the sides of the picture. Its
     strided convolutions have kernels of 4 pixels, and the decoder's transposed ones mirror them.
@@ -210,7 +210,7 @@ class ConvolutionalLadder(LadderOptions):
 
 @dataclass(frozen=True)
 class ConvolutionalSeparateEncoders(ConvolutionalLadder):
-    """Recipe of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
+    """Factory of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
 
     Attributes:
         levels: how often an encoder halves the picture before its rung; None takes the number of facets,
@@ -230,7 +230,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
 
 @dataclass(frozen=True)
 class ConvolutionalAdditive(LayerOptions):
-    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+    r"""Factory of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
 
     Further attributes are those of :class:`LayerOptions`.
 
@@ -256,7 +256,7 @@ class ConvolutionalAdditive(LayerOptions):
 
 @dataclass(frozen=True)
 class ConvolutionalShared(LayerOptions):
-    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+    """Factory of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
 
     Attributes:
         channels: at the first level.

@@ -33,7 +33,7 @@ def _network(options: LayerOptions, widths: Sequence[int]) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class FullyConnectedLadder(LadderOptions):
-    """Recipe of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
+    """Factory of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
 
     Attributes:
         widths: width of the backbone at each facet's level, from facet 0 to the deepest; None takes
@@ -82,7 +82,7 @@ class FullyConnectedLadder(LadderOptions):
 
 @dataclass(frozen=True)
 class FullyConnectedSeparateEncoders(FullyConnectedLadder):
-    """Recipe of one encoder for each facet, and the decoder of :class:`FullyConnectedLadder`.
+    """Factory of one encoder for each facet, and the decoder of :class:`FullyConnectedLadder`.
 
     Attributes:
         widths: width of the decoder's backbone at each facet's level.
@@ -104,7 +104,7 @@ class FullyConnectedSeparateEncoders(FullyConnectedLadder):
 
 @dataclass(frozen=True)
 class FullyConnectedAdditive(LayerOptions):
-    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+    r"""Factory of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
 
     Further attributes are those of :class:`LayerOptions`.
 
@@ -128,7 +128,7 @@ class FullyConnectedAdditive(LayerOptions):
 
 @dataclass(frozen=True)
 class FullyConnectedShared(LayerOptions):
-    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+    """Factory of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
 
     Attributes:
         widths: widths of the encoder's hidden layers, from the data on; the decoder mirrors them.

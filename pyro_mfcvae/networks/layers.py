@@ -1,4 +1,4 @@
-"""What the recipes share: the options of a hidden layer and of a ladder."""
+"""What the factories share: the options of a hidden layer and of a ladder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
-# What multiplies a rung where the recipe does not say: in the paper both merges, each with its own.
+# What multiplies a rung where the factory does not say: in the paper both merges, each with its own.
 GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
 
 

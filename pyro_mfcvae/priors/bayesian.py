@@ -286,7 +286,7 @@ def _mean_weights(loc: Tensor, width: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BayesianGaussian(HyperPriors):
-    """Recipe of a :class:`BayesianGaussianMixture`; other attributes are those of :class:`HyperPriors`.
+    """Factory of a :class:`BayesianGaussianMixture`; other attributes are those of :class:`HyperPriors`.
 
     Attributes:
         covariance: of the components, ``"diagonal"`` or ``"full"``.

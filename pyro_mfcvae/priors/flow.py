@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.gaussian import DiagonalGaussianMixture
-from pyro_mfcvae.priors.mixture import LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.mixture import LocationScaleFactory, standard_normal
 
 MAX_LOG_SCALE = 2.0  # of a layer: more would not be stable at the start of training
 
@@ -93,8 +93,8 @@ class FlowMixture(DiagonalGaussianMixture):
 
 
 @dataclass(frozen=True)
-class Flow(LocationScaleRecipe):
-    """Recipe of a :class:`FlowMixture`; the other attributes are those of its base.
+class Flow(LocationScaleFactory):
+    """Factory of a :class:`FlowMixture`; the other attributes are those of its base.
 
     Attributes:
         layers: number of couplings.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import LocationScaleMixture, LocationScaleRecipe, positive, unconstrained
+from pyro_mfcvae.priors.mixture import LocationScaleFactory, LocationScaleMixture, positive, unconstrained
 
 
 class LowRankGaussianMixture(LocationScaleMixture):
@@ -79,8 +79,8 @@ class LowRankGaussianMixture(LocationScaleMixture):
 
 
 @dataclass(frozen=True)
-class LowRankGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
+class LowRankGaussian(LocationScaleFactory):
+    """Factory of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
 
     Attributes:
         rank: of the covariances, besides their diagonal.

@@ -30,7 +30,7 @@ class MixturePrior(FacetPrior):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
-        weights: a name from ``WEIGHTS``, or a recipe ``(clusters) -> MixtureWeights``.
+        weights: a name from ``WEIGHTS``, or a factory ``(clusters) -> MixtureWeights``.
         initialization: a name from ``INITIALIZATIONS``; see :func:`find_components`.
 
     Raises:
@@ -199,16 +199,16 @@ class _Given:
 
 
 @dataclass(frozen=True)
-class MixtureRecipe:
-    """What the recipes of all mixtures have.
+class MixtureFactory:
+    """What the factories of all mixtures have.
 
     Attributes:
         weights: of the components: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
-            ``"stick_breaking"`` (a Dirichlet process), or a recipe such as ``StickBreaking(2.0)``.
+            ``"stick_breaking"`` (a Dirichlet process), or a factory such as ``StickBreaking(2.0)``.
         initialization: ``"mixture"``, ``"k-means++"`` or ``"glorot"``.
 
     Raises:
-        TypeError: if the weights are neither a name nor a recipe.
+        TypeError: if the weights are neither a name nor a factory.
         ValueError: for an unknown name.
     """
 
@@ -228,12 +228,12 @@ class MixtureRecipe:
 
 
 @dataclass(frozen=True)
-class LocationScaleRecipe(MixtureRecipe):
-    """What the recipes of :class:`LocationScaleMixture` have.
+class LocationScaleFactory(MixtureFactory):
+    """What the factories of :class:`LocationScaleMixture` have.
 
     Attributes:
-        weights: as in :class:`MixtureRecipe`.
-        initialization: as in :class:`MixtureRecipe`.
+        weights: as in :class:`MixtureFactory`.
+        initialization: as in :class:`MixtureFactory`.
         scale: standard deviation of every component at the start; None takes what the initialisation
             finds in the embedding.
 

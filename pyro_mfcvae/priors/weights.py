@@ -241,7 +241,7 @@ def _break_stick(log_broken: Tensor, log_kept: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Learned:
-    """Recipe of :class:`LearnedWeights`: parameters of the model."""
+    """Factory of :class:`LearnedWeights`: parameters of the model."""
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -250,7 +250,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Recipe of :class:`UniformWeights`: fixed, all equal."""
+    """Factory of :class:`UniformWeights`: fixed, all equal."""
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -259,7 +259,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogisticNormal:
-    """Recipe of :class:`LogisticNormalWeights`.
+    """Factory of :class:`LogisticNormalWeights`.
 
     Attributes:
         scale: standard deviation of the prior of the logits.
@@ -280,7 +280,7 @@ class LogisticNormal:
 
 @dataclass(frozen=True)
 class StickBreaking:
-    """Recipe of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
+    """Factory of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
 
     Attributes:
         concentration: alpha; the larger, the more clusters are expected.

@@ -360,7 +360,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             FileNotFoundError: if the folder does not exist.
             IsADirectoryError: if the path is a folder.
-            TypeError: if the configuration holds a recipe that JSON does not know.
+            TypeError: if the configuration holds a factory that JSON does not know.
         """
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
 

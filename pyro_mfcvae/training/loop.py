@@ -134,7 +134,7 @@ class _Run:
         model = self.model
         try:
             config = model.config.to_json()
-        except TypeError:  # of recipes that JSON does not know
+        except TypeError:  # of factories that JSON does not know
             config = None
         # Data that are streamed may be others every time.
         seen = self.sample[:INITIALIZATION_BATCH].cpu().numpy() if isinstance(self.source, InMemory) else None

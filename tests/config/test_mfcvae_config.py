@@ -146,7 +146,7 @@ def test_the_initialisation_by_data_has_a_name():
         MFCVAEConfig(FACETS, data_init="ica")
 
 
-def test_names_become_recipes():
+def test_names_become_factories():
     config = MFCVAEConfig(FACETS, likelihood="gaussian", network="fully_connected_ladder")
     assert config.facets[0].prior == DiagonalGaussian()
     assert config.likelihood == Gaussian()
@@ -219,7 +219,7 @@ def custom(*args):
         (MFCVAEConfig(FACETS, likelihood=Gaussian), r"config\.likelihood"),
     ],
 )
-def test_a_recipe_of_ones_own_has_no_json(config, path):
+def test_a_factory_of_ones_own_has_no_json(config, path):
     with pytest.raises(TypeError, match=rf"{path}: .* cannot be written as JSON"):
         config.to_json()
 
@@ -254,7 +254,7 @@ def test_bad_json(text):
         MFCVAEConfig.from_json(text)
 
 
-def test_a_name_of_another_kind_of_recipe_is_refused():
+def test_a_name_of_another_kind_of_factory_is_refused():
     """A network is no likelihood, though both are known names."""
     text = json.dumps({**GOOD, "likelihood": {"name": "fully_connected_ladder"}})
     with pytest.raises(ValueError, match=r"likelihood|name"):

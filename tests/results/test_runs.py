@@ -24,14 +24,14 @@ def sequential(x, config, **options):
 
 
 def diverging(*seeds):
-    """A recipe with which these seeds diverge; a closure, which plain pickle would refuse."""
+    """A factory with which these seeds diverge; a closure, which plain pickle would refuse."""
 
-    def recipe(x_shape):
+    def factory(x_shape):
         if torch.initial_seed() in seeds:
             raise FloatingPointError("training diverged: the loss is nan")
         return Gaussian(0.3)(x_shape)
 
-    return recipe
+    return factory
 
 
 def assert_same(a, b):
