@@ -119,7 +119,7 @@ def test_columns_of_several_kinds() -> None:
 def test_all_likelihoods_are_listed() -> None:
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     for name in mf.likelihoods.available():
-        assert f'| `"{name}"` | `{mf.likelihoods.RECIPES[name].__name__}(' in text
+        assert f'| `"{name}"` | `{mf.likelihoods.FACTORIES[name].__name__}(' in text
 
 
 def test_bayesian_mixtures() -> None:

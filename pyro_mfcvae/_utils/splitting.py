@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Real
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae._utils.checks import check_int
+from pyro_mfcvae._utils.checks import integer, number
 
 
 def split_rows(
@@ -19,27 +16,22 @@ def split_rows(
     Args:
         N: number of rows.
         test_fraction: share of the rows to test on, strictly between 0 and 1.
-        seed: seed of the division, an int from 0.
-        remedy: what, beside another fraction, would give both sides a row.
+        seed: seed of the division, an integer from 0.
+        remedy: remedy, beside another fraction, that would give both sides a row.
 
     Returns:
         Indices to train on and indices to test on.
 
     Raises:
-        TypeError: ``test_fraction`` is no number, or ``seed`` no int.
+        TypeError: ``test_fraction`` is no number, or ``seed`` no integer.
         ValueError: ``test_fraction`` is out of range or leaves a side empty, or ``seed`` is negative.
     """
-    given: Any = test_fraction
-    if isinstance(given, bool) or not isinstance(given, Real):
-        kind = type(given).__name__
-        raise TypeError(f"test_fraction must be a number, got {given!r} ({kind}); try 0.2")
-    if not 0.0 < test_fraction < 1.0:
-        raise ValueError(f"test_fraction must be between 0 and 1, got {given}; try 0.2")
-    seed = check_int("seed", seed, 0, 2**63 - 1, "pass 0, 1, 2, ...")
-    n_test = round(test_fraction * N)
+    fraction = number("test_fraction", test_fraction, above=0, below=1, advice="try 0.2")
+    seed = integer("seed", seed, 0, 2**63 - 1, advice="pass 0, 1, 2, ...")
+    n_test = round(fraction * N)
     if not 0 < n_test < N:
         raise ValueError(
-            f"test_fraction={test_fraction} of {N} leaves {N - n_test} to train and {n_test} to "
+            f"test_fraction: got {test_fraction}, which of {N} leaves {N - n_test} to train and {n_test} to "
             f"test, expected at least one in each; choose another fraction or {remedy}"
         )
     order = np.random.default_rng(seed).permutation(N)

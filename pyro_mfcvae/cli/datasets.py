@@ -86,7 +86,7 @@ def load(arguments: argparse.Namespace) -> Dataset:
         return Dataset(title, train, test, presets.svhn if name == "svhn" else None)
     if name in ROOMS:
         return rooms(_pictures(arguments))
-    allow_missing = bool(arguments.likelihood) and likelihoods.RECIPES[arguments.likelihood]().missing
+    allow_missing = bool(arguments.likelihood) and likelihoods.FACTORIES[arguments.likelihood]().missing
     part = _file(Path(name), allow_missing, "training")
     shape = " x ".join(map(str, part.x.shape[1:]))
     labels = "without" if part.labels is None else "with"

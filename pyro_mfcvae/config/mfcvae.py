@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from pyro_mfcvae import likelihoods, networks, priors
+from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.config.schedule import Schedule, Stage
 
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 DataInit = bool | Literal["subspaces"]
-# Recipes that JSON knows by name.
-_RECIPES: dict[str, type] = {
-    **priors.RECIPES,
+# Factories that JSON knows by name.
+_FACTORIES: dict[str, type] = {
+    **priors.FACTORIES,
     **priors.WEIGHTS,
-    **likelihoods.RECIPES,
-    **networks.RECIPES,
+    **likelihoods.FACTORIES,
+    **networks.FACTORIES,
 }
 
 
@@ -31,7 +32,7 @@ class Facet:
     Attributes:
         clusters: number of clusters K_j.
         latent_dim: dimension D_j of the facet's latent.
-        prior: a name from ``priors.available()``, or a recipe ``(clusters, latent_dim)`` that returns a
+        prior: a name from ``priors.available()``, or a factory ``(clusters, latent_dim)`` that returns a
             ``FacetPrior`` or a ``MixtureSameFamily`` distribution.
 
     Raises:
@@ -43,8 +44,8 @@ class Facet:
     prior: str | priors.PriorFactory = "diagonal_gaussian"
 
     def __post_init__(self) -> None:
-        _check_positive(self, "clusters", "latent_dim")
-        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.RECIPES))
+        set_checked(self, integer, "clusters", "latent_dim", least=1)
+        object.__setattr__(self, "prior", resolve("prior", self.prior, priors.FACTORIES))
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class MFCVAEConfig:
 
     Attributes:
         facets: the J clusterings, from the lowest level of the ladder to the deepest.
-        likelihood: a name from ``likelihoods.available()``, or a recipe ``(x_shape) -> Likelihood``.
-        network: a name from ``networks.available()``, or a recipe
+        likelihood: a name from ``likelihoods.available()``, or a factory ``(x_shape) -> Likelihood``.
+        network: a name from ``networks.available()``, or a factory
             ``(shape, latent_dims) -> (encoder, decoder)``.
         schedule: stages of training; None is the progressive schedule.
         elbo: objective of :class:`FacetELBO`.
@@ -87,11 +88,9 @@ class MFCVAEConfig:
     data_init: DataInit = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facets", tuple(self.facets))
-        if not self.facets or not all(isinstance(facet, Facet) for facet in self.facets):
-            raise TypeError(f"facets: got {self.facets!r}, expected at least one Facet")
-        for name, recipes in (("likelihood", likelihoods.RECIPES), ("network", networks.RECIPES)):
-            object.__setattr__(self, name, resolve(name, getattr(self, name), recipes))
+        object.__setattr__(self, "facets", check_facets(self.facets))
+        for name, factories in (("likelihood", likelihoods.FACTORIES), ("network", networks.FACTORIES)):
+            object.__setattr__(self, name, resolve(name, getattr(self, name), factories))
         J = len(self.facets)
         schedule = Schedule.progressive(J) if self.schedule is None else self.schedule
         if not isinstance(schedule, Schedule):
@@ -102,10 +101,9 @@ class MFCVAEConfig:
                 f"use Schedule.progressive({J}, ...)"
             )
         object.__setattr__(self, "schedule", schedule)
-        if self.elbo not in OBJECTIVES:
-            raise ValueError(f"elbo: got {self.elbo!r}, expected one of {OBJECTIVES}")
-        _check_positive(self, "num_kl_samples", "num_particles")
-        if self.data_init not in (False, True, "subspaces"):
+        set_checked(self, one_of, "elbo", known=OBJECTIVES)
+        set_checked(self, integer, "num_kl_samples", "num_particles", least=1)
+        if not isinstance(self.data_init, bool) and self.data_init != "subspaces":
             raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
 
     @property
@@ -122,7 +120,7 @@ class MFCVAEConfig:
         """This configuration as JSON.
 
         Raises:
-            TypeError: if it holds a recipe that is not one of the package's own.
+            TypeError: if it holds a factory that is not one of the package's own.
         """
         return json.dumps(_encode(self, "config"), indent=1)
 
@@ -136,35 +134,54 @@ class MFCVAEConfig:
         try:
             fields = json.loads(text)
             fields["facets"] = tuple(
-                Facet(**{**facet, "prior": _decode(facet["prior"], priors.RECIPES)})
+                Facet(**{**facet, "prior": _decode(facet["prior"], priors.FACTORIES)})
                 for facet in fields["facets"]
             )
             schedule = dict(fields["schedule"])
             schedule["stages"] = tuple(Stage(**stage) for stage in schedule["stages"])
             fields["schedule"] = Schedule(**schedule)
-            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.RECIPES)
-            fields["network"] = _decode(fields["network"], networks.RECIPES)
+            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.FACTORIES)
+            fields["network"] = _decode(fields["network"], networks.FACTORIES)
             return cls(**fields)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
 
 
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+class ConfigFields(TypedDict, total=False):
+    """The fields of :class:`MFCVAEConfig`, as keywords of which none is required."""
+
+    facets: tuple[Facet, ...]
+    likelihood: str | likelihoods.LikelihoodFactory
+    network: str | networks.NetworkFactory
+    schedule: Schedule | None
+    elbo: Objective
+    num_kl_samples: int
+    num_particles: int
+    data_init: DataInit
+
+
+def check_facets(facets: object) -> tuple[Facet, ...]:
+    """Return facets as a tuple.
+
+    Raises:
+        ArgumentTypeError: if they are anything but a sequence of at least one facet.
+    """
+    found = tuple(facets) if isinstance(facets, Iterable) else ()
+    if not found or not all(isinstance(facet, Facet) for facet in found):
+        given = found or facets
+        raise ArgumentTypeError(f"facets: got {given!r}, expected at least one Facet, in a tuple or a list")
+    return found
 
 
 def _encode(value: Any, path: str) -> Any:
-    """Dataclasses become objects; a recipe names itself."""
+    """Dataclasses become objects; a factory names itself."""
     if isinstance(value, (tuple, list)):
         return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
         }
-        names = [name for name, recipe in _RECIPES.items() if recipe is type(value)]
+        names = [name for name, factory in _FACTORIES.items() if factory is type(value)]
         if names:
             return {"name": names[0], **fields}
         if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage)):
@@ -172,21 +189,21 @@ def _encode(value: Any, path: str) -> Any:
     elif value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(
-        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own recipes "
-        f"{tuple(_RECIPES)}"
+        f"{path}: {value!r} cannot be written as JSON, which knows only the package's own factories "
+        f"{tuple(_FACTORIES)}"
     )
 
 
-def _decode(fields: Mapping[str, Any], recipes: Mapping[str, type]) -> Any:
+def _decode(fields: Mapping[str, Any], factories: Mapping[str, type]) -> Any:
     arguments = {field: _decode_value(value) for field, value in fields.items()}
     name = arguments.pop("name")
-    if name not in recipes:
-        raise ValueError(f"name: got {name!r}, expected one of {tuple(recipes)}")
-    return recipes[name](**arguments)
+    if name not in factories:
+        raise ValueError(f"name: got {name!r}, expected one of {tuple(factories)}")
+    return factories[name](**arguments)
 
 
 def _decode_value(value: Any) -> Any:
-    """A recipe may have others within."""
+    """A factory may have others within."""
     if isinstance(value, list):
         return [_decode_value(v) for v in value]
-    return _decode(value, _RECIPES) if isinstance(value, dict) and "name" in value else value
+    return _decode(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value

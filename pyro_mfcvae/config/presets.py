@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
-from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
-from pyro_mfcvae.config.schedule import Schedule, Stage
+from pyro_mfcvae._utils.checks import ArgumentTypeError
+from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets
+from pyro_mfcvae.config.schedule import Schedule, Stage, StageFields
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
 from pyro_mfcvae.networks import (
     ConvolutionalLadder,
@@ -16,8 +17,18 @@ from pyro_mfcvae.networks import (
 )
 from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian, PriorFactory
 
-# What the paper's settings for colour pictures share.
-_PAPER_COLOUR: dict[str, Any] = {
+
+class _PaperColour(TypedDict):
+    """Fields that the paper's settings for colour pictures share."""
+
+    prior: PriorFactory
+    network: NetworkFactory
+    data_init: bool
+    epochs: tuple[int, ...]
+    batch_size: int
+
+
+_PAPER_COLOUR: _PaperColour = {
     "prior": FullGaussian(scale=0.1, weights="uniform"),
     "network": ConvolutionalLadder(activation="elu", batch_norm=True),
     "data_init": True,
@@ -26,7 +37,7 @@ _PAPER_COLOUR: dict[str, Any] = {
 }
 
 
-def mnist(**overrides: Any) -> MFCVAEConfig:
+def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """Grey images in [0, 1]: two facets of 25 clusters, the paper's ladder, a fast schedule.
 
     Args:
@@ -55,7 +66,7 @@ def mnist(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def shapes3d(**overrides: Any) -> MFCVAEConfig:
+def shapes3d(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """Colour images of rendered shapes: a facet of 60 clusters and a deeper one of 20.
 
     Args:
@@ -64,7 +75,7 @@ def shapes3d(**overrides: Any) -> MFCVAEConfig:
     Returns:
         The configuration; its schedule has one stage for each facet.
     """
-    steps = {"batch_size": 96, "learning_rate": 1e-3}
+    steps: StageFields = {"batch_size": 96, "learning_rate": 1e-3}
     return _preset(
         overrides,
         facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=2)),
@@ -85,7 +96,7 @@ def shapes3d(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def svhn(**overrides: Any) -> MFCVAEConfig:
+def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """House numbers in colour: facets of 200 and 50 clusters in the paper's convolutional ladder.
 
     The schedule is that of the other presets in a tenth of the paper's epochs. It is not tuned on SVHN.
@@ -96,7 +107,7 @@ def svhn(**overrides: Any) -> MFCVAEConfig:
     Returns:
         The configuration; its schedule has one stage for each facet.
     """
-    steps = {"batch_size": 150, "learning_rate": 1e-3, "decay_after": 0.5}
+    steps: StageFields = {"batch_size": 150, "learning_rate": 1e-3, "decay_after": 0.5}
     return _preset(
         overrides,
         facets=(Facet(200, 22, FullGaussian()), Facet(50, 7, FullGaussian())),
@@ -107,7 +118,7 @@ def svhn(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def tabular(**overrides: Any) -> MFCVAEConfig:
+def tabular(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """Real vectors of any scale: two facets of 10 clusters, each column standardised.
 
     Made for independent partitions side by side. The directions that a facet's encoder looks at are found
@@ -123,7 +134,7 @@ def tabular(**overrides: Any) -> MFCVAEConfig:
     return _side_by_side(overrides, Gaussian(sigma=0.3, standardize=True))
 
 
-def images(**overrides: Any) -> MFCVAEConfig:
+def images(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """Pictures that show several things side by side: two facets of 10 clusters.
 
     Made for independent partitions of different parts of a picture; where one thing has several
@@ -140,7 +151,7 @@ def images(**overrides: Any) -> MFCVAEConfig:
     return _side_by_side(overrides, Gaussian(sigma=1.0, standardize=True))
 
 
-def paper_mnist(**overrides: Any) -> MFCVAEConfig:
+def paper_mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """The paper's setting for MNIST: two facets of 25 clusters, diagonal covariances, 402 epochs.
 
     Args:
@@ -162,7 +173,7 @@ def paper_mnist(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def paper_shapes3d_floor(**overrides: Any) -> MFCVAEConfig:
+def paper_shapes3d_floor(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """The paper's setting for 3D Shapes: facets of 60 and 20 clusters, full covariances, 402 epochs.
 
     The data vary in floor hue, scale, shape and orientation.
@@ -183,7 +194,7 @@ def paper_shapes3d_floor(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def paper_shapes3d_wall(**overrides: Any) -> MFCVAEConfig:
+def paper_shapes3d_wall(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """The paper's second setting for 3D Shapes: that of the floor, for data that vary in wall hue.
 
     Args:
@@ -195,7 +206,7 @@ def paper_shapes3d_wall(**overrides: Any) -> MFCVAEConfig:
     return paper_shapes3d_floor(**overrides)
 
 
-def paper_svhn(**overrides: Any) -> MFCVAEConfig:
+def paper_svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     """The paper's setting for SVHN: facets of 200 and 50 clusters, full covariances, 402 epochs.
 
     Args:
@@ -214,7 +225,9 @@ def paper_svhn(**overrides: Any) -> MFCVAEConfig:
     )
 
 
-def for_data(x_shape: Sequence[int], is_unit_interval: bool, **overrides: Any) -> MFCVAEConfig:
+def for_data(
+    x_shape: Sequence[int], is_unit_interval: bool, **overrides: Unpack[ConfigFields]
+) -> MFCVAEConfig:
     """What ``fit`` takes when it is given no configuration.
 
     Args:
@@ -232,17 +245,18 @@ def for_data(x_shape: Sequence[int], is_unit_interval: bool, **overrides: Any) -
         return mnist(**overrides)
     if is_unit_interval:
         return shapes3d(**overrides)
-    return shapes3d(**{"likelihood": Gaussian(sigma=0.3, standardize=True), **overrides})
+    likelihood: ConfigFields = {"likelihood": Gaussian(sigma=0.3, standardize=True)}
+    return shapes3d(**(likelihood | overrides))
 
 
 def _preset(
-    overrides: dict[str, Any],
+    overrides: ConfigFields,
     *,
     facets: tuple[Facet, ...],
     likelihood: LikelihoodFactory,
     network: Callable[[int], NetworkFactory],
-    first: dict[str, Any],
-    later: dict[str, Any],
+    first: StageFields,
+    later: StageFields,
 ) -> MFCVAEConfig:
     """Configuration of defaults and overrides; network and schedule follow the number of facets.
 
@@ -254,21 +268,21 @@ def _preset(
         first: fields of the first stage, which introduces the deepest facet.
         later: fields of the other stages, which introduce one facet each.
     """
-    J = len(overrides.get("facets", facets))
+    J = _num_facets(overrides, facets)
     stages = [Stage((J - 1,), **first), *(Stage((j,), **later) for j in reversed(range(J - 1)))]
-    defaults: dict[str, Any] = {
+    defaults: ConfigFields = {
         "facets": facets,
         "likelihood": likelihood,
         "network": network(J),
         "schedule": Schedule(tuple(stages)),
     }
-    return MFCVAEConfig(**defaults | overrides)
+    return _configured(defaults, overrides)
 
 
-def _side_by_side(overrides: dict[str, Any], likelihood: LikelihoodFactory) -> MFCVAEConfig:
+def _side_by_side(overrides: ConfigFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
     """Configuration for partitions that lie side by side: facets with networks of their own, all at once."""
     facets = (Facet(10, 3, FullGaussian()),) * 2
-    J = len(overrides.get("facets", facets))
+    J = _num_facets(overrides, facets)
     stage = Stage(
         tuple(range(J)),
         # Steps, so that a small data set is trained on as long as a large one.
@@ -279,7 +293,7 @@ def _side_by_side(overrides: dict[str, Any], likelihood: LikelihoodFactory) -> M
         # The first layers, or encoders soon look at all of the data again.
         freeze=("encoder.rungs.*.0.0.*",),
     )
-    defaults: dict[str, Any] = {
+    defaults: ConfigFields = {
         "facets": facets,
         "likelihood": likelihood,
         "network": FullyConnectedAdditive(widths=(64, 64)),
@@ -287,11 +301,11 @@ def _side_by_side(overrides: dict[str, Any], likelihood: LikelihoodFactory) -> M
         # From any other start, a facet mostly ends with parts of several partitions.
         "data_init": "subspaces",
     }
-    return MFCVAEConfig(**defaults | overrides)
+    return _configured(defaults, overrides)
 
 
 def _paper(
-    overrides: dict[str, Any],
+    overrides: ConfigFields,
     *,
     prior: PriorFactory,
     sizes: tuple[tuple[int, int], ...],
@@ -299,19 +313,23 @@ def _paper(
     fade_in_steps: int,
     batch_size: int,
     learning_rate: float,
-    **fields: Any,
+    likelihood: LikelihoodFactory,
+    network: NetworkFactory,
+    data_init: bool = False,
 ) -> MFCVAEConfig:
     """What the paper's settings share: one sample per facet term, a constant learning rate, no warm-up.
 
     Args:
         overrides: fields of :class:`MFCVAEConfig`.
-        prior: recipe of all facets' priors.
+        prior: factory of all facets' priors.
         sizes: clusters and latent dimension of each facet.
-        epochs: of each stage, in the order of training.
-        fade_in_steps: of all stages but the first.
-        batch_size: of all stages.
-        learning_rate: of all stages.
-        **fields: other fields of :class:`MFCVAEConfig`.
+        epochs: number of epochs of each stage, in the order of training.
+        fade_in_steps: length of the fade-in of all stages but the first.
+        batch_size: batch size of all stages.
+        learning_rate: learning rate of all stages.
+        likelihood: default likelihood.
+        network: default network.
+        data_init: whether the networks are initialised by a batch of the data.
     """
     schedule = Schedule.progressive(
         len(sizes),
@@ -321,10 +339,26 @@ def _paper(
         learning_rate=learning_rate,
         decay_after=1.0,
     )
-    defaults = {
+    defaults: ConfigFields = {
         "facets": tuple(Facet(K, D, prior) for K, D in sizes),
+        "likelihood": likelihood,
+        "network": network,
         "elbo": "monte_carlo",  # with one sample, the estimator of the authors' code
         "schedule": schedule,
-        **fields,
+        "data_init": data_init,
     }
-    return MFCVAEConfig(**defaults | overrides)
+    return _configured(defaults, overrides)
+
+
+def _num_facets(overrides: ConfigFields, facets: tuple[Facet, ...]) -> int:
+    return len(check_facets(overrides.get("facets", facets)))
+
+
+def _configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
+    known = tuple(ConfigFields.__annotations__)
+    for name, value in overrides.items():
+        if name not in known:
+            raise ArgumentTypeError(
+                f"{name}: got {value!r} for no field of MFCVAEConfig, expected some of {known}"
+            )
+    return MFCVAEConfig(**(defaults | overrides))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
+from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, integers, number, one_of, set_checked
+
+T = TypeVar("T")
 Fade = Literal["linear", "cosine"]
 Decay = Literal["cosine", "linear", "exponential"]
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 FADES: tuple[str, ...] = get_args(Fade)
 DECAYS: tuple[str, ...] = get_args(Decay)
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
-# Fields of a stage that may be None, with the least that they may be else.
-_OPTIONAL = {"epochs": 1, "steps": 1, "kl_fade_in_steps": 0, "patience": 1, "warm_up_steps": 0}
+DEFAULT_EPOCHS = 30  # of a stage, where neither epochs nor steps are given
 
 
 @dataclass(frozen=True)
@@ -87,29 +89,22 @@ class Stage:
     warm_up_steps: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "introduces", tuple(self.introduces))
+        set_checked(self, integers, "introduces", least=None, allow_none=True, expected="indices of facets")
         object.__setattr__(self, "freeze", _patterns(self.freeze))
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 f"epochs: got {self.epochs} with steps={self.steps}, expected one of the two to be given"
             )
-        for name, minimum in _OPTIONAL.items():
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), minimum)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("warm_up_epochs", self.warm_up_epochs, 0)
-        _at_least("fade_in_steps", self.fade_in_steps, 0)
-        for name in ("warm_up_kl_weight", "kl_weight", "past_kl_weight", "pre_training_kl_weight"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: got {value}, expected a number of at least 0")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate: got {self.learning_rate}, expected a positive number")
-        if not 0 <= self.decay_after <= 1:
-            raise ValueError(f"decay_after: got {self.decay_after}, expected a number in [0, 1]")
+        set_checked(self, integer, "epochs", "steps", "patience", least=1, or_none=True)
+        set_checked(self, integer, "kl_fade_in_steps", "warm_up_steps", least=0, or_none=True)
+        set_checked(self, integer, "batch_size", least=1)
+        set_checked(self, integer, "warm_up_epochs", "fade_in_steps", least=0)
+        set_checked(self, number, "warm_up_kl_weight", "kl_weight", "pre_training_kl_weight", least=0)
+        set_checked(self, number, "past_kl_weight", least=0, or_none=True)
+        set_checked(self, number, "learning_rate", above=0)
+        set_checked(self, number, "decay_after", least=0, most=1)
         for name, known in (("fade", FADES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected one of {known}")
+            set_checked(self, one_of, name, known=known)
         if self.epochs is not None and self.warm_up_epochs >= self.epochs:
             raise ValueError(
                 f"warm_up_epochs: got {self.warm_up_epochs}, expected fewer than epochs="
@@ -184,6 +179,34 @@ class Stage:
         return new, length, f"batch {self.batch_size}", rate, weight, fade, frozen
 
 
+class StageOptions(TypedDict, total=False):
+    """Fields of :class:`Stage` that all stages of a schedule may share, as keywords."""
+
+    batch_size: int
+    learning_rate: float
+    decay_after: float
+    warm_up_kl_weight: float
+    kl_weight: float
+    freeze: tuple[str, ...]
+    fade: Fade
+    kl_fade_in_steps: int | None
+    past_kl_weight: float | None
+    pre_training_kl_weight: float
+    optimizer: Optimizer
+    decay: Decay
+    patience: int | None
+    warm_up_steps: int | None
+
+
+class StageFields(StageOptions, total=False):
+    """All fields of :class:`Stage` but the facets that it introduces, as keywords."""
+
+    epochs: int | None
+    steps: int | None
+    warm_up_epochs: int
+    fade_in_steps: int
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The stages of training, in order; each facet is introduced by exactly one.
@@ -209,16 +232,20 @@ class Schedule:
     held_out: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, Iterable):
+            raise ArgumentTypeError(f"stages: got {self.stages!r}, expected at least one Stage, in a tuple")
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
             raise ValueError("stages: got none, expected at least one Stage")
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise ArgumentTypeError(f"stages: got {stage!r} among them, expected each to be a Stage")
         introduced = sorted(j for stage in self.stages for j in stage.introduces)
         if introduced != list(range(len(introduced))) or not introduced:
             raise ValueError(
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out: got {self.held_out}, expected a fraction in [0, 1)")
+        set_checked(self, number, "held_out", least=0, below=1, expected="a fraction in [0, 1)")
         if self.held_out == 0 and any(stage.patience is not None for stage in self.stages):
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
 
@@ -244,53 +271,91 @@ class Schedule:
         cls,
         num_facets: int,
         *,
-        epochs: int | Sequence[int] = 30,
+        epochs: int | Sequence[int] | None = None,
+        steps: int | Sequence[int] | None = None,
         warm_up_epochs: int | Sequence[int] = 0,
         fade_in_steps: int = 0,
-        **options: Any,
+        **options: Unpack[StageOptions],
     ) -> Schedule:
-        """The paper's order: the deepest facet first, then the others one by one.
+        """Train in the paper's order: the deepest facet first, then the others one by one.
 
         Args:
-            num_facets: J.
-            epochs: of each stage, in the order of training; one number serves all.
-            warm_up_epochs: of each stage; one number serves all.
-            fade_in_steps: of all stages but the first, which has nothing to fade into.
+            num_facets: number of facets J.
+            epochs: number of epochs of each stage, in the order of training; one number serves all. None
+                is 30, unless ``steps`` are given.
+            steps: number of steps of each stage, in place of ``epochs``; one number serves all.
+            warm_up_epochs: number of epochs of each stage's warm-up; one number serves all.
+            fade_in_steps: length of the fade-in of all stages but the first, which has nothing to fade into.
             **options: other fields of :class:`Stage`, for all stages.
 
         Returns:
             A schedule of J stages.
 
         Raises:
-            ValueError: if there are not J numbers of epochs.
+            ValueError: if both epochs and steps are given, or there are not J numbers of one of them.
         """
+        J = integer("num_facets", num_facets, least=1)
+        if epochs is None and steps is None:
+            epochs = DEFAULT_EPOCHS
         each = zip(
-            reversed(range(num_facets)),
-            _for_each("epochs", epochs, num_facets),
-            _for_each("warm_up_epochs", warm_up_epochs, num_facets),
-            [0] + [fade_in_steps] * (num_facets - 1),
+            reversed(range(J)),
+            _for_each("epochs", epochs, J),
+            _for_each("steps", steps, J),
+            _for_each("warm_up_epochs", warm_up_epochs, J),
+            [0] + [fade_in_steps] * (J - 1),
             strict=True,
         )
         return cls(
             tuple(
-                Stage((j,), n, warm_up_epochs=warm_up, fade_in_steps=fade, **options)
-                for j, n, warm_up, fade in each
+                Stage((j,), e, steps=s, warm_up_epochs=w, fade_in_steps=fade, **options)
+                for j, e, s, w, fade in each
             )
         )
 
     @classmethod
-    def joint(cls, num_facets: int, *, epochs: int = 30, **options: Any) -> Schedule:
-        """All facets at once, in a single stage with the given fields of :class:`Stage`."""
-        return cls((Stage(tuple(range(num_facets)), epochs, **options),))
+    def joint(
+        cls,
+        num_facets: int,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        warm_up_epochs: int = 0,
+        fade_in_steps: int = 0,
+        **options: Unpack[StageOptions],
+    ) -> Schedule:
+        """Train all facets at once, in a single stage.
+
+        Args:
+            num_facets: number of facets J.
+            epochs: number of epochs; None is 30, unless ``steps`` are given.
+            steps: number of steps, in place of ``epochs``.
+            warm_up_epochs: number of epochs of the warm-up.
+            fade_in_steps: length of the fade-in.
+            **options: other fields of :class:`Stage`.
+
+        Returns:
+            A schedule of one stage.
+
+        Raises:
+            ValueError: if both epochs and steps are given.
+        """
+        if epochs is None and steps is None:
+            epochs = DEFAULT_EPOCHS
+        stage = Stage(
+            tuple(range(integer("num_facets", num_facets, least=1))),
+            epochs,
+            steps=steps,
+            warm_up_epochs=warm_up_epochs,
+            fade_in_steps=fade_in_steps,
+            **options,
+        )
+        return cls((stage,))
 
 
-def _at_least(name: str, value: int, minimum: int) -> None:
-    if not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name}: got {value!r}, expected an integer of at least {minimum}")
-
-
-def _for_each(name: str, values: int | Sequence[int], count: int) -> list[int]:
-    each = [values] * count if isinstance(values, int) else list(values)
+def _for_each(name: str, values: T | Sequence[T], count: int) -> list[T]:
+    """List one value for each stage, which checks it."""
+    is_one = isinstance(values, str) or not isinstance(values, Iterable)
+    each = [cast(T, values)] * count if is_one else list(cast(Sequence[T], values))
     if len(each) != count:
         raise ValueError(f"{name}: got {each}, expected one for each of {count} facets")
     return each

@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae._utils.checks import check_int, is_list
+from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, integers
 from pyro_mfcvae._utils.splitting import split_rows
 
 __all__ = ["FACTORS", "Choice", "FactorImages"]
@@ -28,31 +28,26 @@ FACTORS: Mapping[str, int] = MappingProxyType(
 )
 
 
-def _check_choice(name: str, choice: Any, size: int) -> tuple[int, ...]:
+def _check_choice(name: str, choice: object, size: int) -> tuple[int, ...]:
     """Return the chosen values of one factor, ascending."""
     if isinstance(choice, str) and choice == "all":
         return tuple(range(size))
-    what, advice = f"factors[{name!r}]", "give a list such as [0], or 'all' for every value"
-    if not is_list(choice):
-        kind = type(choice).__name__
-        raise TypeError(f"{what} must be a list of ints or 'all', got {choice!r} ({kind}); {advice}")
-    values = sorted(check_int(f"a value of {what}", v, 0, size - 1, advice) for v in choice)
-    if not values:
-        raise ValueError(f"{what} is empty, expected values from 0 to {size - 1}; {advice}")
+    advice = "give a list such as [0], or 'all' for every value"
+    values = integers(f"factors[{name!r}]", choice, 0, size - 1, advice=advice)
     if len(set(values)) < len(values):
-        raise ValueError(f"{what} repeats a value, got {values}; give each value once")
-    return tuple(values)
+        raise ValueError(f"factors[{name!r}]: got {choice!r}, expected no value twice; give each value once")
+    return tuple(sorted(values))
 
 
 def _check_factors(factors: object) -> dict[str, tuple[int, ...]]:
     if not isinstance(factors, Mapping):
-        raise TypeError(
-            f"factors must be a mapping from names to values, got {factors!r} "
-            f"({type(factors).__name__}); pass for example {{'shape': 'all'}}"
+        raise ArgumentTypeError(
+            f"factors: got {factors!r}, expected a mapping from names to values; pass for example "
+            "{'shape': 'all'}"
         )
     for name in factors:
         if name not in FACTORS:
-            raise ValueError(f"factors has the unknown name {name!r}; use {', '.join(FACTORS)}")
+            raise ValueError(f"factors: got the unknown name {name!r}, expected some of {tuple(FACTORS)}")
     return {name: _check_choice(name, factors.get(name, (0,)), n) for name, n in FACTORS.items()}
 
 
@@ -123,7 +118,9 @@ class FactorImages:
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Return picture (3, S, S), uint8, and labels (6,), int64, of one row."""
         n, advice = len(self), "for several rows use .images[rows] and .labels[rows]"
-        i = check_int("index", index, -n, n - 1, advice, IndexError)
+        i = integer("index", index, advice=advice)
+        if i not in range(-n, n):
+            raise IndexError(f"index: got {i}, expected an integer from {-n} to {n - 1}; {advice}")
         return self.images[i], self.labels[i]
 
     def __repr__(self) -> str:

@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
-from numbers import Real
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pyro_mfcvae._utils.checks import check_int, is_list
+from pyro_mfcvae._utils.checks import integer, integers, number, one_of
 from pyro_mfcvae.datasets.labelled import LabelledData
 
 __all__ = ["make_facets"]
@@ -77,15 +76,16 @@ def make_facets(
         ValueError: an argument is out of range; there are fewer data than clusters; the patterns
             would have to leave [0, 1] to be that far apart; or an argument is for the other kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    clusters = _check_list("clusters", clusters, "give the clusters of each facet, as in (4, 3)")
-    n = check_int("n", n, max(clusters), 2**40, "pass at least one datum for every cluster")
-    default = 10.0 if kind == "subspaces" else 30.0
-    separation = default if separation is None else _check_positive("separation", separation, "10.0")
-    noise = _check_positive("noise", noise, "0.05")
-    extra_dims = check_int("extra_dims", extra_dims, 0, 2**20, "pass a number of dimensions")
-    rng = np.random.default_rng(check_int("seed", seed, 0, 2**63 - 1, "pass 0, 1, 2, ..."))
+    one_of("kind", kind, KINDS)
+    advice = "give the clusters of each facet, as in (4, 3)"
+    clusters = integers("clusters", clusters, 1, 2**20, advice=advice)
+    n = integer("n", n, max(clusters), 2**40, advice="pass at least one datum for every cluster")
+    if separation is None:
+        separation = 10.0 if kind == "subspaces" else 30.0
+    separation = number("separation", separation, above=0, advice="try 10.0")
+    noise = number("noise", noise, above=0, advice="try 0.05")
+    extra_dims = integer("extra_dims", extra_dims, 0, 2**20, advice="pass a number of dimensions")
+    rng = np.random.default_rng(integer("seed", seed, 0, 2**63 - 1, advice="pass 0, 1, 2, ..."))
     distance = separation * noise
 
     if kind == "subspaces":
@@ -94,8 +94,12 @@ def make_facets(
         x, labels = _draw(centres, n, noise, rng)
     else:
         if extra_dims:
-            raise ValueError(f"extra_dims is for kind='subspaces' only, got {extra_dims}; leave it out")
-        side = check_int("size", 16 if size is None else size, 2, 256, "pass the side of a patch in pixels")
+            raise ValueError(
+                f"extra_dims: got {extra_dims} with kind='patches', expected 0; leave it out, or use "
+                "kind='subspaces'"
+            )
+        advice = "pass the side of a patch in pixels"
+        side = integer("size", 16 if size is None else size, 2, 256, advice=advice)
         centres = _patch_centres(clusters, side, distance, rng)
         x, labels = _draw(centres, n, noise, rng)
         width = side * _grid(len(clusters))
@@ -146,9 +150,9 @@ def _patch_centres(
         contrast = distance / _smallest_distance(patterns)
         if contrast > 0.5:
             raise ValueError(
-                f"separation * noise = {distance:.3g} is too much for {K} patterns of {side} x {side} "
-                f"pixels in [0, 1], expected at most {distance * 0.5 / contrast:.3g}; lower noise or "
-                "separation, or raise size"
+                f"separation: got {distance:.3g} after multiplying it by noise, expected at most "
+                f"{distance * 0.5 / contrast:.3g} for {K} patterns of {side} x {side} pixels in [0, 1]; "
+                "lower noise or separation, or raise size"
             )
         images = np.zeros((K, grid, side, grid, side))
         images[:, j // grid, :, j % grid] = contrast * patterns.reshape(K, side, side)
@@ -189,29 +193,12 @@ def _smallest_distance(centres: Array) -> float:
     return min((float(np.linalg.norm(a - b)) for a, b in pairs), default=np.inf)
 
 
-def _check_list(name: str, values: Any, advice: str) -> tuple[int, ...]:
-    if not is_list(values):
-        kind = type(values).__name__
-        raise TypeError(f"{name} must be a list of ints, got {values!r} ({kind}); {advice}")
-    if not len(values):
-        raise ValueError(f"{name} is empty, expected at least one number; {advice}")
-    return tuple(check_int(f"a number of {name}", value, 1, 2**20, advice) for value in values)
-
-
-def _check_sizes(size: Any, J: int) -> tuple[int, ...]:
-    """The dimension of each facet's subspace."""
+def _check_sizes(size: object, J: int) -> tuple[int, ...]:
+    """Return the dimension of each facet's subspace."""
     advice = "give the dimension of the subspaces, as in 2 or (2, 3)"
     if size is None or not isinstance(size, Sequence | np.ndarray):
-        return (check_int("size", 2 if size is None else size, 1, 2**20, advice),) * J
-    sizes = _check_list("size", size, advice)
+        return (integer("size", 2 if size is None else size, 1, 2**20, advice=advice),) * J
+    sizes = integers("size", size, 1, 2**20, advice=advice)
     if len(sizes) != J:
-        raise ValueError(f"size has {len(sizes)} numbers, expected 1 or {J}, one for each facet; {advice}")
+        raise ValueError(f"size: got {size!r}, expected 1 number or {J}, one for each facet; {advice}")
     return sizes
-
-
-def _check_positive(name: str, value: Any, example: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__}); try {example}")
-    if not 0.0 < float(value) < np.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}; try {example}")
-    return float(value)

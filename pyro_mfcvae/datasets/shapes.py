@@ -16,7 +16,7 @@ from typing import Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae._utils.checks import check_int
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae.datasets.factors import FACTORS, Choice, FactorImages
 
 __all__ = ["RenderedShapes"]
@@ -264,7 +264,7 @@ class RenderedShapes(FactorImages):
 
     def __init__(self, factors: Mapping[str, Choice] | None = None, *, image_size: int = 32) -> None:
         advice = "pass a side in pixels such as 32 or 64"
-        side = check_int("image_size", image_size, 16, 256, advice)
+        side = integer("image_size", image_size, 16, 256, advice=advice)
         super().__init__(FLOOR if factors is None else factors, side)
         self.images = self._render()
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae._utils.checks import check_int
+from pyro_mfcvae._utils.checks import integer, one_of
 from pyro_mfcvae.datasets.factors import FACTORS, Choice, FactorImages
 
 __all__ = ["Shapes3D"]
@@ -68,10 +68,7 @@ class Shapes3D(FactorImages):
     ) -> None:
         import h5py
 
-        advice = "pass 16, 32 or 64"
-        side = check_int("image_size", image_size, min(IMAGE_SIZES), max(IMAGE_SIZES), advice)
-        if side not in IMAGE_SIZES:
-            raise ValueError(f"image_size must divide {STORED_SIZE}, got {side}; {advice}")
+        side = one_of("image_size", integer("image_size", image_size), IMAGE_SIZES)
         super().__init__(FLOOR if factors is None else factors, side)
         file = Path(path).expanduser()
         file = file / FILE if file.is_dir() else file

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import Streaming, as_source
@@ -21,7 +22,6 @@ from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.fit import as_restarts, fit_source
 from pyro_mfcvae.fitting.parallel import as_seeds
 from pyro_mfcvae.metrics import effective_clusters
-from pyro_mfcvae.posterior.importance import check_particles
 from pyro_mfcvae.results.comparison import ComparedModel, Comparison, FacetAgreement, match_facets
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
@@ -97,7 +97,7 @@ def compare(
         (1, 20)
     """
     _check_entries(entries)
-    check_particles(num_particles)
+    num_particles = integer("num_particles", num_particles, least=1)
     configured = [name for name, entry in entries.items() if isinstance(entry, MFCVAEConfig)]
     fitted = [name for name in entries if name not in configured]
     chosen_seeds = _seeds(seeds, restarts)

@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 
 import torch
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import (
     describe_environment,
     seeded,
@@ -228,9 +229,7 @@ def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
         check_finite(seen, "dataset")
         return presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
     if not isinstance(config, MFCVAEConfig):
-        raise TypeError(
-            f"config: got {type(config).__name__}, expected an MFCVAEConfig, such as presets.mnist()"
-        )
+        raise _not_a_config(config)
     return config
 
 
@@ -268,6 +267,13 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
     return model.to(device), checked
 
 
+def _not_a_config(config: object) -> TypeError:
+    expected = "expected an MFCVAEConfig, such as presets.mnist()"
+    if hasattr(config, "__qualname__"):  # a function or a class
+        return TypeError(f"config: got {config.__qualname__} itself, {expected}; call it")
+    return TypeError(f"config: got {type(config).__qualname__}, {expected}")
+
+
 def _folder(path: str | Path) -> Path:
     """A folder that is there, or can be made."""
     folder = Path(path)
@@ -296,13 +302,13 @@ def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) 
     return as_restarts(first, restarts)
 
 
-def as_restarts(first: int, restarts: int) -> tuple[int, ...]:
+def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
     """Seeds of so many runs from the first on.
 
     Raises:
+        TypeError: if their number is not an integer.
         ValueError: if there is none, or the last seed is out of range.
     """
-    if not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(f"restarts: got {restarts!r}, expected an integer of at least 1")
+    restarts = integer("restarts", restarts, least=1)
     as_seed(first + restarts - 1)
     return tuple(range(first, first + restarts))

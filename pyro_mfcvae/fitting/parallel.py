@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import operator
 import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -78,7 +77,7 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
     return FittedRuns(fits, tuple(trained), scores, tuple(diverged))
 
 
-def as_seeds(seeds: Any) -> tuple[int, ...]:
+def as_seeds(seeds: object) -> tuple[int, ...]:
     """Check that these are different seeds, at least one.
 
     Raises:
@@ -94,20 +93,14 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
     return checked
 
 
-def as_seed(seed: Any, name: str = "seed") -> int:
+def as_seed(seed: object, name: str = "seed") -> int:
     """Check that this is a seed.
 
     Raises:
         TypeError: if it is not an integer.
         ValueError: if it is out of range.
     """
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise TypeError(f"{name}: got {seed!r}, expected an integer") from None
-    if not 0 <= number <= MAX_SEED:
-        raise ValueError(f"{name}: got {number}, expected an integer from 0 to {MAX_SEED}")
-    return number
+    return integer(name, seed, 0, MAX_SEED)
 
 
 def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
@@ -123,14 +116,13 @@ def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
         import joblib
 
         return min(runs, int(joblib.cpu_count()))  # of the cores that this process may use
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"workers: got {workers!r}, expected 'auto' or an integer of at least 1")
-    if workers > 1 and not on_cpu:
+    number = integer("workers", workers, least=1, expected="'auto' or an integer of at least 1")
+    if number > 1 and not on_cpu:
         raise ValueError(
-            f"workers: got {workers} with the device {device}, which one run keeps busy; expected 1 or "
+            f"workers: got {number} with the device {device}, which one run keeps busy; expected 1 or "
             "'auto', or device='cpu'"
         )
-    return min(workers, runs)
+    return min(number, runs)
 
 
 def _outcomes(
@@ -158,7 +150,7 @@ def _outcomes(
         cause = str(error.__cause__ or error).strip().strip('"').splitlines()[-1]
         raise ValueError(
             f"workers: the configuration or the data set cannot be passed to {workers} processes "
-            f"({cause}); use workers=1, or recipes that can be pickled, such as frozen dataclasses"
+            f"({cause}); use workers=1, or factories that can be pickled, such as frozen dataclasses"
         ) from error
     except BrokenProcessPool as error:
         reason = str(error).strip().splitlines()[0]

@@ -1,15 +1,15 @@
 """Likelihoods p(x | z): what the decoder's output means, and which data are valid.
 
 A likelihood is an ``nn.Module`` that turns the decoder's output into a distribution over x. What a
-configuration holds is a recipe: any callable ``(x_shape) -> Likelihood``, such as the frozen
+configuration holds is a factory: any callable ``(x_shape) -> Likelihood``, such as the frozen
 dataclasses :class:`Bernoulli` and :class:`Gaussian`, or a name. All log densities are those of x
 itself, in nats per datum, so that models of the same data with different likelihoods of the same kind
 (densities, or probabilities) can be compared.
 """
 
 from pyro_mfcvae.likelihoods.base import (
+    ElementwiseFactory,
     ElementwiseLikelihood,
-    ElementwiseRecipe,
     Likelihood,
     LikelihoodFactory,
 )
@@ -28,7 +28,7 @@ from pyro_mfcvae.likelihoods.missing import Observed
 from pyro_mfcvae.likelihoods.mixed import Mixed, MixedLikelihood
 
 __all__ = [
-    "RECIPES",
+    "FACTORIES",
     "Bernoulli",
     "BernoulliLikelihood",
     "Categorical",
@@ -37,8 +37,8 @@ __all__ = [
     "ContinuousBernoulliLikelihood",
     "DiscretizedLogistic",
     "DiscretizedLogisticLikelihood",
+    "ElementwiseFactory",
     "ElementwiseLikelihood",
-    "ElementwiseRecipe",
     "Gaussian",
     "GaussianLikelihood",
     "Likelihood",
@@ -53,7 +53,7 @@ __all__ = [
     "available",
 ]
 
-RECIPES: dict[str, type] = {
+FACTORIES: dict[str, type] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "continuous_bernoulli": ContinuousBernoulli,
@@ -67,4 +67,4 @@ RECIPES: dict[str, type] = {
 
 def available() -> tuple[str, ...]:
     """Names that ``MFCVAEConfig(likelihood=...)`` takes."""
-    return tuple(RECIPES)
+    return tuple(FACTORIES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_mfcvae._utils.checks import flag, set_checked
 from pyro_mfcvae.likelihoods.missing import Observed
 
 LikelihoodFactory = Callable[[tuple[int, ...]], "Likelihood"]
@@ -153,14 +153,17 @@ class ElementwiseLikelihood(Likelihood):
 
 
 @dataclass(frozen=True)
-class ElementwiseRecipe:
-    """What recipes of an :class:`ElementwiseLikelihood` share.
+class ElementwiseFactory:
+    """What factories of an :class:`ElementwiseLikelihood` share.
 
     Attributes:
         missing: whether elements of x may be NaN: missing, and left out of log p(x | z).
     """
 
     missing: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        set_checked(self, flag, "missing")
 
 
 def stacked(x_shape: tuple[int, ...], planes: int) -> tuple[int, ...]:
@@ -194,9 +197,3 @@ def check_integers(values: Tensor, name: str, expected: str, otherwise: str) -> 
             f"{expected}; "
             f"{otherwise} (unsigned 8-bit data are read as pictures in [0, 1]: convert those to int64 first)"
         )
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise a ValueError unless the value is a positive number."""
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name}: got {value}, expected a positive number")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood
 
 
 class BernoulliLikelihood(ElementwiseLikelihood):
@@ -31,8 +31,8 @@ class BernoulliLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class Bernoulli(ElementwiseRecipe):
-    """Recipe of a :class:`BernoulliLikelihood`, for data in [0, 1].
+class Bernoulli(ElementwiseFactory):
+    """Factory of a :class:`BernoulliLikelihood`, for data in [0, 1].
 
     Attributes:
         missing: whether elements of x may be NaN.

@@ -9,9 +9,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.likelihoods.base import (
+    ElementwiseFactory,
     ElementwiseLikelihood,
-    ElementwiseRecipe,
     Likelihood,
     check_integers,
     stacked,
@@ -70,8 +71,8 @@ class CategoricalLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class Categorical(ElementwiseRecipe):
-    """Recipe of a :class:`CategoricalLikelihood`, for integer-coded categories.
+class Categorical(ElementwiseFactory):
+    """Factory of a :class:`CategoricalLikelihood`, for integer-coded categories.
 
     Attributes:
         categories: number of categories of every element.
@@ -89,9 +90,8 @@ class Categorical(ElementwiseRecipe):
     categories: int = 2
 
     def __post_init__(self) -> None:
-        categories: Any = self.categories
-        if not isinstance(categories, int) or categories < 2:
-            raise ValueError(f"categories: got {categories!r}, expected an integer of at least 2")
+        super().__post_init__()
+        set_checked(self, integer, "categories", least=2)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood
 from pyro_mfcvae.likelihoods.bernoulli import check_unit_interval
 
 # Logits nearer to zero take a series, whose rest is below 1e-11; the closed form loses digits there.
@@ -58,8 +58,8 @@ class ContinuousBernoulliLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class ContinuousBernoulli(ElementwiseRecipe):
-    """Recipe of a :class:`ContinuousBernoulliLikelihood`, for data that fill [0, 1].
+class ContinuousBernoulli(ElementwiseFactory):
+    """Factory of a :class:`ContinuousBernoulliLikelihood`, for data that fill [0, 1].
 
     Attributes:
         missing: whether elements of x may be NaN.

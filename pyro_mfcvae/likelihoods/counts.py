@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyro_mfcvae._utils.checks import set_checked
 from pyro_mfcvae.likelihoods.base import (
+    ElementwiseFactory,
     ElementwiseLikelihood,
-    ElementwiseRecipe,
     Likelihood,
     check_integers,
     moments,
@@ -108,8 +109,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
 
 @dataclass(frozen=True)
-class Poisson(ElementwiseRecipe):
-    """Recipe of a :class:`PoissonLikelihood`, for counts.
+class Poisson(ElementwiseFactory):
+    """Factory of a :class:`PoissonLikelihood`, for counts.
 
     Attributes:
         missing: whether elements of x may be NaN.
@@ -121,8 +122,8 @@ class Poisson(ElementwiseRecipe):
 
 
 @dataclass(frozen=True)
-class NegativeBinomial(ElementwiseRecipe):
-    """Recipe of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
+class NegativeBinomial(ElementwiseFactory):
+    """Factory of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
 
     Attributes:
         total_count: r, which is large for counts that are nearly Poisson; where it is learned, the one
@@ -138,7 +139,8 @@ class NegativeBinomial(ElementwiseRecipe):
     learn: Learn = "element"
 
     def __post_init__(self) -> None:
-        check_learn("total_count", self.total_count, SMALLEST_COUNT, self.learn)
+        super().__post_init__()
+        set_checked(self, check_learn, "total_count", floor=SMALLEST_COUNT, learn=self.learn)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""

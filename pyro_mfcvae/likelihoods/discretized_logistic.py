@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood
+from pyro_mfcvae._utils.checks import integer, set_checked
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
@@ -109,8 +110,8 @@ class DiscretizedLogisticLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class DiscretizedLogistic(ElementwiseRecipe):
-    """Recipe of a :class:`DiscretizedLogisticLikelihood`, for pictures of 8 bits.
+class DiscretizedLogistic(ElementwiseFactory):
+    """Factory of a :class:`DiscretizedLogisticLikelihood`, for pictures of 8 bits.
 
     Attributes:
         levels: number of levels, from 0 to 1; 256 are those of unsigned 8-bit data.
@@ -128,9 +129,9 @@ class DiscretizedLogistic(ElementwiseRecipe):
     learn: Learn = "shared"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.levels, int) or self.levels < 2:
-            raise ValueError(f"levels: got {self.levels!r}, expected an integer of at least 2")
-        check_learn("scale", self.scale, smallest_scale(self.levels), self.learn)
+        super().__post_init__()
+        set_checked(self, integer, "levels", least=2)
+        set_checked(self, check_learn, "scale", floor=smallest_scale(self.levels), learn=self.learn)
         if self.scale < smallest_scale(self.levels):
             raise ValueError(
                 f"scale: got {self.scale}, expected at least half a level, {smallest_scale(self.levels):.4g}"

@@ -8,7 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, ElementwiseRecipe, Likelihood, moments
+from pyro_mfcvae._utils.checks import flag, number, set_checked
+from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood, moments
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 
 
@@ -73,8 +74,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
 
 
 @dataclass(frozen=True)
-class Gaussian(ElementwiseRecipe):
-    """Recipe of a :class:`GaussianLikelihood`, for real data.
+class Gaussian(ElementwiseFactory):
+    """Factory of a :class:`GaussianLikelihood`, for real data.
 
     Attributes:
         sigma: standard deviation of x given z; where it is learned, the one to start from.
@@ -102,7 +103,10 @@ class Gaussian(ElementwiseRecipe):
     floor: float = 0.05
 
     def __post_init__(self) -> None:
-        check_learn("sigma", self.sigma, self.floor, self.learn)
+        super().__post_init__()
+        set_checked(self, flag, "standardize")
+        set_checked(self, number, "floor", least=0)
+        set_checked(self, check_learn, "sigma", floor=self.floor, learn=self.learn)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""

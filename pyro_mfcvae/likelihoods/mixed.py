@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_mfcvae._utils.checks import flag, integer, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
 from pyro_mfcvae.likelihoods.categorical import Categorical
@@ -71,7 +71,7 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     Args:
         x_shape: (D,).
-        parts: recipes of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
+        parts: factories of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
         missing: whether entries of x may be NaN.
 
     References:
@@ -83,8 +83,8 @@ class MixedLikelihood(ElementwiseLikelihood):
     def __init__(self, x_shape: tuple[int, ...], parts: Iterable[Part], missing: bool = True) -> None:
         super().__init__(x_shape, missing)
         built, columns = [], []
-        for recipe, part_columns in parts:
-            part = recipe((len(part_columns),))
+        for factory, part_columns in parts:
+            part = factory((len(part_columns),))
             if not isinstance(part, ElementwiseLikelihood):
                 raise TypeError(
                     f"columns: the likelihood of {list(part_columns)} is a {type(part).__name__}, expected "
@@ -147,19 +147,19 @@ class MixedLikelihood(ElementwiseLikelihood):
 
 @dataclass(frozen=True)
 class Mixed:
-    """Recipe of a :class:`MixedLikelihood`, for tables whose columns are of different kinds.
+    """Factory of a :class:`MixedLikelihood`, for tables whose columns are of different kinds.
 
     Attributes:
         columns: kind of columns to the columns: ``{"poisson": [0, 3], "categorical": {4: 3, 7: 2}}`` with,
-            for categorical ones, their number of categories. A kind is a name, or the recipe of an
+            for categorical ones, their number of categories. A kind is a name, or the factory of an
             :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for ``Gaussian(sigma=0.5,
             standardize=True, learn="element", floor=0.1)``: columns are of any scale, and some have more
-            noise than others. It is kept as pairs of a recipe and its columns.
+            noise than others. It is kept as pairs of a factory and its columns.
         others: kind of all columns that are not listed.
         missing: whether entries may be NaN.
 
     Raises:
-        TypeError: for a kind that is neither a name nor a recipe, or columns that are no integers.
+        TypeError: for a kind that is neither a name nor a factory, or columns that are no integers.
         ValueError: for an unknown name, or columns that are not listed once, or not in the data.
 
     Example:
@@ -184,14 +184,18 @@ class Mixed:
                         "'categorical' ones, each is given with its number of categories"
                     )
                 for column, categories in columns.items():
-                    parts.setdefault(Categorical(categories), []).append(operator.index(column))
+                    parts.setdefault(Categorical(categories), []).append(integer("columns", column, least=0))
             else:
-                parts.setdefault(_kind("columns", kind), []).extend(map(operator.index, columns))
+                indices = integers(
+                    "columns", columns, least=0, allow_none=True, expected="a list of numbers from 0"
+                )
+                parts.setdefault(_kind("columns", kind), []).extend(indices)
         listed = [column for columns in parts.values() for column in columns]
-        if len(set(listed)) < len(listed) or (listed and min(listed) < 0):
+        if len(set(listed)) < len(listed):
             raise ValueError(f"columns: got {listed}, expected numbers from 0, each of them once")
-        object.__setattr__(self, "columns", tuple((recipe, tuple(c)) for recipe, c in parts.items() if c))
+        object.__setattr__(self, "columns", tuple((factory, tuple(c)) for factory, c in parts.items() if c))
         object.__setattr__(self, "others", _kind("others", self.others))
+        set_checked(self, flag, "missing")
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, D)."""
@@ -215,10 +219,10 @@ class Mixed:
 def _kind(field: str, kind: Any) -> LikelihoodFactory:
     if isinstance(kind, str):
         if kind not in KINDS:
-            raise ValueError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a recipe")
+            raise ValueError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
         return KINDS[kind]
     if not callable(kind):
-        raise TypeError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a recipe")
+        raise TypeError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
     return kind  # type: ignore[no-any-return]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_mfcvae.likelihoods.base import check_positive
+from pyro_mfcvae._utils.checks import number, one_of
 
 Learn = Literal["shared", "element", "decoder"] | None
 LEARN: tuple[Learn, ...] = (None, "shared", "element", "decoder")
@@ -53,12 +53,23 @@ def inverse_softplus(value: float) -> float:
     return value + math.log(-math.expm1(-value))
 
 
-def check_learn(name: str, initial: float, floor: float, learn: Learn) -> None:
-    """Raise a ValueError unless a :class:`Positive` takes these, of which ``name`` is the initial value."""
-    check_positive(name, initial)
-    if learn not in LEARN:
-        raise ValueError(f"learn: got {learn!r}, expected one of {LEARN}")
-    if learn is not None and not 0 < floor < initial:
+def check_learn(name: str, initial: float, floor: float, learn: Learn) -> float:
+    """Return the initial value of a :class:`Positive`.
+
+    Args:
+        name: name of the argument, for the error.
+        initial: value to check.
+        floor: smallest value while it is learned, positive.
+        learn: scope of what is learned.
+
+    Raises:
+        ValueError: if the initial value is not positive, or not above the floor where it is learned, or if
+            the scope is unknown.
+    """
+    value = number(name, initial, above=0)
+    if one_of("learn", learn, LEARN) is not None and not 0 < floor < value:
         raise ValueError(
-            f"{name}: got {initial} to start learning from, expected more than the floor, {floor:.4g}"
+            f"{name}: got {initial} to start learning from, expected more than the floor, {floor:.4g}, which "
+            "must be positive"
         )
+    return value

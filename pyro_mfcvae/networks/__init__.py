@@ -1,9 +1,9 @@
 """Encoders and decoders.
 
-What a configuration holds is a recipe: any callable ``(shape, latent_dims) -> (encoder, decoder)``,
+What a configuration holds is a factory: any callable ``(shape, latent_dims) -> (encoder, decoder)``,
 such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. The shape is that of a datum, which
 the encoder takes and the decoder makes. Where a likelihood shows the encoder more than the datum, or needs
-more of the decoder, the recipe is called for either shape, and gives one of the two each time.
+more of the decoder, the factory is called for either shape, and gives one of the two each time.
 
 There are four kinds, each fully connected and convolutional: a ladder, a ladder's decoder under one encoder
 for each facet, one encoder and one decoder for each facet whose outputs add up, and one encoder and one
@@ -78,7 +78,7 @@ class Decoder(Protocol):
 
 NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
-RECIPES: dict[str, type] = {
+FACTORIES: dict[str, type] = {
     "fully_connected_ladder": FullyConnectedLadder,
     "fully_connected_separate_encoders": FullyConnectedSeparateEncoders,
     "fully_connected_additive": FullyConnectedAdditive,
@@ -92,4 +92,4 @@ RECIPES: dict[str, type] = {
 
 def available() -> tuple[str, ...]:
     """Names that ``MFCVAEConfig(network=...)`` takes."""
-    return tuple(RECIPES)
+    return tuple(FACTORIES)

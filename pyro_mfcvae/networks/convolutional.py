@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_positive
+from pyro_mfcvae._utils.checks import integer, set_checked
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
 from pyro_mfcvae.networks.modules import (
     AdditiveDecoder,
     LadderDecoder,
@@ -155,7 +156,7 @@ def _transposed(inputs: int, outputs: int, size: Size, target: Size) -> nn.ConvT
 
 @dataclass(frozen=True)
 class ConvolutionalLadder(LadderOptions):
-    r"""Recipe of a convolutional ladder; further attributes are those of :class:`LadderOptions`.
+    r"""Factory of a convolutional ladder; further attributes are those of :class:`LadderOptions`.
 
     Level j has :math:`2^j` times the channels and :math:`2^{-(j+1)}` times the sides of the picture. Its
     strided convolutions have kernels of 4 pixels, and the decoder's transposed ones mirror them.
@@ -177,7 +178,7 @@ class ConvolutionalLadder(LadderOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
+        set_checked(self, integer, "channels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
@@ -209,7 +210,7 @@ class ConvolutionalLadder(LadderOptions):
 
 @dataclass(frozen=True)
 class ConvolutionalSeparateEncoders(ConvolutionalLadder):
-    """Recipe of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
+    """Factory of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
 
     Attributes:
         levels: how often an encoder halves the picture before its rung; None takes the number of facets,
@@ -220,8 +221,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.levels is not None:
-            check_positive("levels", self.levels)
+        set_checked(self, integer, "levels", least=1, or_none=True)
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         pyramid = _Pyramid(self, x_shape, self.channels, self.levels or len(latent_dims))
@@ -230,7 +230,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
 
 @dataclass(frozen=True)
 class ConvolutionalAdditive(LayerOptions):
-    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+    r"""Factory of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
 
     Further attributes are those of :class:`LayerOptions`.
 
@@ -244,8 +244,7 @@ class ConvolutionalAdditive(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
-        check_positive("levels", self.levels)
+        set_checked(self, integer, "channels", "levels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
@@ -257,7 +256,7 @@ class ConvolutionalAdditive(LayerOptions):
 
 @dataclass(frozen=True)
 class ConvolutionalShared(LayerOptions):
-    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+    """Factory of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
 
     Attributes:
         channels: at the first level.
@@ -269,8 +268,7 @@ class ConvolutionalShared(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("channels", self.channels)
-        check_positive("levels", self.levels)
+        set_checked(self, integer, "channels", "levels", least=1)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, check_widths
+from pyro_mfcvae._utils.checks import integers, set_checked
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
 from pyro_mfcvae.networks.modules import (
     AdditiveDecoder,
     LadderDecoder,
@@ -32,7 +33,7 @@ def _network(options: LayerOptions, widths: Sequence[int]) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class FullyConnectedLadder(LadderOptions):
-    """Recipe of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
+    """Factory of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
 
     Attributes:
         widths: width of the backbone at each facet's level, from facet 0 to the deepest; None takes
@@ -47,9 +48,7 @@ class FullyConnectedLadder(LadderOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.widths is not None:
-            object.__setattr__(self, "widths", tuple(self.widths))
-            check_widths("widths", self.widths)
+        set_checked(self, integers, "widths", or_none=True)
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
@@ -83,7 +82,7 @@ class FullyConnectedLadder(LadderOptions):
 
 @dataclass(frozen=True)
 class FullyConnectedSeparateEncoders(FullyConnectedLadder):
-    """Recipe of one encoder for each facet, and the decoder of :class:`FullyConnectedLadder`.
+    """Factory of one encoder for each facet, and the decoder of :class:`FullyConnectedLadder`.
 
     Attributes:
         widths: width of the decoder's backbone at each facet's level.
@@ -94,8 +93,7 @@ class FullyConnectedSeparateEncoders(FullyConnectedLadder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
-        check_widths("encoder_widths", self.encoder_widths)
+        set_checked(self, integers, "encoder_widths")
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         inputs = math.prod(x_shape)
@@ -106,7 +104,7 @@ class FullyConnectedSeparateEncoders(FullyConnectedLadder):
 
 @dataclass(frozen=True)
 class FullyConnectedAdditive(LayerOptions):
-    r"""Recipe of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
+    r"""Factory of one encoder and one decoder for each facet, :math:`x = \sum_j \alpha_j f_j(z_j)`.
 
     Further attributes are those of :class:`LayerOptions`.
 
@@ -118,8 +116,7 @@ class FullyConnectedAdditive(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "widths", tuple(self.widths))
-        check_widths("widths", self.widths)
+        set_checked(self, integers, "widths")
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
@@ -131,7 +128,7 @@ class FullyConnectedAdditive(LayerOptions):
 
 @dataclass(frozen=True)
 class FullyConnectedShared(LayerOptions):
-    """Recipe of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
+    """Factory of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
 
     Attributes:
         widths: widths of the encoder's hidden layers, from the data on; the decoder mirrors them.
@@ -141,8 +138,7 @@ class FullyConnectedShared(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "widths", tuple(self.widths))
-        check_widths("widths", self.widths)
+        set_checked(self, integers, "widths")
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""

@@ -1,4 +1,4 @@
-"""What the recipes share: the options of a hidden layer and of a ladder."""
+"""What the factories share: the options of a hidden layer and of a ladder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import partial
 
 from torch import nn
 
+from pyro_mfcvae._utils.checks import flag, number, one_of, set_checked
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # The same values, in the memory of what it is applied to: tensors that a step need not allocate.
     "relu": partial(nn.ReLU, inplace=True),
@@ -16,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
-# What multiplies a rung where the recipe does not say: in the paper both merges, each with its own.
+# What multiplies a rung where the factory does not say: in the paper both merges, each with its own.
 GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
 
 
@@ -41,11 +43,9 @@ class LayerOptions:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_name("activation", self.activation, tuple(ACTIVATIONS))
-        if not isinstance(self.batch_norm, bool):
-            raise ValueError(f"batch_norm: got {self.batch_norm!r}, expected True or False")
-        if isinstance(self.dropout, bool) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: got {self.dropout!r}, expected a number in [0, 1)")
+        set_checked(self, one_of, "activation", known=tuple(ACTIVATIONS))
+        set_checked(self, flag, "batch_norm")
+        set_checked(self, number, "dropout", least=0, below=1)
 
     def hidden(self, linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
         """A hidden layer around a linear map."""
@@ -73,7 +73,7 @@ class LadderOptions(LayerOptions):
         gate: g; None takes the paper's, 0.1 for the addition and 1 for the concatenation.
 
     Raises:
-        ValueError: for an unknown merge.
+        ValueError: for an unknown merge, or a gate that is no finite number.
     """
 
     merge: str = "gated_add"
@@ -81,7 +81,8 @@ class LadderOptions(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_name("merge", self.merge, tuple(GATES))
+        set_checked(self, one_of, "merge", known=tuple(GATES))
+        set_checked(self, number, "gate", or_none=True)
 
     @property
     def concatenates(self) -> bool:
@@ -96,21 +97,3 @@ class LadderOptions(LayerOptions):
     def merged(self, width: int, is_deepest: bool) -> int:
         """Width of b_j for a backbone of that width; nothing is merged at the deepest level."""
         return 2 * width if self.concatenates and not is_deepest else width
-
-
-def check_name(field: str, value: object, names: tuple[str, ...]) -> None:
-    """Raise a ValueError unless the value is one of the names."""
-    if value not in names:
-        raise ValueError(f"{field}: got {value!r}, expected one of {names}")
-
-
-def check_widths(field: str, widths: tuple[int, ...]) -> None:
-    """Raise a ValueError unless there are widths and all are positive."""
-    if not widths or min(widths) < 1:
-        raise ValueError(f"{field}: got {widths}, expected positive integers")
-
-
-def check_positive(field: str, value: object) -> None:
-    """Raise a ValueError unless the value is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field}: got {value!r}, expected an integer of at least 1")

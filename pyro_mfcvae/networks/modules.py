@@ -1,4 +1,4 @@
-"""Encoders and decoders that the recipes assemble, whatever their layers are.
+"""Encoders and decoders that the factories assemble, whatever their layers are.
 
 What belongs to facet j alone is ``rungs.j``: training freezes it by that name before facet j takes part.
 """

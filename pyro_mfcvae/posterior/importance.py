@@ -23,6 +23,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae.data.memmap import StoredRows
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.priors import FacetPrior
@@ -124,7 +125,7 @@ def bounds(model: MFCVAE, x: Tensor | StoredRows, num_particles: int) -> Bounds:
     Raises:
         ValueError: if ``num_particles`` is not an integer of at least 1.
     """
-    check_particles(num_particles)
+    num_particles = integer("num_particles", num_particles, least=1)
     blocks = [_block_bounds(model, block.to(model.device), num_particles) for block in x.split(PASS)]
     return Bounds(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
@@ -196,9 +197,3 @@ def _tail_shape(largest: Floats) -> float:
     weight = np.exp(fit - fit.max())
     shape = np.log1p(-(b @ weight) / weight.sum() * excess).mean()
     return float((n * shape + 5) / (n + 10))  # a weak prior: ten data with a shape of one half
-
-
-def check_particles(num_particles: int, least: int = 1) -> None:
-    """Raise a ValueError unless the number is an integer of at least ``least``."""
-    if not isinstance(num_particles, int) or num_particles < least:
-        raise ValueError(f"num_particles: got {num_particles!r}, expected an integer of at least {least}")

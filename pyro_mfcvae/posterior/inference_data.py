@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.posterior.arviz_groups import DRAW, Array, Variables, dataset
 from pyro_mfcvae.posterior.importance import MIN_PARTICLES, PASS, pareto_k, particles
@@ -46,8 +47,7 @@ def groups(
     Raises:
         ValueError: if the number of draws is not positive, or the predictive groups would be too large.
     """
-    if not isinstance(num_draws, int) or num_draws < 1:
-        raise ValueError(f"num_draws: got {num_draws!r}, expected an integer of at least 1")
+    num_draws = integer("num_draws", num_draws, least=1)
     size = num_draws * x.numel()
     if predictive and size > MAX_VALUES:
         raise ValueError(

@@ -33,6 +33,7 @@ from pyro.infer import HMC, MCMC, NUTS
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_mfcvae._utils.checks import integer, number, one_of
 from pyro_mfcvae._utils.devices import seeded
 from pyro_mfcvae.posterior.arviz_groups import DRAW, Variables, convert, dataset, import_arviz, major_version
 from pyro_mfcvae.posterior.mixture_density import Mixture, MixtureDensity
@@ -94,8 +95,7 @@ class MixturePosterior:
         Raises:
             ValueError: if it is not between 0 and 1.
         """
-        if not 0 < probability < 1:
-            raise ValueError(f"probability: got {probability}, expected a number between 0 and 1")
+        number("probability", probability, above=0, below=1, expected="a number between 0 and 1")
         tail = (1 - probability) / 2
         return {name: np.quantile(getattr(self, name), (tail, 1 - tail), axis=(0, 1)) for name in QUANTITIES}
 
@@ -330,16 +330,10 @@ def _warn(posterior: MixturePosterior) -> None:
 
 
 def _check_numbers(kernel: str, num_samples: int, warmup_steps: int, num_chains: int) -> None:
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: got {kernel!r}, expected one of {KERNELS}")
-    least = {
-        "num_samples": (num_samples, 4),
-        "warmup_steps": (warmup_steps, 0),
-        "num_chains": (num_chains, 2),  # R-hat compares chains
-    }
-    for name, (value, minimum) in least.items():
-        if not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least {minimum}")
+    one_of("kernel", kernel, KERNELS)
+    integer("num_samples", num_samples, least=4)
+    integer("warmup_steps", warmup_steps, least=0)
+    integer("num_chains", num_chains, least=2)  # R-hat compares chains
 
 
 def _check_embedding(

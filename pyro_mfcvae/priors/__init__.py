@@ -1,9 +1,9 @@
 """Priors of a facet: mixtures p(z) = sum_k p(c = k) p(z | c = k).
 
 A prior is an ``nn.Module`` that gives the mixture weights and, for values of the discrete variable,
-the components. What a configuration holds is a recipe: any callable ``(clusters, latent_dim) ->
+the components. What a configuration holds is a factory: any callable ``(clusters, latent_dim) ->
 FacetPrior``, such as the frozen dataclass :class:`DiagonalGaussian`, or its name. The weights of a
-mixture have recipes of their own, ``(clusters) -> MixtureWeights``.
+mixture have factories of their own, ``(clusters) -> MixtureWeights``.
 """
 
 from pyro_mfcvae.priors.base import FacetPrior, Mixture, PriorFactory
@@ -38,7 +38,7 @@ from pyro_mfcvae.priors.weights import (
 )
 
 __all__ = [
-    "RECIPES",
+    "FACTORIES",
     "WEIGHTS",
     "BayesianGaussian",
     "BayesianGaussianMixture",
@@ -79,7 +79,7 @@ __all__ = [
     "available",
 ]
 
-RECIPES: dict[str, type] = {
+FACTORIES: dict[str, type] = {
     "diagonal_gaussian": DiagonalGaussian,
     "full_gaussian": FullGaussian,
     "spherical_gaussian": SphericalGaussian,
@@ -96,4 +96,4 @@ RECIPES: dict[str, type] = {
 
 def available() -> tuple[str, ...]:
     """Names that ``Facet(prior=...)`` takes."""
-    return tuple(RECIPES)
+    return tuple(FACTORIES)

@@ -17,12 +17,15 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to, transform_to
 
+from pyro_mfcvae._utils.checks import one_of, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.hyper import HyperPriors
 from pyro_mfcvae.priors.initialization import find_components
 
 Covariance = Literal["diagonal", "full"]
 Guide = Literal["normal", "multivariate_normal"]
+COVARIANCES: tuple[Covariance, ...] = get_args(Covariance)
+GUIDES: tuple[Guide, ...] = get_args(Guide)
 
 WARM_UP_WIDTH = 1e-3  # of the posterior while the mixture stands for a standard normal
 MAX_CORRELATION = 0.999  # of a component at the start
@@ -103,7 +106,8 @@ class BayesianGaussianMixture(FacetPrior):
         guide: Guide = "normal",
     ) -> None:
         super().__init__(clusters, latent_dim)
-        _check_options(covariance, guide)
+        one_of("covariance", covariance, COVARIANCES)
+        one_of("guide", guide, GUIDES)
         self.hyper_priors = hyper_priors or HyperPriors()
         self.covariance = covariance
         # A correlation matrix of one dimension has nothing to learn.
@@ -280,18 +284,9 @@ def _mean_weights(loc: Tensor, width: Tensor) -> Tensor:
     return torch.cat([broken, one]) * torch.cat([one, left.cumprod(0)])
 
 
-def _check_options(covariance: str, guide: str) -> None:
-    for name, value, expected in (
-        ("covariance", covariance, get_args(Covariance)),
-        ("guide", guide, get_args(Guide)),
-    ):
-        if value not in expected:
-            raise ValueError(f"{name}: got {value!r}, expected one of {expected}")
-
-
 @dataclass(frozen=True)
 class BayesianGaussian(HyperPriors):
-    """Recipe of a :class:`BayesianGaussianMixture`; other attributes are those of :class:`HyperPriors`.
+    """Factory of a :class:`BayesianGaussianMixture`; other attributes are those of :class:`HyperPriors`.
 
     Attributes:
         covariance: of the components, ``"diagonal"`` or ``"full"``.
@@ -311,7 +306,8 @@ class BayesianGaussian(HyperPriors):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_options(self.covariance, self.guide)
+        set_checked(self, one_of, "covariance", known=COVARIANCES)
+        set_checked(self, one_of, "guide", known=GUIDES)
 
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""

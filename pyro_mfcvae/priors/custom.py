@@ -1,4 +1,4 @@
-"""Priors of the user's own: what a recipe may return, and a distribution as a prior."""
+"""Priors of the user's own: what a factory may return, and a distribution as a prior."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _is_given(distribution: Distribution, name: str) -> bool:
 
 
 def as_prior(value: Any, clusters: int, latent_dim: int) -> FacetPrior:
-    """What a recipe of a prior returned, as a prior.
+    """What a factory of a prior returned, as a prior.
 
     Args:
         value: a :class:`FacetPrior`, or a ``MixtureSameFamily`` of K components.
@@ -140,13 +140,13 @@ def as_prior(value: Any, clusters: int, latent_dim: int) -> FacetPrior:
         value = DistributionPrior(value)
     if not isinstance(value, FacetPrior):
         raise TypeError(
-            f"prior: the recipe returned {value!r}, expected a FacetPrior, or a MixtureSameFamily of "
-            f"{clusters} components with event shape ({latent_dim},); a recipe is called with "
+            f"prior: the factory returned {value!r}, expected a FacetPrior, or a MixtureSameFamily of "
+            f"{clusters} components with event shape ({latent_dim},); a factory is called with "
             "(clusters, latent_dim)"
         )
     if (value.clusters, value.latent_dim) != (clusters, latent_dim):
         raise ValueError(
-            f"prior: the recipe returned a prior of {value.clusters} clusters in {value.latent_dim} "
+            f"prior: the factory returned a prior of {value.clusters} clusters in {value.latent_dim} "
             f"dimensions, expected {clusters} in {latent_dim}, as the facet has"
         )
     return value

@@ -11,9 +11,10 @@ from pyro.distributions.transforms import AffineCoupling, Permute
 from pyro.nn import DenseNN
 from torch import Tensor, nn
 
+from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.gaussian import DiagonalGaussianMixture
-from pyro_mfcvae.priors.mixture import LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.mixture import LocationScaleFactory, standard_normal
 
 MAX_LOG_SCALE = 2.0  # of a layer: more would not be stable at the start of training
 
@@ -48,7 +49,7 @@ class FlowMixture(DiagonalGaussianMixture):
         self, clusters: int, latent_dim: int, *, layers: int = 4, width: int = 16, **options: Any
     ) -> None:
         super().__init__(clusters, latent_dim, **options)
-        _check_size(layers, width)
+        layers, width = integer("layers", layers, least=1), integer("width", width, least=1)
         if latent_dim < 2:
             raise ValueError(
                 f"latent_dim: got {latent_dim} for a flow, expected at least 2, since couplings transform "
@@ -92,8 +93,8 @@ class FlowMixture(DiagonalGaussianMixture):
 
 
 @dataclass(frozen=True)
-class Flow(LocationScaleRecipe):
-    """Recipe of a :class:`FlowMixture`; the other attributes are those of its base.
+class Flow(LocationScaleFactory):
+    """Factory of a :class:`FlowMixture`; the other attributes are those of its base.
 
     Attributes:
         layers: number of couplings.
@@ -110,10 +111,4 @@ class Flow(LocationScaleRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_size(self.layers, self.width)
-
-
-def _check_size(layers: int, width: int) -> None:
-    for name, value in (("layers", layers), ("width", width)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+        set_checked(self, integer, "layers", "width", least=1)

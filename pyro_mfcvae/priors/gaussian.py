@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import (
     DiagonalScaleMixture,
+    LocationScaleFactory,
     LocationScaleMixture,
-    LocationScaleRecipe,
     positive,
     unconstrained,
 )
@@ -114,8 +114,8 @@ class TiedGaussianMixture(FullGaussianMixture):
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`DiagonalGaussianMixture`; the attributes are those of its base.
+class DiagonalGaussian(LocationScaleFactory):
+    """Factory of a :class:`DiagonalGaussianMixture`; the attributes are those of its base.
 
     Example:
         >>> prior = DiagonalGaussian(weights="uniform")(clusters=3, latent_dim=2)
@@ -127,21 +127,21 @@ class DiagonalGaussian(LocationScaleRecipe):
 
 
 @dataclass(frozen=True)
-class SphericalGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`SphericalGaussianMixture`; the attributes are those of its base."""
+class SphericalGaussian(LocationScaleFactory):
+    """Factory of a :class:`SphericalGaussianMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = SphericalGaussianMixture
 
 
 @dataclass(frozen=True)
-class FullGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`FullGaussianMixture`; the attributes are those of its base."""
+class FullGaussian(LocationScaleFactory):
+    """Factory of a :class:`FullGaussianMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = FullGaussianMixture
 
 
 @dataclass(frozen=True)
-class TiedGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`TiedGaussianMixture`; the attributes are those of its base."""
+class TiedGaussian(LocationScaleFactory):
+    """Factory of a :class:`TiedGaussianMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = TiedGaussianMixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pyro.distributions as dist
 from torch import Tensor
+
+from pyro_mfcvae._utils.checks import number, set_checked
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,8 @@ class HyperPriors:
     correlation: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(HyperPriors)):
-            value = getattr(self, name)
-            if value is None and name == "scale_median":
-                continue
-            if not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f"{name}: got {value!r}, expected a positive number")
+        set_checked(self, number, "concentration", "mean_scale", "scale_spread", "correlation", above=0)
+        set_checked(self, number, "scale_median", above=0, or_none=True)
 
     def median(self, clusters: int, latent_dim: int) -> float:
         """The median of a standard deviation."""

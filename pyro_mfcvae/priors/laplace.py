@@ -9,7 +9,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleFactory, standard_normal
 
 
 class LaplaceMixture(DiagonalScaleMixture):
@@ -32,7 +32,7 @@ class LaplaceMixture(DiagonalScaleMixture):
 
 
 @dataclass(frozen=True)
-class Laplace(LocationScaleRecipe):
-    """Recipe of a :class:`LaplaceMixture`; the attributes are those of its base."""
+class Laplace(LocationScaleFactory):
+    """Factory of a :class:`LaplaceMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = LaplaceMixture

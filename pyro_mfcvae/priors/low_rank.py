@@ -10,8 +10,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_mfcvae._utils.checks import integer, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import LocationScaleMixture, LocationScaleRecipe, positive, unconstrained
+from pyro_mfcvae.priors.mixture import LocationScaleFactory, LocationScaleMixture, positive, unconstrained
 
 
 class LowRankGaussianMixture(LocationScaleMixture):
@@ -38,7 +39,7 @@ class LowRankGaussianMixture(LocationScaleMixture):
 
     def __init__(self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Any) -> None:
         super().__init__(clusters, latent_dim, **options)
-        _check_rank(rank)
+        rank = integer("rank", rank, least=1)
         if rank > latent_dim:
             raise ValueError(
                 f"rank: got {rank} in {latent_dim} dimensions, expected at most that many; use "
@@ -78,8 +79,8 @@ class LowRankGaussianMixture(LocationScaleMixture):
 
 
 @dataclass(frozen=True)
-class LowRankGaussian(LocationScaleRecipe):
-    """Recipe of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
+class LowRankGaussian(LocationScaleFactory):
+    """Factory of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
 
     Attributes:
         rank: of the covariances, besides their diagonal.
@@ -94,9 +95,4 @@ class LowRankGaussian(LocationScaleRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rank(self.rank)
-
-
-def _check_rank(rank: int) -> None:
-    if not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank: got {rank!r}, expected an integer of at least 1")
+        set_checked(self, integer, "rank", least=1)

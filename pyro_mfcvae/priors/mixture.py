@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_mfcvae._utils.checks import number, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.priors.base import FacetPrior, Mixture
 from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, Start, find_components
@@ -30,7 +30,7 @@ class MixturePrior(FacetPrior):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
-        weights: a name from ``WEIGHTS``, or a recipe ``(clusters) -> MixtureWeights``.
+        weights: a name from ``WEIGHTS``, or a factory ``(clusters) -> MixtureWeights``.
         initialization: a name from ``INITIALIZATIONS``; see :func:`find_components`.
 
     Raises:
@@ -49,8 +49,7 @@ class MixturePrior(FacetPrior):
         initialization: Initialization = "mixture",
     ) -> None:
         super().__init__(clusters, latent_dim)
-        _check_options(initialization, None)
-        self.initialization = initialization
+        self.initialization = one_of("initialization", initialization, INITIALIZATIONS)
         self.mixing: MixtureWeights = resolve("weights", weights, WEIGHTS)(clusters)
         self.is_standard = False  # a standard normal for now, as in warm-up
 
@@ -131,8 +130,7 @@ class LocationScaleMixture(MixturePrior):
 
     def __init__(self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Any) -> None:
         super().__init__(clusters, latent_dim, **options)
-        _check_options(self.initialization, scale)
-        self.scale = scale
+        self.scale = None if scale is None else _check_scale("scale", scale)
         self.loc = nn.Parameter(torch.zeros(clusters, latent_dim))
 
     @abstractmethod
@@ -201,16 +199,16 @@ class _Given:
 
 
 @dataclass(frozen=True)
-class MixtureRecipe:
-    """What the recipes of all mixtures have.
+class MixtureFactory:
+    """What the factories of all mixtures have.
 
     Attributes:
         weights: of the components: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
-            ``"stick_breaking"`` (a Dirichlet process), or a recipe such as ``StickBreaking(2.0)``.
+            ``"stick_breaking"`` (a Dirichlet process), or a factory such as ``StickBreaking(2.0)``.
         initialization: ``"mixture"``, ``"k-means++"`` or ``"glorot"``.
 
     Raises:
-        TypeError: if the weights are neither a name nor a recipe.
+        TypeError: if the weights are neither a name nor a factory.
         ValueError: for an unknown name.
     """
 
@@ -221,7 +219,7 @@ class MixtureRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", resolve("weights", self.weights, WEIGHTS))
-        _check_options(self.initialization, None)
+        set_checked(self, one_of, "initialization", known=INITIALIZATIONS)
 
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
@@ -230,12 +228,12 @@ class MixtureRecipe:
 
 
 @dataclass(frozen=True)
-class LocationScaleRecipe(MixtureRecipe):
-    """What the recipes of :class:`LocationScaleMixture` have.
+class LocationScaleFactory(MixtureFactory):
+    """What the factories of :class:`LocationScaleMixture` have.
 
     Attributes:
-        weights: as in :class:`MixtureRecipe`.
-        initialization: as in :class:`MixtureRecipe`.
+        weights: as in :class:`MixtureFactory`.
+        initialization: as in :class:`MixtureFactory`.
         scale: standard deviation of every component at the start; None takes what the initialisation
             finds in the embedding.
 
@@ -247,7 +245,7 @@ class LocationScaleRecipe(MixtureRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_options(self.initialization, self.scale)
+        set_checked(self, _check_scale, "scale", or_none=True)
 
 
 def standard_normal(c: Tensor, like: Tensor) -> dist.Distribution:
@@ -266,8 +264,5 @@ def unconstrained(scale: np.ndarray) -> np.ndarray:
     return excess + np.log(-np.expm1(-excess))
 
 
-def _check_options(initialization: str, scale: float | None) -> None:
-    if initialization not in INITIALIZATIONS:
-        raise ValueError(f"initialization: got {initialization!r}, expected one of {INITIALIZATIONS}")
-    if scale is not None and not (math.isfinite(scale) and scale > MIN_SCALE):
-        raise ValueError(f"scale: got {scale}, expected a number above {MIN_SCALE}, or None")
+def _check_scale(name: str, scale: object) -> float:
+    return number(name, scale, above=MIN_SCALE, expected=f"a number above {MIN_SCALE}, or None")

@@ -48,7 +48,7 @@ class StandardNormalPrior(FacetPrior):
 
 @dataclass(frozen=True)
 class StandardNormal:
-    """Recipe of a :class:`StandardNormalPrior`."""
+    """Factory of a :class:`StandardNormalPrior`."""
 
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior in D = ``latent_dim`` dimensions; ``clusters`` must be 1."""

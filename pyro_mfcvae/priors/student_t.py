@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleRecipe, standard_normal
+from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleFactory, standard_normal
 
 MIN_DF = 2.05  # above two there is a variance
 START_DF = 6.0
@@ -52,7 +52,7 @@ class StudentTMixture(DiagonalScaleMixture):
 
 
 @dataclass(frozen=True)
-class StudentT(LocationScaleRecipe):
-    """Recipe of a :class:`StudentTMixture`; the attributes are those of its base."""
+class StudentT(LocationScaleFactory):
+    """Factory of a :class:`StudentTMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = StudentTMixture

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import MixturePrior, MixtureRecipe, standard_normal
+from pyro_mfcvae.priors.mixture import MixtureFactory, MixturePrior, standard_normal
 
 
 class VampPriorMixture(MixturePrior):
@@ -82,7 +82,7 @@ class VampPriorMixture(MixturePrior):
 
 
 @dataclass(frozen=True)
-class Vamp(MixtureRecipe):
-    """Recipe of a :class:`VampPriorMixture`; the attributes are those of its base."""
+class Vamp(MixtureFactory):
+    """Factory of a :class:`VampPriorMixture`; the attributes are those of its base."""
 
     prior: ClassVar[type[FacetPrior]] = VampPriorMixture

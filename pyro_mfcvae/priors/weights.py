@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_mfcvae._utils.checks import number, set_checked
 from pyro_mfcvae.priors.sticks import LogitStick, mean_sigmoid
 
 WeightsFactory = Callable[[int], "MixtureWeights"]
@@ -241,7 +241,7 @@ def _break_stick(log_broken: Tensor, log_kept: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Learned:
-    """Recipe of :class:`LearnedWeights`: parameters of the model."""
+    """Factory of :class:`LearnedWeights`: parameters of the model."""
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -250,7 +250,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Recipe of :class:`UniformWeights`: fixed, all equal."""
+    """Factory of :class:`UniformWeights`: fixed, all equal."""
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -259,7 +259,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogisticNormal:
-    """Recipe of :class:`LogisticNormalWeights`.
+    """Factory of :class:`LogisticNormalWeights`.
 
     Attributes:
         scale: standard deviation of the prior of the logits.
@@ -271,7 +271,7 @@ class LogisticNormal:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_positive("scale", self.scale)
+        set_checked(self, number, "scale", above=0)
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
@@ -280,7 +280,7 @@ class LogisticNormal:
 
 @dataclass(frozen=True)
 class StickBreaking:
-    """Recipe of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
+    """Factory of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
 
     Attributes:
         concentration: alpha; the larger, the more clusters are expected.
@@ -296,16 +296,11 @@ class StickBreaking:
     concentration: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_positive("concentration", self.concentration)
+        set_checked(self, number, "concentration", above=0)
 
     def __call__(self, clusters: int) -> MixtureWeights:
         """Build the weights of K = ``clusters`` components."""
         return StickBreakingWeights(clusters, self.concentration)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: got {value}, expected a positive number")
 
 
 WEIGHTS: dict[str, type] = {

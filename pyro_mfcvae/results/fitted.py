@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
+from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import resolve_device, seeded
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
@@ -137,7 +138,7 @@ class FittedMFCVAE(Predictor):
         References:
             Vehtari et al. (2024), Pareto smoothed importance sampling.
         """
-        importance.check_particles(num_particles, importance.MIN_PARTICLES)
+        num_particles = integer("num_particles", num_particles, least=importance.MIN_PARTICLES)
         return self.bounds(x, num_particles, seed).pareto_k
 
     def bounds(self, x: Any, num_particles: int = 100, seed: int = 0) -> importance.Bounds:
@@ -154,7 +155,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: as :meth:`log_likelihood`.
         """
-        importance.check_particles(num_particles)
+        num_particles = integer("num_particles", num_particles, least=1)
         x = rows_for(self.model, x, support=True)
         with self.evaluating(), seeded(seed, self.model.device):
             return importance.bounds(self.model, x, num_particles)
@@ -359,7 +360,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             FileNotFoundError: if the folder does not exist.
             IsADirectoryError: if the path is a folder.
-            TypeError: if the configuration holds a recipe that JSON does not know.
+            TypeError: if the configuration holds a factory that JSON does not know.
         """
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import integer, number
 from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
 from pyro_mfcvae.data.choosing import mapped
 from pyro_mfcvae.data.inputs import as_tensor
@@ -204,10 +205,8 @@ class Predictor:
                     f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
                     f"one of its clusters, of which there are {self.clusters}"
                 )
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"n: got {n!r}, expected an integer of at least 1")
-        if not temperature >= 0:
-            raise ValueError(f"temperature: got {temperature}, expected a number of at least 0")
+        n = integer("n", n, least=1)
+        temperature = number("temperature", temperature, least=0)
         with self.evaluating(), seeded(seed, self.model.device):
             z = []
             for j, prior in enumerate(self.model.facet_priors):

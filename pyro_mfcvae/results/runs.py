@@ -140,7 +140,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             folder: made if need be; files in it of these names are replaced.
 
         Raises:
-            TypeError: if the configuration holds a recipe that JSON does not know.
+            TypeError: if the configuration holds a factory that JSON does not know.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

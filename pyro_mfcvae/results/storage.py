@@ -51,7 +51,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         stored: the model, and how it came about.
 
     Raises:
-        TypeError: if the configuration holds a recipe that JSON does not know.
+        TypeError: if the configuration holds a factory that JSON does not know.
         FileNotFoundError: if the folder does not exist.
         IsADirectoryError: if the path is a folder.
     """

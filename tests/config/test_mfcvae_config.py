@@ -1,13 +1,20 @@
 import dataclasses
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pyro_mfcvae as mf
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, presets, priors
-from pyro_mfcvae.likelihoods import Bernoulli, Gaussian
+from pyro_mfcvae.config.mfcvae import ConfigFields
+from pyro_mfcvae.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian, Learned, LogisticNormal, StickBreaking, Uniform
@@ -139,7 +146,7 @@ def test_the_initialisation_by_data_has_a_name():
         MFCVAEConfig(FACETS, data_init="ica")
 
 
-def test_names_become_recipes():
+def test_names_become_factories():
     config = MFCVAEConfig(FACETS, likelihood="gaussian", network="fully_connected_ladder")
     assert config.facets[0].prior == DiagonalGaussian()
     assert config.likelihood == Gaussian()
@@ -212,7 +219,7 @@ def custom(*args):
         (MFCVAEConfig(FACETS, likelihood=Gaussian), r"config\.likelihood"),
     ],
 )
-def test_a_recipe_of_ones_own_has_no_json(config, path):
+def test_a_factory_of_ones_own_has_no_json(config, path):
     with pytest.raises(TypeError, match=rf"{path}: .* cannot be written as JSON"):
         config.to_json()
 
@@ -247,7 +254,7 @@ def test_bad_json(text):
         MFCVAEConfig.from_json(text)
 
 
-def test_a_name_of_another_kind_of_recipe_is_refused():
+def test_a_name_of_another_kind_of_factory_is_refused():
     """A network is no likelihood, though both are known names."""
     text = json.dumps({**GOOD, "likelihood": {"name": "fully_connected_ladder"}})
     with pytest.raises(ValueError, match=r"likelihood|name"):
@@ -268,3 +275,96 @@ def test_a_name_of_another_kind_of_recipe_is_refused():
 )
 def test_the_preset_suits_the_data(shape, is_unit, expected):
     assert presets.for_data(shape, is_unit) == expected
+
+
+def test_integers_of_numpy_become_those_of_python():
+    facet = Facet(np.int64(3), np.int32(2), priors.Flow(layers=np.int8(2)))
+    stage = Stage(
+        (np.int64(0),),
+        np.int64(3),
+        batch_size=np.uint8(9),
+        learning_rate=np.float32(0.5),
+        warm_up_steps=np.int16(1),
+    )
+    config = MFCVAEConfig(
+        (facet,),
+        DiscretizedLogistic(np.int64(16)),
+        FullyConnectedLadder(widths=np.array([8]), gate=np.float64(1)),
+        Schedule((stage,), held_out=np.float32(0.25)),
+        num_particles=np.int64(2),
+    )
+    assert type(config.facets[0].clusters) is type(config.num_particles) is type(stage.epochs) is int
+    assert type(stage.learning_rate) is float
+    assert MFCVAEConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Facet(True, 2), "clusters: got True, expected an integer of at least 1"),
+        (lambda: Facet(np.True_, 2), r"clusters: got np\.True_, expected an integer"),
+        (lambda: MFCVAEConfig(FACETS, num_particles=True), "num_particles: got True, expected an integer"),
+        (lambda: MFCVAEConfig(3), "facets: got 3, expected at least one Facet, in a tuple"),
+        (lambda: MFCVAEConfig(FACETS[0]), r"facets: got Facet\(.* expected at least one Facet, in a tuple"),
+        (lambda: MFCVAEConfig(FACETS, data_init=1), "data_init: got 1, expected False, True or 'subspaces'"),
+        (lambda: presets.tabular(facets=3), "facets: got 3, expected at least one Facet, in a tuple"),
+        (lambda: presets.mnist(facets=()), r"facets: got \(\), expected at least one Facet"),
+        (lambda: presets.mnist(widths=3), r"widths: got 3 for no field of MFCVAEConfig, expected .*'facets'"),
+        (lambda: Gaussian("0.3"), "sigma: got '0.3', expected a positive number"),
+        (lambda: Gaussian(standardize="no"), "standardize: got 'no', expected True or False"),
+        (lambda: Gaussian(floor=-1.0), "floor: got -1.0, expected a number of at least 0"),
+        (lambda: Bernoulli(missing=1), "missing: got 1, expected True or False"),
+        (lambda: StickBreaking("much"), "concentration: got 'much', expected a positive number"),
+        (
+            lambda: priors.BayesianGaussian(mean_scale=True),
+            "mean_scale: got True, expected a positive number",
+        ),
+        (lambda: priors.BayesianGaussian(guide="flow"), "guide: got 'flow', expected one of"),
+        (lambda: DiagonalGaussian(scale="a"), r"scale: got 'a', expected a number above 0\.0001, or None"),
+        (lambda: priors.LowRankGaussian(rank=1.5), r"rank: got 1\.5, expected an integer of at least 1"),
+    ],
+)
+def test_a_bad_value_has_an_error_of_ours(build, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        build()
+
+
+def test_keywords_of_presets_are_the_fields_of_a_configuration():
+    keywords = {name: hint.__forward_arg__ for name, hint in ConfigFields.__annotations__.items()}
+    assert keywords == {field.name: field.type for field in dataclasses.fields(MFCVAEConfig)}
+
+
+SNIPPET = """
+import pyro_mfcvae as mf
+mf.presets.mnist(facets=(mf.Facet(3, 2),), num_particles=2, elbo="marginal")
+mf.presets.mnist(num_particle=2)
+mf.presets.for_data((3,), True, num_particles="2")
+mf.Schedule.progressive(2, steps=(10, 20), learning_rate=1e-3)
+mf.Schedule.joint(2, learning_rat=1e-3)
+"""
+
+
+def test_a_type_checker_knows_the_keywords_of_presets(tmp_path, monkeypatch):
+    """Of the calls in the snippet, the right ones pass and the wrong ones are found."""
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    monkeypatch.setenv("MYPYPATH", str(Path(mf.__file__).parents[1]))
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--config-file=",
+            "--ignore-missing-imports",
+            "--follow-imports=silent",
+            "--no-site-packages",  # or it would read all of PyTorch
+            "snippet.py",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    found = dict(re.findall(r"^snippet.py:(\d+): error: (.*)$", run.stdout, re.MULTILINE))
+    assert found.keys() == {"4", "5", "7"}, run.stdout + run.stderr
+    assert 'Unexpected keyword argument "num_particle"' in found["4"]
+    assert 'incompatible type "str"; expected "int"' in found["5"]
+    assert 'Unexpected keyword argument "learning_rat"' in found["7"]

@@ -1,12 +1,14 @@
 import dataclasses
 import math
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_mfcvae import Schedule, Stage
-from pyro_mfcvae.config.schedule import DECAYS, FADES
+from pyro_mfcvae.config.schedule import DECAYS, FADES, StageFields
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,33 @@ from pyro_mfcvae.config.schedule import DECAYS, FADES
 def test_a_bad_value_is_named(field, value):
     with pytest.raises(ValueError, match=rf"^{field}: got {value!r}, expected"):
         Stage(**{"introduces": (0,), "epochs": 5, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", "5"),
+        ("epochs", True),
+        ("batch_size", None),
+        ("learning_rate", "0.1"),
+        ("learning_rate", True),
+        ("decay_after", None),
+        ("kl_weight", "1"),
+        ("past_kl_weight", "1"),
+        ("introduces", 0),
+        ("introduces", (0.0,)),
+        ("fade", ["linear"]),
+    ],
+)
+def test_a_value_of_another_type_is_named(field, value):
+    with pytest.raises(ValueError, match=rf"^{field}: got {re.escape(repr(value))}, expected"):
+        Stage(**{"introduces": (0,), "epochs": 5, field: value})
+
+
+@pytest.mark.parametrize("stages", [3, (3,), [None]])
+def test_stages_are_stages(stages):
+    with pytest.raises(TypeError, match=r"^stages: got .* expected .* Stage"):
+        Schedule(stages)
 
 
 def test_a_warm_up_is_given_once_and_ends_before_the_stage():
@@ -210,7 +239,43 @@ def test_progressive_wants_epochs_of_every_stage(epochs):
         Schedule.progressive(2, epochs=epochs)
 
 
+def test_progressive_takes_steps_in_place_of_epochs():
+    assert {(s.epochs, s.steps) for s in Schedule.progressive(2).stages} == {(30, None)}
+    assert {(s.epochs, s.steps) for s in Schedule.progressive(2, epochs=None).stages} == {(30, None)}
+    assert {(s.epochs, s.steps) for s in Schedule.progressive(2, steps=100).stages} == {(None, 100)}
+    schedule = Schedule.progressive(2, epochs=None, steps=np.array([20, 10]), warm_up_steps=5)
+    assert [(s.introduces, s.steps, s.warm_up_steps) for s in schedule.stages] == [
+        ((1,), 20, 5),
+        ((0,), 10, 5),
+    ]
+    with pytest.raises(ValueError, match=r"^steps: got \[1, 2, 3\], expected one for each of 2 facets"):
+        Schedule.progressive(2, steps=(1, 2, 3))
+    with pytest.raises(ValueError, match=r"^epochs: got 3 with steps=100, expected one of the two"):
+        Schedule.progressive(2, epochs=3, steps=100)
+
+
+@pytest.mark.parametrize("make", [Schedule.progressive, Schedule.joint])
+def test_bad_arguments_of_schedules(make):
+    for J in (0, 2.0, "2", True):
+        with pytest.raises(ValueError, match=f"^num_facets: got {J!r}, expected an integer of at least 1"):
+            make(J)
+    for name in ("epochs", "steps"):
+        with pytest.raises(ValueError, match=f"^{name}: got '5', expected an integer of at least 1"):
+            make(2, **{name: "5"})
+    with pytest.raises(TypeError, match="learning_rates"):
+        make(2, learning_rates=0.1)
+
+
+def test_keywords_of_schedules_are_the_fields_of_a_stage():
+    keywords = {name: hint.__forward_arg__ for name, hint in StageFields.__annotations__.items()}
+    fields = {field.name: field.type for field in dataclasses.fields(Stage)}
+    assert keywords == {name: hint for name, hint in fields.items() if name != "introduces"}
+
+
 def test_joint():
+    assert [(s.epochs, s.steps) for s in Schedule.joint(2).stages] == [(30, None)]
+    assert [(s.epochs, s.steps) for s in Schedule.joint(2, steps=9).stages] == [(None, 9)]
+    assert [(s.epochs, s.steps) for s in Schedule.joint(2, epochs=None, steps=9).stages] == [(None, 9)]
     schedule = Schedule.joint(3, epochs=4, learning_rate=1e-4)
     assert schedule.stages == (Stage((0, 1, 2), 4, learning_rate=1e-4),)
 

@@ -174,33 +174,51 @@ def test_data_can_be_fitted_and_split():
     assert {tuple(row) for row in rows.tolist()} == {tuple(row) for row in data.x.tolist()}
     assert torch.equal(data.split(0.25, seed=1)[1].labels, test.labels)
     assert not torch.equal(data.split(0.25, seed=2)[1].x, test.x)
-    with pytest.raises(ValueError, match=r"test_fraction=0.001 of 100 leaves 100 .* or more data"):
+    with pytest.raises(
+        ValueError, match=r"^test_fraction: got 0.001, which of 100 leaves 100 .* or more data"
+    ):
         data.split(0.001)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"clusters": 3}, TypeError, "clusters must be a list of ints, got 3 (int)"),
-        ({"clusters": ()}, ValueError, "clusters is empty, expected at least one number"),
-        ({"clusters": (3, 0)}, ValueError, "a number of clusters must be from 1 to"),
-        ({"clusters": (3, 2.0)}, TypeError, "a number of clusters must be an int, got 2.0 (float)"),
-        ({"n": 3}, ValueError, "n must be from 4 to"),
-        ({"n": "many"}, TypeError, "n must be an int, got 'many' (str)"),
-        ({"kind": "blobs"}, ValueError, "kind must be one of subspaces, patches, got 'blobs'"),
-        ({"size": 0}, ValueError, "size must be from 1 to"),
-        ({"size": (2, 2, 2)}, ValueError, "size has 3 numbers, expected 1 or 2, one for each facet"),
-        ({"size": 2.5}, TypeError, "size must be an int, got 2.5 (float)"),
-        ({"size": 1, "kind": "patches"}, ValueError, "size must be from 2 to 256, got 1; pass the side"),
-        ({"size": (8, 8), "kind": "patches"}, TypeError, "size must be an int, got (8, 8) (tuple)"),
-        ({"extra_dims": -1}, ValueError, "extra_dims must be from 0 to"),
-        ({"extra_dims": 2, "kind": "patches"}, ValueError, "extra_dims is for kind='subspaces' only, got 2"),
-        ({"noise": 0.0}, ValueError, "noise must be positive and finite, got 0.0"),
-        ({"noise": True}, TypeError, "noise must be a number, got True (bool)"),
-        ({"separation": float("nan")}, ValueError, "separation must be positive and finite, got nan"),
-        ({"separation": "far"}, TypeError, "separation must be a number, got 'far' (str)"),
-        ({"noise": 1.0, "kind": "patches"}, ValueError, "separation * noise = 30 is too much for 4 patterns"),
-        ({"seed": -1}, ValueError, "seed must be from 0 to"),
+        ({"clusters": 3}, TypeError, "clusters: got 3, expected integers from 1 to"),
+        ({"clusters": ()}, ValueError, "clusters: got (), expected integers from 1 to 1048576, at least one"),
+        ({"clusters": (3, 0)}, ValueError, "clusters: got (3, 0), expected integers from 1 to 1048576; give"),
+        ({"clusters": (3, 2.0)}, TypeError, "clusters: got (3, 2.0), expected integers from 1 to"),
+        ({"n": 3}, ValueError, "n: got 3, expected an integer from 4 to"),
+        ({"n": "many"}, TypeError, "n: got 'many', expected an integer from 4 to"),
+        ({"kind": "blobs"}, ValueError, "kind: got 'blobs', expected one of ('subspaces', 'patches')"),
+        ({"size": 0}, ValueError, "size: got 0, expected an integer from 1 to"),
+        ({"size": (2, 2, 2)}, ValueError, "size: got (2, 2, 2), expected 1 number or 2, one for each facet"),
+        ({"size": 2.5}, TypeError, "size: got 2.5, expected an integer from 1 to"),
+        (
+            {"size": 1, "kind": "patches"},
+            ValueError,
+            "size: got 1, expected an integer from 2 to 256; pass the side",
+        ),
+        ({"size": (8, 8), "kind": "patches"}, TypeError, "size: got (8, 8), expected an integer from 2"),
+        ({"extra_dims": -1}, ValueError, "extra_dims: got -1, expected an integer from 0 to"),
+        (
+            {"extra_dims": 2, "kind": "patches"},
+            ValueError,
+            "extra_dims: got 2 with kind='patches', expected 0",
+        ),
+        ({"noise": 0.0}, ValueError, "noise: got 0.0, expected a positive number; try 0.05"),
+        ({"noise": True}, TypeError, "noise: got True, expected a positive number"),
+        (
+            {"separation": float("nan")},
+            ValueError,
+            "separation: got nan, expected a positive number; try 10.0",
+        ),
+        ({"separation": "far"}, TypeError, "separation: got 'far', expected a positive number"),
+        (
+            {"noise": 1.0, "kind": "patches"},
+            ValueError,
+            "separation: got 30 after multiplying it by noise, expected at most",
+        ),
+        ({"seed": -1}, ValueError, "seed: got -1, expected an integer from 0 to"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):

@@ -373,18 +373,42 @@ def test_split_keeps_a_subclass():
 @pytest.mark.parametrize(
     ("factors", "error", "message"),
     [
-        ({"colour": [0]}, ValueError, "unknown name 'colour'; use floor_hue, wall_hue, object_hue"),
-        ({"shape": [0, 4]}, ValueError, "value of factors['shape'] must be from 0 to 3, got 4"),
-        ({"scale": [-1]}, ValueError, "value of factors['scale'] must be from 0 to 7, got -1"),
-        ({"scale": [1, 2, 1]}, ValueError, "factors['scale'] repeats a value, got [1, 1, 2]"),
-        ({"wall_hue": []}, ValueError, "factors['wall_hue'] is empty, expected values from 0 to 9"),
-        ({"shape": 2}, TypeError, "factors['shape'] must be a list of ints or 'all', got 2 (int)"),
-        ({"shape": "cube"}, TypeError, "must be a list of ints or 'all', got 'cube' (str)"),
-        ({"shape": np.zeros((1, 1), int)}, TypeError, "factors['shape'] must be a list of ints"),
-        ({"shape": [1.0]}, TypeError, "value of factors['shape'] must be an int, got 1.0 (float)"),
-        ({"shape": [True]}, TypeError, "must be an int, got True (bool)"),
-        ({"shape": np.array([True])}, TypeError, "value of factors['shape'] must be an int, got"),
-        ([("shape", [1])], TypeError, "factors must be a mapping from names to values"),
+        (
+            {"colour": [0]},
+            ValueError,
+            "factors: got the unknown name 'colour', expected some of ('floor_hue', 'wall_hue'",
+        ),
+        (
+            {"shape": [0, 4]},
+            ValueError,
+            "factors['shape']: got [0, 4], expected integers from 0 to 3; give a list",
+        ),
+        ({"scale": [-1]}, ValueError, "factors['scale']: got [-1], expected integers from 0 to 7"),
+        ({"scale": [1, 2, 1]}, ValueError, "factors['scale']: got [1, 2, 1], expected no value twice"),
+        (
+            {"wall_hue": []},
+            ValueError,
+            "factors['wall_hue']: got [], expected integers from 0 to 9, at least one",
+        ),
+        (
+            {"shape": 2},
+            TypeError,
+            "factors['shape']: got 2, expected integers from 0 to 3; give a list such as [0], or 'all'",
+        ),
+        ({"shape": "cube"}, TypeError, "factors['shape']: got 'cube', expected integers from 0 to 3"),
+        (
+            {"shape": np.zeros((1, 1), int)},
+            TypeError,
+            "factors['shape']: got array([[0]]), expected integers",
+        ),
+        ({"shape": [1.0]}, TypeError, "factors['shape']: got [1.0], expected integers"),
+        ({"shape": [True]}, TypeError, "factors['shape']: got [True], expected integers"),
+        ({"shape": np.array([True])}, TypeError, "factors['shape']: got array([ True]), expected integers"),
+        (
+            [("shape", [1])],
+            TypeError,
+            "factors: got [('shape', [1])], expected a mapping from names to values",
+        ),
     ],
 )
 def test_factor_errors(factors, error, message):
@@ -395,11 +419,11 @@ def test_factor_errors(factors, error, message):
 @pytest.mark.parametrize(
     ("size", "error", "message"),
     [
-        (15, ValueError, "image_size must be from 16 to 256, got 15; pass a side in pixels"),
-        (257, ValueError, "image_size must be from 16 to 256, got 257"),
-        (32.0, TypeError, "image_size must be an int, got 32.0 (float)"),
-        (True, TypeError, "image_size must be an int, got True (bool)"),
-        ("32", TypeError, "image_size must be an int, got '32' (str)"),
+        (15, ValueError, "image_size: got 15, expected an integer from 16 to 256; pass a side in pixels"),
+        (257, ValueError, "image_size: got 257, expected an integer from 16 to 256"),
+        (32.0, TypeError, "image_size: got 32.0, expected an integer"),
+        (True, TypeError, "image_size: got True, expected an integer"),
+        ("32", TypeError, "image_size: got '32', expected an integer"),
     ],
 )
 def test_size_errors(size, error, message):
@@ -413,15 +437,19 @@ def test_size_errors(size, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"test_fraction": 0.0}, ValueError, "test_fraction must be between 0 and 1, got 0.0"),
-        ({"test_fraction": 1}, ValueError, "test_fraction must be between 0 and 1, got 1"),
-        ({"test_fraction": float("nan")}, ValueError, "must be between 0 and 1, got nan"),
-        ({"test_fraction": "half"}, TypeError, "test_fraction must be a number, got 'half' (str)"),
-        ({"test_fraction": True}, TypeError, "test_fraction must be a number, got True (bool)"),
+        ({"test_fraction": 0.0}, ValueError, "test_fraction: got 0.0, expected a number in (0, 1)"),
+        ({"test_fraction": 1}, ValueError, "test_fraction: got 1, expected a number in (0, 1)"),
+        ({"test_fraction": float("nan")}, ValueError, "test_fraction: got nan, expected a number in (0, 1)"),
+        (
+            {"test_fraction": "half"},
+            TypeError,
+            "test_fraction: got 'half', expected a number in (0, 1); try 0.2",
+        ),
+        ({"test_fraction": True}, TypeError, "test_fraction: got True, expected a number"),
         ({"test_fraction": 0.001}, ValueError, "of 144 leaves 144 to train and 0 to test"),
         ({"test_fraction": 0.999}, ValueError, "of 144 leaves 0 to train and 144 to test"),
-        ({"seed": -1}, ValueError, "seed must be from 0 to"),
-        ({"seed": 0.5}, TypeError, "seed must be an int, got 0.5 (float)"),
+        ({"seed": -1}, ValueError, "seed: got -1, expected an integer from 0 to"),
+        ({"seed": 0.5}, TypeError, "seed: got 0.5, expected an integer"),
     ],
 )
 def test_split_errors(small, arguments, error, message):
@@ -431,7 +459,7 @@ def test_split_errors(small, arguments, error, message):
 
 def test_index_errors(small):
     for index in (144, -145):
-        with pytest.raises(IndexError, match=f"index must be from -144 to 143, got {index}"):
+        with pytest.raises(IndexError, match=f"index: got {index}, expected an integer from -144 to 143"):
             small[index]
-    with pytest.raises(TypeError, match=r"index must be an int, got slice.*use .images\[rows\]"):
+    with pytest.raises(TypeError, match=r"index: got slice.*, expected an integer.*use .images\[rows\]"):
         small[1:3]

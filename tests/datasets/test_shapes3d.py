@@ -223,12 +223,16 @@ def test_other_content_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"image_size": 28}, ValueError, "image_size must divide 64, got 28; pass 16, 32 or 64"),
-        ({"image_size": 8}, ValueError, "image_size must be from 16 to 64, got 8; pass 16, 32 or 64"),
-        ({"image_size": 32.0}, TypeError, "image_size must be an int, got 32.0 (float)"),
-        ({"factors": {"colour": [0]}}, ValueError, "factors has the unknown name 'colour'"),
-        ({"factors": {"shape": [4]}}, ValueError, "a value of factors['shape'] must be from 0 to 3, got 4"),
-        ({"factors": "all"}, TypeError, "factors must be a mapping"),
+        ({"image_size": 28}, ValueError, "image_size: got 28, expected one of (16, 32, 64)"),
+        ({"image_size": 8}, ValueError, "image_size: got 8, expected one of (16, 32, 64)"),
+        ({"image_size": 32.0}, TypeError, "image_size: got 32.0, expected an integer"),
+        (
+            {"factors": {"colour": [0]}},
+            ValueError,
+            "factors: got the unknown name 'colour', expected some of",
+        ),
+        ({"factors": {"shape": [4]}}, ValueError, "factors['shape']: got [4], expected integers from 0 to 3"),
+        ({"factors": "all"}, TypeError, "factors: got 'all', expected a mapping"),
     ],
 )
 def test_bad_arguments_are_refused(path, arguments, error, message):

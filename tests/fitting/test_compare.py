@@ -278,7 +278,7 @@ def test_other_errors_come_before_any_training(configs, blobs, monkeypatch):
     monkeypatch.setattr(MODULE, "fit_source", lambda *args, **options: pytest.fail("it has begun"))
     with pytest.raises(ValueError, match="num_particles: got 0, expected an integer of at least 1"):
         compared(configs, blobs[0], num_particles=0)
-    with pytest.raises(ValueError, match=r"test_fraction must be between 0 and 1, got 1\.0"):
+    with pytest.raises(ValueError, match=r"test_fraction: got 1\.0, expected a number in \(0, 1\)"):
         compared(configs, blobs[0], test_fraction=1.0)
 
 

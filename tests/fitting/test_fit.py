@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -229,6 +230,15 @@ def test_memory_of_other_alignment_holds_the_same_data(fitted, blobs):
 
 def test_sample(fitted):
     x = fitted.sample(5)
+    assert np.array_equal(x, fitted.sample(np.int64(5)))
+    for n in (0, True, 5.0, "5"):
+        with pytest.raises(ValueError, match=f"^n: got {n!r}, expected an integer of at least 1"):
+            fitted.sample(n)
+    for temperature in (-1.0, math.nan, "0"):
+        with pytest.raises(
+            ValueError, match=f"^temperature: got {temperature!r}, expected a number of at least 0"
+        ):
+            fitted.sample(5, temperature=temperature)
     assert x.shape == (5, 6)
     assert x.dtype == np.float32
     assert np.array_equal(x, fitted.sample(5, seed=0))
@@ -424,7 +434,7 @@ def test_the_file_follows_the_umask(fitted, tmp_path):
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_recipe_of_ones_own_cannot_be_saved(make_config, tmp_path):
+def test_a_factory_of_ones_own_cannot_be_saved(make_config, tmp_path):
     config = make_config(J=1, likelihood=lambda x_shape: Gaussian(0.5)(x_shape))
     fitted = quick(VECTORS, config)
     assert fitted.predict(VECTORS).shape == (20, 1)
@@ -551,6 +561,12 @@ def test_data_of_another_kind(make_config, x):
 def test_a_configuration_of_another_kind(config):
     with pytest.raises(TypeError, match=r"config: got .* expected an MFCVAEConfig"):
         quick(VECTORS, config)
+
+
+def test_a_preset_is_called():
+    message = r"^config: got tabular itself, expected an MFCVAEConfig, such as presets.mnist\(\); call it$"
+    with pytest.raises(TypeError, match=message):
+        quick(VECTORS, presets.tabular)
 
 
 @pytest.mark.parametrize(

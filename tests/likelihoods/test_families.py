@@ -30,9 +30,9 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def log_prob(recipe, features, x):
+def log_prob(factory, features, x):
     """Of a single element, for features and x (N,)."""
-    return recipe((1,)).double()(features.unsqueeze(1)).log_prob(x.unsqueeze(1))
+    return factory((1,)).double()(features.unsqueeze(1)).log_prob(x.unsqueeze(1))
 
 
 # Bernoulli
@@ -243,14 +243,14 @@ def test_counts_equal_scipy():
     """Rates relative to the mean of the data, and for the negative binomial a variance of m + m^2 / r."""
     x = torch.arange(30, dtype=torch.float64)
     features = draw(30)
-    for recipe in (Poisson(), NegativeBinomial(3.0, learn=None)):
-        likelihood = recipe((1,)).double()
+    for factory in (Poisson(), NegativeBinomial(3.0, learn=None)):
+        likelihood = factory((1,)).double()
         likelihood.calibrate(x.unsqueeze(1))
         m = likelihood.mean(features.unsqueeze(1))[:, 0].numpy()
         assert likelihood.mean(torch.zeros(1, 1, dtype=torch.float64)).item() == pytest.approx(14.5, rel=1e-5)
         reference = (
             scipy.stats.poisson(m)
-            if isinstance(recipe, Poisson)
+            if isinstance(factory, Poisson)
             else scipy.stats.nbinom(3.0, 3.0 / (3.0 + m))
         )
         p = likelihood(features.unsqueeze(1)).log_prob(x.unsqueeze(1))
@@ -258,9 +258,9 @@ def test_counts_equal_scipy():
     np.testing.assert_allclose(reference.var(), m + m**2 / 3, rtol=1e-9)
 
 
-@pytest.mark.parametrize("recipe", [Poisson(), NegativeBinomial()])
-def test_a_column_without_a_count_is_possible_later(recipe):
-    likelihood = recipe((2,))
+@pytest.mark.parametrize("factory", [Poisson(), NegativeBinomial()])
+def test_a_column_without_a_count_is_possible_later(factory):
+    likelihood = factory((2,))
     likelihood.calibrate(torch.tensor([[0.0, 3.0], [0.0, 5.0]]))
     p = likelihood(torch.zeros(1, 2)).log_prob(torch.tensor([[4.0, 4.0]]))
     assert p.isfinite().all()
@@ -271,8 +271,8 @@ def test_a_column_without_a_count_is_possible_later(recipe):
 
 
 def test_mixed_is_the_product_of_its_columns():
-    recipe = Mixed({"categorical": {3: 3, 0: 3}, "poisson": [1], Gaussian(0.5): [4, 2]}, missing=False)
-    likelihood = recipe((5,)).double()
+    factory = Mixed({"categorical": {3: 3, 0: 3}, "poisson": [1], Gaussian(0.5): [4, 2]}, missing=False)
+    likelihood = factory((5,)).double()
     assert likelihood.features_shape == likelihood.input_shape == (2 * 3 + 1 + 2,)
     x = torch.tensor([[2.0, 5.0, -0.3, 1.0, 0.7], [0.0, 0.0, 1.5, 2.0, 0.1]], dtype=torch.float64)
     features = draw(2, 9)
@@ -310,10 +310,10 @@ def test_the_order_of_columns_makes_no_difference(order, listed, seed):
         columns = {}
         for kind, place in list(zip(kinds, places, strict=True))[:listed]:
             columns.setdefault(kind, []).append(place)
-        recipe = Mixed(columns, others=Gaussian(0.5))
+        factory = Mixed(columns, others=Gaussian(0.5))
         moved = torch.empty_like(x)
         moved[:, list(places)] = x
-        likelihood = recipe((6,)).double()
+        likelihood = factory((6,)).double()
         likelihood.calibrate(moved)
         likelihood.check(moved, "x")
         # Features are in the order of the parts, and then of what is not listed.

@@ -62,9 +62,9 @@ def atoms(n, spacing=1.0):
 
 @dataclass(frozen=True)
 class Family:
-    """A recipe, data for it, and its support as nodes with weights."""
+    """A factory, data for it, and its support as nodes with weights."""
 
-    recipe: object
+    factory: object
     data: object
     support: object = None
 
@@ -115,7 +115,7 @@ def built(family, x_shape, *, missing=False, seed=9):
     """A likelihood in float64, calibrated by data, whose learned parameters are not as initialised."""
     import dataclasses
 
-    likelihood = dataclasses.replace(family.recipe, missing=missing)(x_shape).double()
+    likelihood = dataclasses.replace(family.factory, missing=missing)(x_shape).double()
     likelihood.calibrate(family.data(50, *x_shape, seed=seed))
     with torch.no_grad():
         for i, parameter in enumerate(likelihood.parameters()):
@@ -167,10 +167,10 @@ def test_probabilities_add_up_to_one_with_the_mean_that_is_given(family, scale):
         p = weights * likelihood(features).log_prob(x.unsqueeze(1)).exp()
         assert p.sum().item() == pytest.approx(1, abs=2e-5)
         mean = likelihood.mean(features).item()
-        if isinstance(family.recipe, Categorical):
+        if isinstance(family.factory, Categorical):
             assert mean == p.argmax()
         else:
-            spacing = (x[1] - x[0]).item() if isinstance(family.recipe, DiscretizedLogistic) else 1
+            spacing = (x[1] - x[0]).item() if isinstance(family.factory, DiscretizedLogistic) else 1
             assert mean == pytest.approx((p @ x).item(), abs=5e-3 * spacing, rel=1e-3)
 
 
@@ -309,16 +309,16 @@ def test_the_device_makes_no_difference(family, x_shape):
 
 @each_case
 @pytest.mark.parametrize("missing", [False, True])
-def test_recipes_are_plain_data(family, x_shape, missing):
+def test_factories_are_plain_data(family, x_shape, missing):
     import dataclasses
 
-    recipe = dataclasses.replace(family.recipe, missing=missing)
-    config = MFCVAEConfig((Facet(3, 2),), likelihood=recipe)
+    factory = dataclasses.replace(family.factory, missing=missing)
+    config = MFCVAEConfig((Facet(3, 2),), likelihood=factory)
     again = MFCVAEConfig.from_json(config.to_json())
     assert again == config
-    assert hash(again.likelihood) == hash(recipe)
+    assert hash(again.likelihood) == hash(factory)
     json.loads(config.to_json())
-    one, other = recipe(x_shape), again.likelihood(x_shape)
+    one, other = factory(x_shape), again.likelihood(x_shape)
     assert str(one) == str(other)
     other.load_state_dict(one.state_dict())
 
@@ -326,13 +326,13 @@ def test_recipes_are_plain_data(family, x_shape, missing):
 def test_every_name_builds_a_likelihood():
     assert set(likelihoods.available()) >= {name for name in FAMILIES if "-" not in name}
     for name in likelihoods.available():
-        likelihood = likelihoods.RECIPES[name]()((2,))
+        likelihood = likelihoods.FACTORIES[name]()((2,))
         assert likelihood(torch.zeros(3, *likelihood.features_shape)).batch_shape == (3,)
-        assert MFCVAEConfig((Facet(3, 2),), likelihood=name).likelihood == likelihoods.RECIPES[name]()
+        assert MFCVAEConfig((Facet(3, 2),), likelihood=name).likelihood == likelihoods.FACTORIES[name]()
 
 
 @pytest.mark.parametrize(
-    ("recipe", "value", "message"),
+    ("factory", "value", "message"),
     [
         (
             Bernoulli(),
@@ -355,8 +355,8 @@ def test_every_name_builds_a_likelihood():
         (Mixed({"categorical": {2: 4}}), 7.0, r"dataset, column 2: values up to 7, .*Categorical\(8\)"),
     ],
 )
-def test_data_outside_the_support_are_refused(recipe, value, message):
-    likelihood = recipe((3,))
+def test_data_outside_the_support_are_refused(factory, value, message):
+    likelihood = factory((3,))
     x = torch.tensor([[1.0, 0.0, value]])
     with pytest.raises(ValueError, match=message):
         likelihood.check(x, "dataset")
@@ -386,7 +386,7 @@ def test_data_outside_the_support_are_refused(recipe, value, message):
         (lambda: Mixed()((3, 4)), r"likelihood: mixed columns need data of shape \(N, D\), got .*\(3, 4\)"),
     ],
 )
-def test_bad_recipes_are_refused(build, message):
+def test_bad_factories_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 

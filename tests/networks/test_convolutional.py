@@ -13,7 +13,7 @@ from pyro_mfcvae.networks import (
     ConvolutionalShared,
 )
 
-RECIPES = [ConvolutionalLadder, ConvolutionalSeparateEncoders, ConvolutionalAdditive, ConvolutionalShared]
+FACTORIES = [ConvolutionalLadder, ConvolutionalSeparateEncoders, ConvolutionalAdditive, ConvolutionalShared]
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64), (28, 28), (2, 33, 17), (1, 5, 7), (1, 9), (2, 1, 1)]
 
 
@@ -33,23 +33,23 @@ def check_shapes(encoder, decoder, x_shape, latent_dims):
     assert torch.equal(decoder(z, [1.0] * (J - 1) + [0.0]), decoder(other, [1.0] * (J - 1) + [0.0]))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("x_shape", SHAPES, ids=str)
 @pytest.mark.parametrize("J", [1, 2, 3, 4])
-def test_shapes(recipe, x_shape, J):
+def test_shapes(factory, x_shape, J):
     latent_dims = (2, 1, 3, 2)[:J]
-    check_shapes(*recipe(channels=2)(x_shape, latent_dims), x_shape, latent_dims)
+    check_shapes(*factory(channels=2)(x_shape, latent_dims), x_shape, latent_dims)
 
 
 @given(
-    st.sampled_from(RECIPES),
+    st.sampled_from(FACTORIES),
     st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40)),
     st.lists(st.integers(1, 3), min_size=1, max_size=5).map(tuple),
     st.booleans(),
 )
 @settings(max_examples=40)
-def test_any_shape(recipe, x_shape, latent_dims, batch_norm):
-    encoder, decoder = recipe(channels=1, batch_norm=batch_norm)(x_shape, latent_dims)
+def test_any_shape(factory, x_shape, latent_dims, batch_norm):
+    encoder, decoder = factory(channels=1, batch_norm=batch_norm)(x_shape, latent_dims)
     check_shapes(encoder.eval(), decoder.eval(), x_shape, latent_dims)
 
 
@@ -58,8 +58,8 @@ def test_any_shape(recipe, x_shape, latent_dims, batch_norm):
 @pytest.mark.parametrize("merge", ["gated_add", "concatenate"])
 def test_gradients(x_shape, J, merge):
     torch.manual_seed(0)
-    recipe = ConvolutionalLadder(channels=4, merge=merge, activation="elu")
-    encoder, decoder = recipe(x_shape, (2,) * J)
+    factory = ConvolutionalLadder(channels=4, merge=merge, activation="elu")
+    encoder, decoder = factory(x_shape, (2,) * J)
     z = [loc + scale for loc, scale in encoder(torch.rand(10, *x_shape))]
     decoder(z, [1.0] * J).square().sum().backward()
     for module in (encoder, decoder):
@@ -146,8 +146,8 @@ def test_the_papers_network_has_the_papers_parameters(latent_dims, counts):
     backbone = convolutions(256, 128) + convolutions(128, 64, kernel=3) + convolutions(128, 3)
     assert count(decoder) == rungs + backbone == counts[1]
 
-    recipe = ConvolutionalLadder(activation="elu", batch_norm=True)
-    normalised = recipe((3, 32, 32), latent_dims)
+    factory = ConvolutionalLadder(activation="elu", batch_norm=True)
+    normalised = factory((3, 32, 32), latent_dims)
     assert count(normalised[0]) - count(encoder) == 2 * (64 + 128 + 64 + 64 + 128 + 256)
     assert count(normalised[1]) - count(decoder) == 2 * (128 + 64)
 
@@ -168,18 +168,18 @@ def test_channels_stay_where_nothing_is_left_to_halve():
     assert [level[0].out_channels for level in encoder.backbone] == [2, 4, 4, 4, 4]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("x_shape", [(784,), (1, 2, 8, 8)])
-def test_only_pictures(recipe, x_shape):
+def test_only_pictures(factory, x_shape):
     with pytest.raises(ValueError, match=r"x_shape: got .* expected that of a picture, .* reshape the data"):
-        recipe()(x_shape, (2, 2))
+        factory()(x_shape, (2, 2))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_bad_sizes(recipe, value):
+def test_bad_sizes(factory, value):
     with pytest.raises(ValueError, match=f"channels: got {value}, expected an integer of at least 1"):
-        recipe(channels=value)
-    if recipe is not ConvolutionalLadder:
+        factory(channels=value)
+    if factory is not ConvolutionalLadder:
         with pytest.raises(ValueError, match=f"levels: got {value}, expected an integer of at least 1"):
-            recipe(levels=value)
+            factory(levels=value)

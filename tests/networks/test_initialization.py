@@ -14,7 +14,7 @@ from pyro_mfcvae.networks import (
 )
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
-RECIPES = [
+FACTORIES = [
     FullyConnectedLadder(widths=(8, 9, 7)),
     FullyConnectedLadder(widths=(8, 9, 7), merge="concatenate", batch_norm=True),
     FullyConnectedSeparateEncoders(widths=(8, 9, 7), activation="gelu"),
@@ -51,10 +51,10 @@ def assert_standard(outputs, scaled_only=()):
             torch.testing.assert_close(output.mean(1), 0 * ones, rtol=0, atol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_every_layer_of_a_network_is_standardised(recipe):
+@pytest.mark.parametrize("factory", FACTORIES, ids=str)
+def test_every_layer_of_a_network_is_standardised(factory):
     torch.manual_seed(0)
-    encoder, decoder = recipe((2, 9, 8), (2, 3, 2))
+    encoder, decoder = factory((2, 9, 8), (2, 3, 2))
     x = 3 + 5 * torch.rand(64, 2, 9, 8)
     z, fade_in = [torch.randn(64, d) for d in (2, 3, 2)], [1.0] * 3
     for module, inputs in ((encoder, (x,)), (decoder, (z, fade_in))):

@@ -1,8 +1,10 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -119,10 +121,10 @@ def test_the_gate_scales_the_rung():
     torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(merged))
 
 
-@pytest.mark.parametrize("recipe", [FullyConnectedLadder(), FullyConnectedLadder(widths=(500, 2000))])
-def test_the_papers_network_has_the_papers_parameters(recipe):
+@pytest.mark.parametrize("factory", [FullyConnectedLadder(), FullyConnectedLadder(widths=(500, 2000))])
+def test_the_papers_network_has_the_papers_parameters(factory):
     """Section 3.3: 784 - 500 - 2000, rungs from both levels; z_1 - 2000 - 500 - 500 - 784 and z_0 - 500."""
-    encoder, decoder = recipe((784,), (5, 5))
+    encoder, decoder = factory((784,), (5, 5))
 
     def linear(*sizes):
         return sum(i * o + o for i, o in itertools.pairwise(sizes))
@@ -213,13 +215,13 @@ TINY = [
     ConvolutionalAdditive(channels=5),
     ConvolutionalShared(channels=5),
 ]
-each = pytest.mark.parametrize("recipe", TINY, ids=lambda recipe: type(recipe).__name__)
+each = pytest.mark.parametrize("factory", TINY, ids=lambda factory: type(factory).__name__)
 
 
-def vary(recipe, **options):
-    """Encoder and decoder of a recipe with other options."""
+def vary(factory, **options):
+    """Encoder and decoder of a factory with other options."""
     torch.manual_seed(0)
-    return dataclasses.replace(recipe, **options)(SHAPE, DIMS)
+    return dataclasses.replace(factory, **options)(SHAPE, DIMS)
 
 
 def pictures(N=20):
@@ -231,17 +233,17 @@ def through(encoder, decoder, x, fade_in=(1.0, 1.0)):
 
 
 def test_every_name_builds_networks():
-    assert {type(recipe) for recipe in TINY} == set(networks.RECIPES.values())
-    assert networks.available() == tuple(networks.RECIPES)
+    assert {type(factory) for factory in TINY} == set(networks.FACTORIES.values())
+    assert networks.available() == tuple(networks.FACTORIES)
     for name in networks.available():
-        encoder, decoder = networks.RECIPES[name]()(SHAPE, DIMS)
+        encoder, decoder = networks.FACTORIES[name]()(SHAPE, DIMS)
         assert through(encoder, decoder, pictures(3)).shape == (3, *SHAPE)
 
 
 @each
 @pytest.mark.parametrize("N", [1, 4])
-def test_shapes_of_all(recipe, N):
-    encoder, decoder = vary(recipe)
+def test_shapes_of_all(factory, N):
+    encoder, decoder = vary(factory)
     statistics = encoder(pictures(N))
     assert [(m.shape, s.shape) for m, s in statistics] == [((N, D), (N, D)) for D in DIMS]
     for fade_in in ([1.0, 1.0], [0.0, 1.0], [0.5, 0.0], [0.0, 0.0]):
@@ -254,9 +256,9 @@ def test_shapes_of_all(recipe, N):
     [{}, {"batch_norm": True}, {"dropout": 0.2}, {"batch_norm": True, "dropout": 0.1}],
     ids=str,
 )
-def test_a_gradient_reaches_every_parameter(recipe, options):
+def test_a_gradient_reaches_every_parameter(factory, options):
     """With an activation that leaves none of so few units dead."""
-    encoder, decoder = vary(recipe, activation="elu", **options)
+    encoder, decoder = vary(factory, activation="elu", **options)
     through(encoder, decoder, pictures()).square().sum().backward()
     for module in (encoder, decoder):
         for name, parameter in module.named_parameters():
@@ -267,8 +269,8 @@ def test_a_gradient_reaches_every_parameter(recipe, options):
 @each
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("facet", [0, 1])
-def test_no_influence_without_fade_in(recipe, batch_norm, facet):
-    _, decoder = vary(recipe, batch_norm=batch_norm)
+def test_no_influence_without_fade_in(factory, batch_norm, facet):
+    _, decoder = vary(factory, batch_norm=batch_norm)
     z = latents(DIMS)
     other = [100 * z_j + 7 if j == facet else z_j for j, z_j in enumerate(z)]
     fade_in = [float(j != facet) for j in range(2)]
@@ -282,34 +284,34 @@ def test_no_influence_without_fade_in(recipe, batch_norm, facet):
 
 
 @each
-def test_fade_in_is_continuous_at_zero(recipe):
-    _, decoder = vary(recipe)
+def test_fade_in_is_continuous_at_zero(factory):
+    _, decoder = vary(factory)
     z = latents(DIMS)
     torch.testing.assert_close(decoder(z, [1e-6, 1.0]), decoder(z, [0.0, 1.0]))
 
 
 @each
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_activation_is_everywhere(recipe, activation):
-    modules = [m for network in vary(recipe, activation=activation) for m in network.modules()]
+def test_the_activation_is_everywhere(factory, activation):
+    modules = [m for network in vary(factory, activation=activation) for m in network.modules()]
     kinds = {name: type(make()) for name, make in ACTIVATIONS.items()}
     assert {type(m) for m in modules} & set(kinds.values()) == {kinds[activation]}
 
 
 @each
-def test_dropout_and_batch_norm_are_in_every_hidden_layer(recipe):
-    counts = Counter(type(m) for n in vary(recipe, batch_norm=True, dropout=0.25) for m in n.modules())
+def test_dropout_and_batch_norm_are_in_every_hidden_layer(factory):
+    counts = Counter(type(m) for n in vary(factory, batch_norm=True, dropout=0.25) for m in n.modules())
     assert counts[nn.Dropout] == counts[nn.ReLU]
     # Linear layers that become features of a picture are not normalised.
     assert counts[nn.BatchNorm1d] + counts[nn.BatchNorm2d] == counts[nn.ReLU] - counts[nn.Unflatten]
     assert not (counts[nn.BatchNorm1d] and counts[nn.BatchNorm2d])
-    plain = [m for network in vary(recipe) for m in network.modules()]
+    plain = [m for network in vary(factory) for m in network.modules()]
     assert not any(isinstance(m, (nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d)) for m in plain)
 
 
 @each
-def test_dropout_is_off_in_evaluation(recipe):
-    for network, value in zip(vary(recipe, dropout=0.5), (pictures(), latents(DIMS)), strict=True):
+def test_dropout_is_off_in_evaluation(factory):
+    for network, value in zip(vary(factory, dropout=0.5), (pictures(), latents(DIMS)), strict=True):
         arguments = (value,) if isinstance(value, torch.Tensor) else (value, [1.0, 1.0])
 
         def run(network=network, arguments=arguments):
@@ -322,8 +324,8 @@ def test_dropout_is_off_in_evaluation(recipe):
 
 
 @each
-def test_batch_norm_in_training_and_evaluation(recipe):
-    encoder, decoder = vary(recipe, batch_norm=True)
+def test_batch_norm_in_training_and_evaluation(factory):
+    encoder, decoder = vary(factory, batch_norm=True)
     x = pictures()
     before = {n: b.clone() for m in (encoder, decoder) for n, b in m.named_buffers() if "running" in n}
     through(encoder, decoder, x)
@@ -340,8 +342,8 @@ def test_batch_norm_in_training_and_evaluation(recipe):
 
 
 @each
-def test_autocast_of_all_ends_at_the_statistics(recipe):
-    encoder, decoder = vary(recipe, batch_norm=True)
+def test_autocast_of_all_ends_at_the_statistics(factory):
+    encoder, decoder = vary(factory, batch_norm=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for loc, scale in encoder(pictures()):
             assert loc.dtype == scale.dtype == torch.float32
@@ -349,18 +351,18 @@ def test_autocast_of_all_ends_at_the_statistics(recipe):
 
 
 @each
-def test_double_precision(recipe):
-    encoder, decoder = (network.double() for network in vary(recipe))
+def test_double_precision(factory):
+    encoder, decoder = (network.double() for network in vary(factory))
     assert through(encoder, decoder, pictures().double()).dtype == torch.float64
 
 
 @each
-def test_json_round_trip(recipe):
-    recipe = dataclasses.replace(recipe, activation="silu", batch_norm=True, dropout=0.5)
-    config = MFCVAEConfig((Facet(2, 2), Facet(2, 3)), network=recipe)
+def test_json_round_trip(factory):
+    factory = dataclasses.replace(factory, activation="silu", batch_norm=True, dropout=0.5)
+    config = MFCVAEConfig((Facet(2, 2), Facet(2, 3)), network=factory)
     again = MFCVAEConfig.from_json(config.to_json())
     assert again == config
-    assert type(again.network) is type(recipe)
+    assert type(again.network) is type(factory)
     assert hash(again) == hash(config)
 
 
@@ -376,12 +378,12 @@ def test_json_round_trip(recipe):
         dropout=st.floats(0, 1, exclude_max=True),
     )
 )
-def test_json_round_trip_of_every_field(recipe):
-    config = MFCVAEConfig((Facet(2, 2),), network=recipe)
+def test_json_round_trip_of_every_field(factory):
+    config = MFCVAEConfig((Facet(2, 2),), network=factory)
     assert MFCVAEConfig.from_json(config.to_json()) == config
 
 
-@pytest.mark.parametrize("recipe", networks.RECIPES.values())
+@pytest.mark.parametrize("factory", networks.FACTORIES.values())
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -390,15 +392,17 @@ def test_json_round_trip_of_every_field(recipe):
         ({"dropout": 1.0}, r"dropout: got 1.0, expected a number in \[0, 1\)"),
         ({"dropout": -0.1}, r"dropout: got -0.1, expected a number in \[0, 1\)"),
         ({"dropout": True}, r"dropout: got True"),
+        ({"dropout": "a"}, r"dropout: got 'a', expected a number in \[0, 1\)"),
+        ({"dropout": math.nan}, r"dropout: got nan, expected a number in \[0, 1\)"),
     ],
 )
-def test_bad_options(recipe, options, message):
+def test_bad_options(factory, options, message):
     with pytest.raises(ValueError, match=message):
-        recipe(**options)
+        factory(**options)
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "factory",
     [
         FullyConnectedLadder,
         FullyConnectedSeparateEncoders,
@@ -406,15 +410,30 @@ def test_bad_options(recipe, options, message):
         ConvolutionalSeparateEncoders,
     ],
 )
-def test_bad_merge(recipe):
+def test_bad_merge(factory):
     with pytest.raises(ValueError, match=r"merge: got 'add', expected one of \('gated_add', 'concatenate'\)"):
-        recipe(merge="add")
+        factory(merge="add")
 
 
-@pytest.mark.parametrize("recipe", [FullyConnectedAdditive, FullyConnectedShared])
-def test_bad_widths_of_others(recipe):
+@pytest.mark.parametrize("gate", [math.nan, math.inf, "a", True])
+def test_bad_gates(gate):
+    with pytest.raises(ValueError, match=f"^gate: got {gate!r}, expected a finite number"):
+        FullyConnectedLadder(gate=gate)
+
+
+@pytest.mark.parametrize("widths", [5, "55", (5, 2.5), (5, True), {5: 5}])
+def test_widths_are_integers(widths):
+    with pytest.raises(
+        TypeError, match=rf"^widths: got {re.escape(repr(widths))}, expected positive integers"
+    ):
+        FullyConnectedLadder(widths=widths)
+    assert FullyConnectedLadder(widths=iter([np.int64(5)])).widths == (5,)
+
+
+@pytest.mark.parametrize("factory", [FullyConnectedAdditive, FullyConnectedShared])
+def test_bad_widths_of_others(factory):
     with pytest.raises(ValueError, match=r"widths: got \(\), expected positive integers"):
-        recipe(widths=())
+        factory(widths=())
     with pytest.raises(ValueError, match=r"encoder_widths: got \(3, 0\), expected positive integers"):
         FullyConnectedSeparateEncoders(encoder_widths=(3, 0))
 
@@ -425,9 +444,9 @@ SEPARATE = [r for r in TINY if "Separate" in str(r) or "Additive" in str(r)]
 ADDITIVE = [r for r in TINY if "Additive" in str(r)]
 
 
-@pytest.mark.parametrize("recipe", SEPARATE, ids=str)
-def test_separate_encoders_share_nothing(recipe):
-    encoder, _ = vary(recipe)
+@pytest.mark.parametrize("factory", SEPARATE, ids=str)
+def test_separate_encoders_share_nothing(factory):
+    encoder, _ = vary(factory)
     for j in range(2):
         encoder.zero_grad(set_to_none=True)
         loc, scale = encoder(pictures())[j]
@@ -436,9 +455,9 @@ def test_separate_encoders_share_nothing(recipe):
             assert (parameter.grad is not None) == name.startswith(f"rungs.{j}."), name
 
 
-@pytest.mark.parametrize("recipe", ADDITIVE, ids=str)
-def test_the_additive_decoder_is_a_sum(recipe):
-    _, decoder = vary(recipe)
+@pytest.mark.parametrize("factory", ADDITIVE, ids=str)
+def test_the_additive_decoder_is_a_sum(factory):
+    _, decoder = vary(factory)
     z = latents(DIMS)
     parts = [rung(z_j).reshape(-1, *SHAPE) for rung, z_j in zip(decoder.rungs, z, strict=True)]
     assert torch.equal(decoder(z, [1.0, 1.0]), parts[0] + parts[1])
@@ -448,10 +467,10 @@ def test_the_additive_decoder_is_a_sum(recipe):
     assert all(name.startswith(("rungs.0.", "rungs.1.")) for name, _ in decoder.named_parameters())
 
 
-@pytest.mark.parametrize("recipe", [FullyConnectedShared(widths=(8, 9)), ConvolutionalShared(channels=5)])
-def test_shared_networks(recipe):
+@pytest.mark.parametrize("factory", [FullyConnectedShared(widths=(8, 9)), ConvolutionalShared(channels=5)])
+def test_shared_networks(factory):
     """One body, of which all facets are linear or convolutional heads; one decoder of all latents."""
-    encoder, decoder = vary(recipe)
+    encoder, decoder = vary(factory)
     h = encoder.backbone[0](pictures().reshape(-1, *encoder.input_shape))
     for (loc, _), rung, D in zip(encoder(pictures()), encoder.rungs, DIMS, strict=True):
         torch.testing.assert_close(loc, rung(h)[:, :D])
@@ -464,8 +483,8 @@ def test_parameters_of_the_fully_connected_networks():
     def linear(*sizes):
         return sum(i * o + o for i, o in itertools.pairwise(sizes))
 
-    def counts(recipe):
-        return [sum(p.numel() for p in m.parameters()) for m in recipe((60,), (2, 3))]
+    def counts(factory):
+        return [sum(p.numel() for p in m.parameters()) for m in factory((60,), (2, 3))]
 
     ladder = counts(FullyConnectedLadder())[1]
     separate = linear(60, 500, 500, 4) + linear(60, 500, 500, 6)
@@ -489,12 +508,12 @@ def config_of(network, *stages):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "batch_norm"), [*((recipe, False) for recipe in TINY), (TINY[0], True), (TINY[5], True)]
+    ("factory", "batch_norm"), [*((factory, False) for factory in TINY), (TINY[0], True), (TINY[5], True)]
 )
-def test_fit(recipe, batch_norm, tmp_path):
+def test_fit(factory, batch_norm, tmp_path):
     x = pictures(40)
-    recipe = dataclasses.replace(recipe, batch_norm=batch_norm, dropout=0.1 * batch_norm)
-    fitted = fit(x, config_of(recipe), seed=0, device="cpu", precision="float32", progress=False)
+    factory = dataclasses.replace(factory, batch_norm=batch_norm, dropout=0.1 * batch_norm)
+    fitted = fit(x, config_of(factory), seed=0, device="cpu", precision="float32", progress=False)
     assert fitted.predict(x).shape == (40, 2)
     assert fitted.reconstruct(x).shape == x.shape
     assert math.isfinite(fitted.score(x))
@@ -508,11 +527,11 @@ def test_fit(recipe, batch_norm, tmp_path):
 
 
 @each
-def test_training_freezes_what_a_later_facet_owns(recipe):
+def test_training_freezes_what_a_later_facet_owns(factory):
     """The second stage fits facet 0's mixture, and trains nothing of the networks."""
     torch.manual_seed(0)
     last = Stage((0,), 1, 16, freeze=("encoder.*", "decoder.*"))
-    model = MFCVAE(config_of(recipe, Stage((1,), 2, 16), last), SHAPE)
+    model = MFCVAE(config_of(factory, Stage((1,), 2, 16), last), SHAPE)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     train(model, pictures(40), seed=0, progress=False)
     own = ("encoder.rungs.0.", "decoder.rungs.0.")
@@ -520,7 +539,7 @@ def test_training_freezes_what_a_later_facet_owns(recipe):
         if not name.startswith("priors."):
             assert torch.equal(p, before[name]) == name.startswith(own), name
     assert any(name.startswith("encoder.rungs.0.") for name in before)
-    if "Shared" in str(recipe):  # its first layer has the facets side by side
+    if "Shared" in str(factory):  # its first layer has the facets side by side
         name = next(n for n in before if n.startswith("decoder.body.0.") and n.endswith("weight"))
         columns = (model.get_parameter(name) == before[name]).all(0)
         assert columns.tolist() == [True] * DIMS[0] + [False] * DIMS[1]

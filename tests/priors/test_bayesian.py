@@ -18,12 +18,12 @@ from pyro_mfcvae import FacetELBO
 from pyro_mfcvae.model import FacetWeights
 from pyro_mfcvae.priors import BayesianGaussian, BayesianGaussianMixture, HyperPriors
 
-RECIPES = [
+FACTORIES = [
     BayesianGaussian(covariance=covariance, guide=guide)
     for covariance in ("diagonal", "full")
     for guide in ("normal", "multivariate_normal")
 ]
-IDS = [f"{recipe.covariance}, {recipe.guide}" for recipe in RECIPES]
+IDS = [f"{factory.covariance}, {factory.guide}" for factory in FACTORIES]
 SUPPORTS = {
     "weights": dist.constraints.simplex,
     "means": dist.constraints.real,
@@ -32,8 +32,8 @@ SUPPORTS = {
 }
 
 
-def random_prior(recipe, K, D, spread=0.3):
-    prior = recipe(K, D).double()
+def random_prior(factory, K, D, spread=0.3):
+    prior = factory(K, D).double()
     generator = torch.Generator().manual_seed(K + 10 * D)
     with torch.no_grad():
         for parameter in prior.parameters():
@@ -105,10 +105,10 @@ def explicit_elbo(model, x, guide_trace, data_size, particle):
 @pytest.mark.parametrize("particles", [1, 3])
 @pytest.mark.parametrize("data_size", [5, 40])
 @pytest.mark.parametrize(("K", "D"), [(1, 1), (3, 2)])
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_the_objective_is_the_explicit_formula(recipe, K, D, data_size, particles, make_model):
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_the_objective_is_the_explicit_formula(factory, K, D, data_size, particles, make_model):
     """What all data share enters once, what they do not is scaled up: minibatches are unbiased."""
-    model = make_model(J=1, K=K, D=D, prior=recipe, num_particles=particles, spread=0.5).double()
+    model = make_model(J=1, K=K, D=D, prior=factory, num_particles=particles, spread=0.5).double()
     x = torch.rand(5, 6, dtype=torch.float64)
     torch.manual_seed(1)
     loss = model.elbo().differentiable_loss(model.model, model.guide, x, data_size=data_size)
@@ -130,9 +130,9 @@ def test_the_objective_is_the_explicit_formula(recipe, K, D, data_size, particle
         assert a.any()
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_a_facet_of_weight_zero_is_left_out(recipe, make_model):
-    model = make_model(J=2, prior=recipe)
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_a_facet_of_weight_zero_is_left_out(factory, make_model):
+    model = make_model(J=2, prior=factory)
     options = {"data_size": 20, "weights": FacetWeights((1.0, 1.0), (0.0, 1.0))}
     loss = model.elbo().differentiable_loss(model.model, model.guide, torch.rand(5, 6), **options)
     loss.backward()
@@ -145,10 +145,10 @@ def test_a_facet_of_weight_zero_is_left_out(recipe, make_model):
 def test_the_posterior_of_a_mean_contracts_as_the_exact_one(guide, sizes):
     """One component of known width: the posterior of its mean is Normal, with precision N / s^2 + 1 / m^2."""
     known, noise = 0.5, 0.2
-    recipe = BayesianGaussian(scale_median=known, scale_spread=1e-3, mean_scale=2.0, guide=guide)
+    factory = BayesianGaussian(scale_median=known, scale_spread=1e-3, mean_scale=2.0, guide=guide)
     data = torch.from_numpy(np.random.default_rng(0).normal(1.0, known, (400, 1)))
     for N in sizes:
-        z, prior = data[:N], recipe(1, 1).double()
+        z, prior = data[:N], factory(1, 1).double()
         prior.initialize(z.numpy(), 0)
 
         def model(z=z, prior=prior):
@@ -182,9 +182,9 @@ def test_the_posterior_of_a_mean_contracts_as_the_exact_one(guide, sizes):
 
 
 @pytest.mark.parametrize(("K", "D"), [(1, 1), (1, 2), (4, 3)])
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_the_warm_up_is_standard_normal(recipe, K, D):
-    prior = recipe(K, D)
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_the_warm_up_is_standard_normal(factory, K, D):
+    prior = factory(K, D)
     prior.initialize(np.random.default_rng(0).normal(3, 2, (50, D)), 0)
     prior.reset()
     component = prior.component(torch.arange(K))
@@ -193,12 +193,12 @@ def test_the_warm_up_is_standard_normal(recipe, K, D):
     torch.testing.assert_close(prior.weights().probs, torch.full((K,), 1 / K))
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_it_starts_from_a_mixture_fitted_to_the_embedding(recipe):
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_it_starts_from_a_mixture_fitted_to_the_embedding(factory):
     rng = np.random.default_rng(0)
     c = rng.integers(0, 2, 1_000)
     z = np.array([[-3.0, 0.0], [3.0, 1.0]])[c] + 0.5 * rng.normal(size=(1_000, 2)) @ [[1, 0.8], [0, 0.6]]
-    prior = recipe(2, 2)
+    prior = factory(2, 2)
     prior.initialize(z, 0)
     component = prior.component(torch.arange(2))
     order = component.mean[:, 0].argsort()
@@ -206,16 +206,16 @@ def test_it_starts_from_a_mixture_fitted_to_the_embedding(recipe):
         of_k = torch.from_numpy(z[c == k]).float()
         torch.testing.assert_close(component.mean[order[k]], of_k.mean(0), atol=1e-3, rtol=0)
         torch.testing.assert_close(component.variance[order[k]], of_k.var(0), atol=0, rtol=0.02)
-        if recipe.covariance == "full":
+        if factory.covariance == "full":
             covariance = component.covariance_matrix[order[k]]
             torch.testing.assert_close(covariance, of_k.T.cov(), atol=0.005, rtol=0.02)
     _, width = prior._marginals()["means"]
     torch.testing.assert_close(width, torch.full((2, 2), 0.5 / 500**0.5), atol=0, rtol=0.15)
 
 
-@pytest.mark.parametrize("recipe", [RECIPES[0], RECIPES[2]])
-def test_outside_of_inference_it_is_the_posterior_mean(recipe):
-    prior = random_prior(recipe, 4, 2)
+@pytest.mark.parametrize("factory", [FACTORIES[0], FACTORIES[2]])
+def test_outside_of_inference_it_is_the_posterior_mean(factory):
+    prior = random_prior(factory, 4, 2)
     draws = samples(prior, 200_000)
     component = prior.component(torch.arange(4))
     torch.testing.assert_close(prior.weights().probs, draws["weights"].mean(0), atol=2e-3, rtol=0)
@@ -223,10 +223,10 @@ def test_outside_of_inference_it_is_the_posterior_mean(recipe):
     torch.testing.assert_close(component.variance, draws["scales"].square().mean(0), atol=0, rtol=0.01)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
 @pytest.mark.parametrize("shape", [(), (5,), (3, 1), (2, 3, 4)])
-def test_components_have_the_shape_of_c(recipe, shape):
-    prior = random_prior(recipe, 4, 2)
+def test_components_have_the_shape_of_c(factory, shape):
+    prior = random_prior(factory, 4, 2)
     c = torch.randint(0, 4, shape)
     component = prior.component(c)
     assert component.batch_shape == shape
@@ -234,18 +234,18 @@ def test_components_have_the_shape_of_c(recipe, shape):
     torch.testing.assert_close(component.mean, prior.component(torch.arange(4)).mean[c])
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_its_state_is_whole_from_the_start(recipe, make_config, tmp_path):
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_its_state_is_whole_from_the_start(factory, make_config, tmp_path):
     """In the module, not in Pyro's store; copied, pickled, cast, saved and loaded, after use as well."""
     state = torch.random.get_rng_state()
-    prior = recipe(3, 2)
+    prior = factory(3, 2)
     assert torch.equal(state, torch.random.get_rng_state())
     names = list(prior.state_dict())
     prior.initialize(np.random.default_rng(0).normal(size=(60, 2)), 0)
     prior.guide("p")
     assert list(prior.state_dict()) == names
     assert len(list(prior.parameters())) == len(names)
-    other = recipe(3, 2)
+    other = factory(3, 2)
     other.load_state_dict(prior.state_dict())
     assert not len(pyro.get_param_store())
     copies = [copy.deepcopy(prior), pickle.loads(pickle.dumps(prior)), other]
@@ -263,7 +263,7 @@ def test_its_state_is_whole_from_the_start(recipe, make_config, tmp_path):
             assert each.realize("p").weights().probs.dtype == torch.float64
         assert {"p.weights", "p.means", "p.scales"} <= set(trace.trace)
 
-    model = mf.MFCVAE(make_config(prior=recipe), (6,))
+    model = mf.MFCVAE(make_config(prior=factory), (6,))
     path = tmp_path / "model.mfcvae"
     fitted = mf.FittedMFCVAE(model, [])
     fitted.save(path)
@@ -275,8 +275,8 @@ def test_its_state_is_whole_from_the_start(recipe, make_config, tmp_path):
     assert fitted.sample(3).shape == (3, 6)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
-def test_it_is_fitted_with_the_networks(recipe, blobs, make_config, monkeypatch):
+@pytest.mark.parametrize("factory", FACTORIES, ids=IDS)
+def test_it_is_fitted_with_the_networks(factory, blobs, make_config, monkeypatch):
     x, _ = blobs
     sizes = set()
     original = FacetELBO.differentiable_loss
@@ -286,7 +286,7 @@ def test_it_is_fitted_with_the_networks(recipe, blobs, make_config, monkeypatch)
         return original(self, *args, data_size=data_size)
 
     monkeypatch.setattr(FacetELBO, "differentiable_loss", record)
-    config = make_config(prior=recipe, epochs=2, warm_up_epochs=1)
+    config = make_config(prior=factory, epochs=2, warm_up_epochs=1)
     fitted = mf.fit(x, config, seed=0, progress=False, precision="float32")
     assert sizes == {300}
     assert not len(pyro.get_param_store())
@@ -310,10 +310,10 @@ def test_it_trains_under_pyros_svi(make_model):
 def test_names_and_json(make_config):
     config = make_config(prior="bayesian_gaussian")
     assert mf.MFCVAEConfig.from_json(config.to_json()) == config
-    recipe = BayesianGaussian(concentration=0.5, covariance="full", guide="multivariate_normal")
-    config = make_config(prior=recipe)
+    factory = BayesianGaussian(concentration=0.5, covariance="full", guide="multivariate_normal")
+    config = make_config(prior=factory)
     again = mf.MFCVAEConfig.from_json(config.to_json()).facets[0].prior
-    assert again == recipe
+    assert again == factory
     assert again(3, 2).hyper_priors == HyperPriors(concentration=0.5)
 
 

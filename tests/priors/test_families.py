@@ -34,15 +34,15 @@ families = pytest.mark.parametrize(("name", "weights"), FAMILIES)
 mixtures = pytest.mark.parametrize("name", MIXTURES)
 
 
-def recipe_of(name, weights="learned", **options):
+def factory_of(name, weights="learned", **options):
     options = options if weights is None or name in (STANDARD, BAYESIAN) else {"weights": weights, **options}
-    return priors.RECIPES[name](**options)
+    return priors.FACTORIES[name](**options)
 
 
-def config_of(recipe, K, D=2, **fields):
+def config_of(factory, K, D=2, **fields):
     stage = {"epochs": 3, "warm_up_epochs": 1, "batch_size": 32, "learning_rate": 3e-3}
     defaults = {
-        "facets": (Facet(K, D, recipe),),
+        "facets": (Facet(K, D, factory),),
         "network": FullyConnectedLadder(widths=(8,)),
         "schedule": Schedule.progressive(1, **stage),
     }
@@ -52,7 +52,7 @@ def config_of(recipe, K, D=2, **fields):
 def model_of(name, weights="learned", K=3, D=2, spread=0.5, **options):
     """A model in float64 whose prior's parameters are all different."""
     K = 1 if name == STANDARD else K
-    model = MFCVAE(config_of(recipe_of(name, weights, **options), K, D), (6,)).double()
+    model = MFCVAE(config_of(factory_of(name, weights, **options), K, D), (6,)).double()
     generator = torch.Generator().manual_seed(K + 10 * D)
     with torch.no_grad():
         for parameter in model.priors.parameters():
@@ -319,7 +319,7 @@ def test_devices_dtypes_and_copies(name, weights):
 def test_fit_predict_sample_save_and_load(name, weights, blobs, tmp_path):
     x, _ = blobs
     K = 1 if name == STANDARD else 3
-    config = config_of(recipe_of(name, weights), K)
+    config = config_of(factory_of(name, weights), K)
     assert MFCVAEConfig.from_json(config.to_json()) == config
     fitted = mf.fit(x, config, seed=0, progress=False)
     assert all(np.isfinite(record.loss) for record in fitted.history)
@@ -470,8 +470,8 @@ def test_bad_sizes():
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
 def test_a_new_flow_is_the_identity_and_invertible(layers):
-    recipe = priors.Flow(layers=layers)
-    prior = recipe(3, 5)
+    factory = priors.Flow(layers=layers)
+    prior = factory(3, 5)
     c = torch.arange(3)
     gaussian = super(type(prior), prior).component(c)
     z = torch.randn(3, 5)
@@ -596,7 +596,7 @@ def test_the_tensors_of_a_distribution_become_parameters_within_their_constraint
         (
             lambda K, D: None,
             TypeError,
-            r"the recipe returned None, expected a FacetPrior, or a MixtureSameFamily of 3",
+            r"the factory returned None, expected a FacetPrior, or a MixtureSameFamily of 3",
         ),
         (lambda K, D: dist.Normal(0.0, 1.0), TypeError, "expected a FacetPrior"),
         (lambda K, D: mixture(K + 1, D), ValueError, "4 clusters in 2 dimensions, expected 3 in 2"),
@@ -605,7 +605,7 @@ def test_the_tensors_of_a_distribution_become_parameters_within_their_constraint
         (lambda K, D: prior_of_flows(K, D), TypeError, "write a subclass of FacetPrior"),
     ],
 )
-def test_what_else_a_recipe_may_not_return(prior, error, message):
+def test_what_else_a_factory_may_not_return(prior, error, message):
     with pytest.raises(error, match=message):
         MFCVAE(config_of(prior, 3), (6,))
 
@@ -626,4 +626,4 @@ def prior_of_flows(K, D):
 def test_every_name_is_there():
     assert priors.available()[:2] == ("diagonal_gaussian", "full_gaussian")
     for name in priors.available():
-        assert dataclasses.is_dataclass(priors.RECIPES[name])
+        assert dataclasses.is_dataclass(priors.FACTORIES[name])

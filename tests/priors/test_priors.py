@@ -13,7 +13,7 @@ from pyro_mfcvae.priors import (
 )
 from pyro_mfcvae.priors.initialization import INITIALIZATIONS
 
-RECIPES = [
+FACTORIES = [
     DiagonalGaussian(),
     DiagonalGaussian(weights="uniform"),
     FullGaussian(),
@@ -22,8 +22,8 @@ RECIPES = [
 MIXTURES = [DiagonalGaussianMixture, FullGaussianMixture]
 
 
-def random_prior(recipe, K, D):
-    prior = recipe(K, D).double()
+def random_prior(factory, K, D):
+    prior = factory(K, D).double()
     generator = torch.Generator().manual_seed(K + 10 * D)
     with torch.no_grad():
         for parameter in prior.parameters():
@@ -37,20 +37,20 @@ def log_prob(prior, z):
     return (prior.weights().log_prob(c) + prior.component(c).log_prob(z.unsqueeze(-2))).logsumexp(-1)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("K", [1, 4])
-def test_density_integrates_to_one(recipe, K):
-    prior = random_prior(recipe, K, 1)
+def test_density_integrates_to_one(factory, K):
+    prior = random_prior(factory, K, 1)
     z = torch.linspace(-40, 40, 40_001, dtype=torch.float64)
     density = log_prob(prior, z.unsqueeze(1)).exp()
     assert torch.trapezoid(density, z).item() == pytest.approx(1, abs=1e-8)
     assert prior.weights().log_prob(torch.arange(K)).exp().sum().item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize(("K", "D"), [(1, 1), (3, 2)])
-def test_samples_have_the_moments_of_the_density(recipe, K, D):
-    prior = random_prior(recipe, K, D)
+def test_samples_have_the_moments_of_the_density(factory, K, D):
+    prior = random_prior(factory, K, D)
     torch.manual_seed(0)
     N = 100_000
     c = prior.weights().sample((N,))
@@ -71,10 +71,10 @@ def test_samples_have_the_moments_of_the_density(recipe, K, D):
             )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("shape", [(), (5,), (3, 1), (2, 3, 4)])
-def test_components_have_the_shape_of_c(recipe, shape):
-    prior = random_prior(recipe, 4, 2)
+def test_components_have_the_shape_of_c(factory, shape):
+    prior = random_prior(factory, 4, 2)
     c = torch.randint(0, 4, shape)
     component = prior.component(c)
     assert component.batch_shape == shape
@@ -83,9 +83,9 @@ def test_components_have_the_shape_of_c(recipe, shape):
     assert prior.weights().batch_shape == ()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_new_or_reset_prior_is_standard_normal(recipe):
-    for prior in (recipe(3, 2), random_prior(recipe, 3, 2)):
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_a_new_or_reset_prior_is_standard_normal(factory):
+    for prior in (factory(3, 2), random_prior(factory, 3, 2)):
         prior.reset()
         component = prior.component(torch.arange(3))
         assert torch.equal(component.mean, torch.zeros_like(component.mean))
@@ -94,16 +94,16 @@ def test_a_new_or_reset_prior_is_standard_normal(recipe):
             prior.weights().log_prob(torch.arange(3)).exp(),
             torch.full((3,), 1 / 3, dtype=component.mean.dtype),
         )
-    assert torch.equal(recipe(3, 2).component(torch.arange(3)).mean, torch.zeros(3, 2))
+    assert torch.equal(factory(3, 2).component(torch.arange(3)).mean, torch.zeros(3, 2))
 
 
-@pytest.mark.parametrize("recipe", [DiagonalGaussian, FullGaussian])
+@pytest.mark.parametrize("factory", [DiagonalGaussian, FullGaussian])
 @pytest.mark.parametrize("learn", [True, False])
-def test_weights_are_parameters_only_if_learned(recipe, learn):
-    prior = recipe(weights="learned" if learn else "uniform")(3, 2)
+def test_weights_are_parameters_only_if_learned(factory, learn):
+    prior = factory(weights="learned" if learn else "uniform")(3, 2)
     assert ("mixing.logits" in dict(prior.named_parameters())) == learn
     assert "mixing.logits" in prior.state_dict()
-    others = {"loc", "raw_scale"} | ({"lower"} if recipe is FullGaussian else set())
+    others = {"loc", "raw_scale"} | ({"lower"} if factory is FullGaussian else set())
     assert set(dict(prior.named_parameters())) - {"mixing.logits"} == others
     assert isinstance(prior, FacetPrior)
 
@@ -202,7 +202,7 @@ def test_the_starting_scale_may_be_given(mixture, initialization):
     torch.testing.assert_close(variance, torch.full((3, 2), 0.01))
 
 
-@pytest.mark.parametrize("recipe", [DiagonalGaussian, FullGaussian])
+@pytest.mark.parametrize("factory", [DiagonalGaussian, FullGaussian])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -211,9 +211,9 @@ def test_the_starting_scale_may_be_given(mixture, initialization):
         ({"scale": float("nan")}, "scale: got nan"),
     ],
 )
-def test_bad_options(recipe, options, message):
+def test_bad_options(factory, options, message):
     with pytest.raises(ValueError, match=message):
-        recipe(**options)
+        factory(**options)
     with pytest.raises(ValueError, match=message):
         DiagonalGaussianMixture(3, 2, **options)
 

@@ -24,14 +24,14 @@ def sequential(x, config, **options):
 
 
 def diverging(*seeds):
-    """A recipe with which these seeds diverge; a closure, which plain pickle would refuse."""
+    """A factory with which these seeds diverge; a closure, which plain pickle would refuse."""
 
-    def recipe(x_shape):
+    def factory(x_shape):
         if torch.initial_seed() in seeds:
             raise FloatingPointError("training diverged: the loss is nan")
         return Gaussian(0.3)(x_shape)
 
-    return recipe
+    return factory
 
 
 def assert_same(a, b):
@@ -326,9 +326,11 @@ def test_a_model_without_an_elbo_has_diverged(blobs, config, monkeypatch):
         ({"seeds": [1], "seed": 0}, ValueError, "seed: got 0 together with seeds"),
         ({"seeds": [1], "restarts": 2}, ValueError, "restarts: got 2 together with seeds"),
         ({"restarts": 0}, ValueError, "restarts: got 0, expected an integer of at least 1"),
+        ({"restarts": True}, ValueError, "restarts: got True, expected an integer of at least 1"),
         ({"restarts": 2.0}, ValueError, "restarts: got 2.0, expected an integer of at least 1"),
         ({"restarts": 2, "seed": 2**32 - 1}, ValueError, "seed: got 4294967296, expected an integer from"),
         ({"seed": "a"}, TypeError, "seed: got 'a', expected an integer"),
+        ({"seed": True}, TypeError, "seed: got True, expected an integer"),
         ({"seed": -1}, ValueError, "seed: got -1, expected an integer from 0"),
         ({"restarts": 2, "workers": 0}, ValueError, "workers: got 0, expected 'auto' or an integer"),
         ({"seeds": [1], "workers": "all"}, ValueError, "workers: got 'all', expected 'auto' or an integer"),
@@ -342,6 +344,8 @@ def test_bad_options_are_refused(blobs, config, options, error, message):
 def test_integers_of_any_kind_are_seeds(blobs, config):
     assert parallel.as_seeds(np.arange(2)) == parallel.as_seeds(iter([0, 1])) == (0, 1)
     assert sequential(blobs[0], config, seeds={np.int64(5)}).seeds == (5,)
+    assert len(sequential(blobs[0], config, restarts=np.int64(2)).restarts) == 2
+    assert parallel.as_workers(np.int64(2), 3, torch.device("cpu")) == 2
 
 
 def test_workers(monkeypatch):

@@ -157,7 +157,7 @@ def test_it_is_written_once_a_minute_and_at_the_end_of_a_stage(x, monkeypatch, t
 
 
 def test_a_prior_of_ones_own(x, monkeypatch, tmp_path):
-    """Whose recipe JSON does not know."""
+    """Whose factory JSON does not know."""
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
     config = make_config(J=1, prior=lambda K, D: priors.LaplaceMixture(K, D))
     expected = run(x, config)

@@ -158,9 +158,9 @@ def _config(**fields):
 
 
 def _network(name):
-    recipe = networks.RECIPES[name]
+    factory = networks.FACTORIES[name]
     options = {"channels": 2} if name.startswith("convolutional") else {"widths": (8, 8)}
-    return recipe(**options, **NETWORK_OPTIONS)
+    return factory(**options, **NETWORK_OPTIONS)
 
 
 def _prior(name):

@@ -113,9 +113,9 @@ def test_few_clusters_start_as_ever():
 
 
 @pytest.mark.parametrize(
-    "recipe", [FullGaussian(weights=StickBreaking()), BayesianGaussian(covariance="full")], ids=str
+    "factory", [FullGaussian(weights=StickBreaking()), BayesianGaussian(covariance="full")], ids=str
 )
-def test_the_cost_is_bounded(recipe, monkeypatch):
+def test_the_cost_is_bounded(factory, monkeypatch):
     """Where it counts, no mixture is fitted, and there are few passes over N x K."""
     passes = []
 
@@ -134,7 +134,7 @@ def test_the_cost_is_bounded(recipe, monkeypatch):
     N, K, D = 6000, 2000, 2
     assert N * K > start.EM_SIZE
     z = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
-    prior = recipe(K, D)
+    prior = factory(K, D)
     prior.initialize(z, seed=0)
     ((starts, iterations),) = passes
     assert starts == 1
