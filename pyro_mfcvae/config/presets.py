@@ -291,7 +291,7 @@ def _side_by_side(overrides: ConfigFields, likelihood: LikelihoodFactory) -> MFC
         batch_size=100,
         decay_after=0.5,
         # The first layers, or encoders soon look at all of the data again.
-        freeze=("encoder.rungs.*.0.0.*",),
+        freeze=("encoder.facet_modules.*.0.0.*",),
     )
     defaults: ConfigFields = {
         "facets": facets,

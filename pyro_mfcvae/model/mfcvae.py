@@ -20,7 +20,7 @@ from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model.elbo import FacetELBO
 from pyro_mfcvae.model.objectives import facet_responsibilities, facet_term, facet_value, spread
 from pyro_mfcvae.model.weights import FacetWeights, autocast, kl_weight
-from pyro_mfcvae.networks.modules import is_active
+from pyro_mfcvae.networks.base import check_facet_modules, is_active
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
 
@@ -249,6 +249,8 @@ def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, 
     encoder, decoder = network(likelihood.input_shape, latent_dims)
     if likelihood.features_shape != likelihood.input_shape:
         _, decoder = network(likelihood.features_shape, latent_dims)
+    check_facet_modules(encoder, "encoder", len(latent_dims))
+    check_facet_modules(decoder, "decoder", len(latent_dims))
     return encoder, decoder
 
 

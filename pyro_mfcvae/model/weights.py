@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_mfcvae._utils.devices import Precision
-from pyro_mfcvae.networks.modules import Weight, is_active
+from pyro_mfcvae.networks.base import Weight, is_active
 
 _precision: ContextVar[Precision] = ContextVar("precision", default="float32")
 

@@ -12,11 +12,7 @@ decoder for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from torch import Tensor, nn
-
+from pyro_mfcvae.networks.base import Decoder, Encoder, NetworkFactory
 from pyro_mfcvae.networks.convolutional import (
     ConvolutionalAdditive,
     ConvolutionalLadder,
@@ -31,7 +27,7 @@ from pyro_mfcvae.networks.fully_connected import (
 )
 from pyro_mfcvae.networks.initialization import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
-from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder, Weight
+from pyro_mfcvae.networks.modules import AdditiveDecoder, LadderDecoder, LadderEncoder, SharedDecoder
 
 __all__ = [
     "AdditiveDecoder",
@@ -56,27 +52,6 @@ __all__ = [
     "look_at_subspaces",
 ]
 
-
-class Encoder(Protocol):
-    """Gives q(z_j | x) for every facet; an ``nn.Module``."""
-
-    def __call__(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        r"""For x (N, *shape), location and standard deviation (N, D_j) of each of the J facets."""
-        ...
-
-
-class Decoder(Protocol):
-    """Merges the facets' latents into the parameter of p(x | z); an ``nn.Module``."""
-
-    def __call__(self, z: Sequence[Tensor], fade_in: Sequence[Weight]) -> Tensor:
-        r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *shape).
-
-        A facet of weight zero must not influence the output.
-        """
-        ...
-
-
-NetworkFactory = Callable[[tuple[int, ...], tuple[int, ...]], tuple[nn.Module, nn.Module]]
 
 FACTORIES: dict[str, type] = {
     "fully_connected_ladder": FullyConnectedLadder,

@@ -30,12 +30,12 @@ class _Level:
     Attributes:
         size: height and width.
         channels: of the encoder's backbone.
-        rung_channels: of a rung, and of the decoder's backbone where a rung is merged into it.
+        module_channels: of a facet module, and of the decoder's backbone where one is merged into it.
     """
 
     size: Size
     channels: int
-    rung_channels: int
+    module_channels: int
 
 
 class _Pyramid:
@@ -79,23 +79,23 @@ class _Pyramid:
             inputs, size = level.channels, level.size
         return layers
 
-    def encoder_rung(self, j: int, latent_dim: int) -> nn.Sequential:
+    def encoder_module(self, j: int, latent_dim: int) -> nn.Sequential:
         """From the features of level j to 2 D_j statistics."""
         level = self.levels[j]
         first, size = _convolution(level.channels, level.channels, level.size, 2)
-        # Facet 0 is for what is small and local: its rung halves only once.
-        second, size = _convolution(level.channels, level.rung_channels, size, 1 if j == 0 else 2)
+        # Facet 0 is for what is small and local: its module halves only once.
+        second, size = _convolution(level.channels, level.module_channels, size, 1 if j == 0 else 2)
         return nn.Sequential(
             self.options.hidden(first),
             self.options.hidden(second),
             nn.Flatten(),
-            nn.Linear(level.rung_channels * math.prod(size), 2 * latent_dim),
+            nn.Linear(level.module_channels * math.prod(size), 2 * latent_dim),
         )
 
-    def decoder_rung(self, j: int, latent_dim: int) -> nn.Sequential:
+    def decoder_module(self, j: int, latent_dim: int) -> nn.Sequential:
         """From latents to features of level j."""
         level = self.levels[j]
-        features = (level.rung_channels, *level.size)
+        features = (level.module_channels, *level.size)
         plain = dataclasses.replace(self.options, batch_norm=False)
         return nn.Sequential(
             plain.hidden(nn.Linear(latent_dim, math.prod(features))), nn.Unflatten(1, features)
@@ -106,7 +106,7 @@ class _Pyramid:
         level, above = self.levels[j], self.levels[j - 1]
         return nn.Sequential(
             self.options.hidden(_transposed(inputs, level.channels, level.size, above.size)),
-            self.options.hidden(_transposed(level.channels, above.rung_channels, above.size, above.size)),
+            self.options.hidden(_transposed(level.channels, above.module_channels, above.size, above.size)),
         )
 
     def output(self, inputs: int) -> nn.Module:
@@ -116,14 +116,14 @@ class _Pyramid:
 
     def encoder(self, latent_dim: int) -> nn.Sequential:
         """From the picture to 2 D statistics, through all levels."""
-        return nn.Sequential(*self.backbone(), self.encoder_rung(len(self.levels) - 1, latent_dim))
+        return nn.Sequential(*self.backbone(), self.encoder_module(len(self.levels) - 1, latent_dim))
 
     def decoder(self, latent_dim: int) -> nn.Sequential:
         """From latents to the picture, through all levels."""
         deepest = len(self.levels) - 1
-        ups = (self.up(j, self.levels[j].rung_channels) for j in range(deepest, 0, -1))
+        ups = (self.up(j, self.levels[j].module_channels) for j in range(deepest, 0, -1))
         return nn.Sequential(
-            self.decoder_rung(deepest, latent_dim), *ups, self.output(self.levels[0].rung_channels)
+            self.decoder_module(deepest, latent_dim), *ups, self.output(self.levels[0].module_channels)
         )
 
 
@@ -186,24 +186,25 @@ class ConvolutionalLadder(LadderOptions):
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         pyramid = _Pyramid(self, x_shape, self.channels, len(latent_dims))
-        rungs = [pyramid.encoder_rung(j, d) for j, d in enumerate(latent_dims)]
-        return LadderEncoder(pyramid.picture, pyramid.backbone(), rungs)
+        facet_modules = [pyramid.encoder_module(j, d) for j, d in enumerate(latent_dims)]
+        return LadderEncoder(pyramid.picture, pyramid.backbone(), facet_modules)
 
     def _decoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         J = len(latent_dims)
         pyramid = _Pyramid(self, x_shape, self.channels, J)
         merged = [
-            self.merged(level.rung_channels, is_deepest=j == J - 1) for j, level in enumerate(pyramid.levels)
+            self.merged(level.module_channels, is_deepest=j == J - 1)
+            for j, level in enumerate(pyramid.levels)
         ]
         backbone = [pyramid.up(j, merged[j]) for j in range(1, J)]
-        backbone.append(pyramid.decoder_rung(J - 1, latent_dims[-1]))
-        rungs = [pyramid.decoder_rung(j, d) for j, d in enumerate(latent_dims[:-1])]
+        backbone.append(pyramid.decoder_module(J - 1, latent_dims[-1]))
+        facet_modules = [pyramid.decoder_module(j, d) for j, d in enumerate(latent_dims[:-1])]
         return LadderDecoder(
             x_shape,
             backbone,
-            rungs,
+            facet_modules,
             pyramid.output(merged[0]),
-            gate=self.rung_weight,
+            gate=self.module_weight,
             concatenate=self.concatenates,
         )
 
@@ -213,8 +214,8 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
     """Factory of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
 
     Attributes:
-        levels: how often an encoder halves the picture before its rung; None takes the number of facets,
-            with which every encoder is that of the ladder's deepest facet.
+        levels: how often an encoder halves the picture before its facet module; None takes the number of
+            facets, with which every encoder is that of the ladder's deepest facet.
     """
 
     levels: int | None = None
@@ -236,7 +237,8 @@ class ConvolutionalAdditive(LayerOptions):
 
     Attributes:
         channels: at the first level.
-        levels: how often an encoder halves the picture before its rung, and a decoder doubles its size.
+        levels: how often an encoder halves the picture before its facet module, and a decoder doubles its
+            size.
     """
 
     channels: int = 32
@@ -260,7 +262,8 @@ class ConvolutionalShared(LayerOptions):
 
     Attributes:
         channels: at the first level.
-        levels: how often the encoder halves the picture before its rungs, and the decoder doubles its size.
+        levels: how often the encoder halves the picture before its facet modules, and the decoder doubles its
+            size.
     """
 
     channels: int = 64
@@ -274,6 +277,6 @@ class ConvolutionalShared(LayerOptions):
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
         pyramid = _Pyramid(self, x_shape, self.channels, self.levels)
         body = nn.Sequential(*pyramid.backbone())
-        heads = [pyramid.encoder_rung(self.levels - 1, d) for d in latent_dims]
+        heads = [pyramid.encoder_module(self.levels - 1, d) for d in latent_dims]
         decoder = pyramid.decoder(sum(latent_dims))
         return shared_encoder(pyramid.picture, body, heads), SharedDecoder(x_shape, decoder)

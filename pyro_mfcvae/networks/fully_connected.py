@@ -58,8 +58,8 @@ class FullyConnectedLadder(LadderOptions):
         inputs = math.prod(x_shape)
         widths = self._widths(len(latent_dims))
         backbone = _hidden(self, (inputs, *widths))
-        rungs = [nn.Linear(w, 2 * d) for w, d in zip(widths, latent_dims, strict=True)]
-        return LadderEncoder((inputs,), backbone, rungs)
+        facet_modules = [nn.Linear(w, 2 * d) for w, d in zip(widths, latent_dims, strict=True)]
+        return LadderEncoder((inputs,), backbone, facet_modules)
 
     def _decoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         J = len(latent_dims)
@@ -67,10 +67,12 @@ class FullyConnectedLadder(LadderOptions):
         merged = [self.merged(w, is_deepest=j == J - 1) for j, w in enumerate(widths)]
         inputs = (*merged[1:], latent_dims[-1])
         backbone = [self.hidden(nn.Linear(i, w)) for i, w in zip(inputs, widths, strict=True)]
-        rungs = [self.hidden(nn.Linear(d, w)) for d, w in zip(latent_dims[:-1], widths[:-1], strict=True)]
+        facet_modules = [
+            self.hidden(nn.Linear(d, w)) for d, w in zip(latent_dims[:-1], widths[:-1], strict=True)
+        ]
         output = _network(self, (merged[0], widths[0], math.prod(x_shape)))
         return LadderDecoder(
-            x_shape, backbone, rungs, output, gate=self.rung_weight, concatenate=self.concatenates
+            x_shape, backbone, facet_modules, output, gate=self.module_weight, concatenate=self.concatenates
         )
 
     def _widths(self, J: int) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
     for every linear and convolutional layer, with the mean m and the standard deviation s of its output
     over the batch and, for a convolution, over positions. Layers are changed in the order in which they
     run, each on what the changed ones before it make. A unit that is constant is only shifted, a layer
-    without a bias only scaled; a layer that does not run, such as a rung that is faded out, stays.
+    without a bias only scaled; a layer that does not run, such as a facet module that is faded out, stays.
 
     Args:
         module: network, in training or evaluation as it will be used next; it is changed in place.
@@ -77,20 +77,23 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
     the facet's subspace. What the layer looks at later, training decides.
 
     Args:
-        encoder: with encoders of their own for the facets, ``rungs``; it is changed in place.
+        encoder: with an encoder of its own for every facet, its ``facet_modules``; it is changed in place.
         subspaces: U_j, shape (D, p_j), for each facet and data (N, D).
 
     Raises:
         ValueError: if the facets' encoders do not begin with a linear layer of D inputs.
     """
-    backbone, rungs = getattr(encoder, "backbone", ()), getattr(encoder, "rungs", ())
-    layers = [next((m for m in rung.modules() if isinstance(m, _LINEAR)), None) for rung in rungs]
+    backbone, own = getattr(encoder, "backbone", ()), getattr(encoder, "facet_modules", ())
+    layers = [next((m for m in module.modules() if isinstance(m, _LINEAR)), None) for module in own]
     are_own = all(isinstance(level, nn.Identity) for level in backbone) and len(layers) == len(subspaces)
-    for layer, basis in zip(layers, subspaces, strict=are_own):
-        if not (are_own and isinstance(layer, nn.Linear) and layer.in_features == len(basis)):
+    if not are_own:
+        layers = [None] * len(subspaces)
+    for layer, basis in zip(layers, subspaces, strict=True):
+        if not (isinstance(layer, nn.Linear) and layer.in_features == len(basis)):
             raise ValueError(
-                "data_init: got 'subspaces' with a network that has no encoder of its own for each facet, "
-                "with a linear layer first; expected one such as FullyConnectedAdditive, or data_init=True"
+                f"data_init: got 'subspaces' with {type(encoder).__name__}, expected an encoder whose "
+                "facet_modules are encoders of the facets with a linear layer first, such as that of "
+                "FullyConnectedAdditive; or data_init=True"
             )
         gain = torch.randn(layer.out_features, basis.shape[1]) / basis.shape[1] ** 0.5
         layer.weight.copy_(gain @ torch.from_numpy(basis.T).to(gain))

@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
-# What multiplies a rung where the factory does not say: in the paper both merges, each with its own.
+# What multiplies a facet module where the factory does not say: in the paper both merges, each with its own.
 GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
 
 
@@ -62,11 +62,11 @@ class LayerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LadderOptions(LayerOptions):
-    r"""How a ladder's decoder merges a rung into its backbone.
+    r"""How a ladder's decoder merges a facet module into its backbone.
 
     .. math::
-        \text{gated\_add:}\; b + g\, \alpha_j\, \mathrm{rung}_j(z_j), \qquad
-        \text{concatenate:}\; [b,\; g\, \alpha_j\, \mathrm{rung}_j(z_j)]
+        \text{gated\_add:}\; b + g\, \alpha_j\, \mathrm{module}_j(z_j), \qquad
+        \text{concatenate:}\; [b,\; g\, \alpha_j\, \mathrm{module}_j(z_j)]
 
     Attributes:
         merge: ``"gated_add"`` or ``"concatenate"``.
@@ -86,11 +86,11 @@ class LadderOptions(LayerOptions):
 
     @property
     def concatenates(self) -> bool:
-        """Whether rungs are concatenated to the backbone, rather than added."""
+        """Whether facet modules are concatenated to the backbone, rather than added."""
         return self.merge == "concatenate"
 
     @property
-    def rung_weight(self) -> float:
+    def module_weight(self) -> float:
         """g, given or taken."""
         return GATES[self.merge] if self.gate is None else self.gate
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
@@ -19,7 +20,8 @@ from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.training.history import History, as_record
 
 FORMAT = "pyro_mfcvae"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def read_model(path: str | Path) -> StoredModel:
     try:
         header, state = read_tensors(path, FORMAT)
         _check_version(path, header)
+        if header["version"] == 1:
+            header, state = _from_version_1(header, state)
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
         environment = header.get("environment")
@@ -110,9 +114,23 @@ def read_model(path: str | Path) -> StoredModel:
     return StoredModel(model.eval(), history, seed, restarts)
 
 
+def _from_version_1(
+    header: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Rename what version 1 called ``rungs``, in the names of tensors and of what stages freeze."""
+    config = dict(header["config"])
+    stages = [
+        {**stage, "freeze": [name.replace(".rungs.", ".facet_modules.") for name in stage["freeze"]]}
+        for stage in config["schedule"]["stages"]
+    ]
+    config["schedule"] = {**config["schedule"], "stages": stages}
+    renamed = {name.replace(".rungs.", ".facet_modules."): tensor for name, tensor in state.items()}
+    return {**header, "config": config}, renamed
+
+
 def _check_version(path: Path, header: Mapping[str, Any]) -> None:
-    if header["version"] != VERSION:
+    if header["version"] not in READABLE:
         raise _OtherVersionError(
-            f"path: {path} has format version {header['version']}, expected {VERSION}; "
+            f"path: {path} has format version {header['version']}, expected one of {READABLE}; "
             "load it with the version of pyro_mfcvae that saved it"
         )

@@ -19,7 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_mfcvae.model.loss import Loss
 from pyro_mfcvae.model.weights import FacetWeights
-from pyro_mfcvae.networks.modules import Weight
+from pyro_mfcvae.networks.base import Weight
 
 Compile = bool | Literal["auto", "reduce-overhead"]
 COMPILE = ("auto", True, False, "reduce-overhead")

@@ -7,11 +7,12 @@ from collections.abc import Sequence, Set
 
 from pyro_mfcvae.config.schedule import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.networks.base import has_facet_modules
 
 
 def of_facet(j: int) -> list[str]:
     """Patterns of the parameters that belong to facet j alone."""
-    return [f"priors.{j}.*", f"encoder.rungs.{j}.*", f"decoder.rungs.{j}.*"]
+    return [f"priors.{j}.*", f"encoder.facet_modules.{j}.*", f"decoder.facet_modules.{j}.*"]
 
 
 def expand(freeze: Sequence[str], past: Set[int], num_facets: int) -> list[str]:
@@ -28,7 +29,18 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def check_patterns(stage: Stage, model: MFCVAE) -> None:
-    """Raise a ValueError if a pattern of a stage fits no parameter, or if they leave nothing to train."""
+    """Raise a ValueError if a pattern of a stage fits no parameter, or if they leave nothing to train.
+
+    Groups that name facets are known for networks with ``facet_modules`` only.
+    """
+    named = [name for name in stage.freeze if name == "past facets" or name.startswith("facet ")]
+    for network in (model.encoder, model.decoder):
+        if named and not has_facet_modules(network):
+            raise ValueError(
+                f"freeze: got {named} with {type(network).__name__}, which does not say what belongs to a "
+                "facet; expected an encoder and a decoder with facet_modules, see networks.Encoder, or names "
+                "of parameters"
+            )
     names = [name for name, _ in model.named_parameters()]
     facets = set(range(len(model.facet_priors)))
     unused = [

@@ -43,7 +43,8 @@ class Monitor:
         epoch: int,
         steps: int,
         seconds: float,
-        loss: float,
+        loss_sum: Tensor,
+        num_steps: int,
         learning_rate: float,
         weights: FacetWeights,
         active: Set[int],
@@ -55,7 +56,8 @@ class Monitor:
             epoch: index of the epoch within the stage.
             steps: number of steps since the start of training.
             seconds: since the start of training.
-            loss: mean loss of the epoch, nats per datum.
+            loss_sum: sum of the losses of the epoch's steps, nats per datum, a scalar.
+            num_steps: number of steps of the epoch.
             learning_rate: at the end of the epoch.
             weights: of the facets, at the end of the epoch.
             active: facets that take part.
@@ -64,6 +66,7 @@ class Monitor:
             FloatingPointError: if the loss or the ELBO is no longer finite.
         """
         model = self.model.eval()
+        loss = loss_sum.item() / num_steps
         held_out_elbo = None if self.held_out is None else self._elbo(self.held_out, weights, active)
         terms = model.elbo_terms(self.sample[:MONITOR_SIZE], weights)
         if not (math.isfinite(loss) and terms.elbo.isfinite().all()):

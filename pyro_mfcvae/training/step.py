@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_mfcvae.model.loss import Loss
 from pyro_mfcvae.model.weights import FacetWeights
-from pyro_mfcvae.networks.modules import is_active
+from pyro_mfcvae.networks.base import is_active
 from pyro_mfcvae.training.compiled import Compile, GradientProgram
 
 # Steps of a phase from which on "auto" compiles. By tests/benchmarks/compiling.py, on a processor a program

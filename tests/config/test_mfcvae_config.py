@@ -137,7 +137,7 @@ def test_presets_build_a_network_for_any_number_of_facets(preset, J):
     config = preset(facets=(Facet(2, 2),) * J)
     x_shape = (3, 32, 32) if isinstance(config.network, ConvolutionalLadder) else (4,)
     encoder, _ = config.network(x_shape, (2,) * J)
-    assert len(encoder.rungs) == J
+    assert len(encoder.facet_modules) == J
 
 
 def test_the_initialisation_by_data_has_a_name():

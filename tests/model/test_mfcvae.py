@@ -252,7 +252,7 @@ def test_a_facet_with_neither_fade_in_nor_weight_has_no_influence(make_model, fa
     weights = FacetWeights(on, on)
     loss = loss_of(model, x, weights=weights)
     grads = gradients(model, loss)
-    own = (f"priors.{facet}.", f"encoder.rungs.{facet}.", f"decoder.rungs.{facet}.")
+    own = (f"priors.{facet}.", f"encoder.facet_modules.{facet}.", f"decoder.facet_modules.{facet}.")
     for name, gradient in grads.items():
         if name.startswith(own):
             assert gradient is None or not gradient.any(), name
@@ -464,5 +464,9 @@ def test_all_parameters_are_there_from_the_start():
     names = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert names == {"encoder", "decoder", "priors"}
     assert not any(isinstance(p, torch.nn.UninitializedParameter) for p in model.parameters())
-    rungs = {n.rsplit(".", 1)[0] for n, _ in model.named_parameters() if ".rungs." in n}
-    assert rungs == {"encoder.rungs.0", "encoder.rungs.1", "decoder.rungs.0.0"}
+    facet_modules = {n.rsplit(".", 1)[0] for n, _ in model.named_parameters() if ".facet_modules." in n}
+    assert facet_modules == {
+        "encoder.facet_modules.0",
+        "encoder.facet_modules.1",
+        "decoder.facet_modules.0.0",
+    }

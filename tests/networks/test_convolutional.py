@@ -76,7 +76,7 @@ def test_every_pixel_is_seen_and_made(x_shape, J):
     x = torch.rand(4, *x_shape, requires_grad=True)
     for loc, _ in encoder(x):
         (gradient,) = torch.autograd.grad(loc.sum(), x, retain_graph=True)
-        # A rung of facet 0 with a kernel of 4 may leave out the last row or column of what it sees.
+        # A module of facet 0 with a kernel of 4 may leave out the last row or column of what it sees.
         assert (gradient != 0).float().mean() > 0.7
     deepest = torch.autograd.grad(encoder(x)[-1][0].sum(), x)[0]
     assert deepest.any()
@@ -90,8 +90,8 @@ def test_facet_0_branches_off_first():
         encoder.zero_grad(set_to_none=True)
         encoder(torch.rand(4, 1, 8, 8))[j][0].sum().backward()
         touched = {".".join(n.split(".")[:2]) for n, p in encoder.named_parameters() if p.grad is not None}
-        assert touched == {f"backbone.{i}" for i in range(j + 1)} | {f"rungs.{j}"}
-    assert len(decoder.rungs) == 2
+        assert touched == {f"backbone.{i}" for i in range(j + 1)} | {f"facet_modules.{j}"}
+    assert len(decoder.facet_modules) == 2
 
 
 @pytest.mark.parametrize("facet", [0, 1])
@@ -99,22 +99,22 @@ def test_a_rung_that_is_faded_out_gets_no_gradient(facet):
     _, decoder = ConvolutionalLadder(channels=2)((1, 8, 8), (2, 2, 2))
     decoder(latents((2, 2, 2)), [float(j != facet) for j in range(3)]).sum().backward()
     for name, parameter in decoder.named_parameters():
-        assert (parameter.grad is None) == name.startswith(f"rungs.{facet}."), name
+        assert (parameter.grad is None) == name.startswith(f"facet_modules.{facet}."), name
 
 
 def test_concatenation_along_the_channels():
     _, decoder = ConvolutionalLadder(channels=2)((1, 8, 8), (2, 2))
     z = latents((2, 2))
     h = decoder.backbone[0](decoder.backbone[1](z[1]))
-    rung = decoder.rungs[0](z[0])
-    assert h.shape == rung.shape == (3, 2, 4, 4)
-    torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(torch.cat((h, 0.3 * rung), 1)))
+    module = decoder.facet_modules[0](z[0])
+    assert h.shape == module.shape == (3, 2, 4, 4)
+    torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(torch.cat((h, 0.3 * module), 1)))
 
 
 def test_gated_addition():
     _, decoder = ConvolutionalLadder(channels=2, merge="gated_add")((1, 8, 8), (2, 2))
     z = latents((2, 2))
-    h = decoder.backbone[0](decoder.backbone[1](z[1])) + 0.1 * 0.3 * decoder.rungs[0](z[0])
+    h = decoder.backbone[0](decoder.backbone[1](z[1])) + 0.1 * 0.3 * decoder.facet_modules[0](z[0])
     torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(h))
 
 
@@ -124,8 +124,8 @@ def test_gated_addition():
 def test_the_papers_network_has_the_papers_parameters(latent_dims, counts):
     """Pictures (3, 32, 32) and two facets; all kernels have 4 pixels, but one in the decoder, which has 3.
 
-    Encoder: 3 - 64 (16 x 16) - 128 (8 x 8); rungs 64 - 64 (8 x 8) - 64 (7 x 7) and 128 - 128 (4 x 4) - 256
-    (2 x 2). Decoder: z_1 - 256 (8 x 8) - 128 (16 x 16) - 64; with the rung z_0 - 64 (16 x 16), 128 - 3.
+    Encoder: 3 - 64 (16 x 16) - 128 (8 x 8); modules 64 - 64 (8 x 8) - 64 (7 x 7) and 128 - 128 (4 x 4) - 256
+    (2 x 2). Decoder: z_1 - 256 (8 x 8) - 128 (16 x 16) - 64; with the module z_0 - 64 (16 x 16), 128 - 3.
     """
 
     def convolutions(*channels, kernel=4):
@@ -142,9 +142,9 @@ def test_the_papers_network_has_the_papers_parameters(latent_dims, counts):
     layers = convolutions(3, 64, 128) + convolutions(64, 64, 64) + convolutions(128, 128, 256)
     heads = linear(64 * 7 * 7, 2 * low) + linear(256 * 2 * 2, 2 * high)
     assert count(encoder) == layers + heads == counts[0]
-    rungs = linear(high, 256 * 8 * 8) + linear(low, 64 * 16 * 16)
+    facet_modules = linear(high, 256 * 8 * 8) + linear(low, 64 * 16 * 16)
     backbone = convolutions(256, 128) + convolutions(128, 64, kernel=3) + convolutions(128, 3)
-    assert count(decoder) == rungs + backbone == counts[1]
+    assert count(decoder) == facet_modules + backbone == counts[1]
 
     factory = ConvolutionalLadder(activation="elu", batch_norm=True)
     normalised = factory((3, 32, 32), latent_dims)
@@ -155,8 +155,8 @@ def test_the_papers_network_has_the_papers_parameters(latent_dims, counts):
 def test_a_third_facet_goes_one_level_deeper():
     """Rungs of 512 channels: 256 - 256 (2 x 2) - 512 (1 x 1) up, z_2 - 512 (4 x 4) down."""
     encoder, decoder = ConvolutionalLadder()((3, 32, 32), (5, 5, 5))
-    assert [rung[-1].in_features for rung in encoder.rungs] == [3136, 1024, 512]
-    assert [rung[-1].unflattened_size for rung in decoder.rungs] == [(64, 16, 16), (256, 8, 8)]
+    assert [module[-1].in_features for module in encoder.facet_modules] == [3136, 1024, 512]
+    assert [module[-1].unflattened_size for module in decoder.facet_modules] == [(64, 16, 16), (256, 8, 8)]
     assert decoder.backbone[-1][-1].unflattened_size == (512, 4, 4)
     convolutions = [m for m in decoder.modules() if isinstance(m, nn.ConvTranspose2d)]
     channels = [(m.in_channels, m.out_channels) for m in convolutions]

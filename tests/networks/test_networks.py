@@ -96,7 +96,7 @@ def test_a_rung_that_is_faded_out_gets_no_gradient(facet):
     _, decoder = build((6,), (2, 2, 2), (8, 8, 8))
     decoder(latents((2, 2, 2)), [float(j != facet) for j in range(3)]).sum().backward()
     for name, parameter in decoder.named_parameters():
-        assert (parameter.grad is None) == name.startswith(f"rungs.{facet}."), name
+        assert (parameter.grad is None) == name.startswith(f"facet_modules.{facet}."), name
 
 
 def test_deeper_facets_see_more_layers():
@@ -107,7 +107,7 @@ def test_deeper_facets_see_more_layers():
         loc, scale = encoder(torch.rand(4, 6))[j]
         (loc.sum() + scale.sum()).backward()
         touched = {name.rsplit(".", 1)[0] for name, p in encoder.named_parameters() if p.grad is not None}
-        assert touched == {f"backbone.{i}.0" for i in range(j + 1)} | {f"rungs.{j}"}
+        assert touched == {f"backbone.{i}.0" for i in range(j + 1)} | {f"facet_modules.{j}"}
 
 
 def test_the_gate_scales_the_rung():
@@ -117,13 +117,13 @@ def test_the_gate_scales_the_rung():
     _, doubled = build((6,), (2, 2), (8, 8), gate=0.4)
     doubled.load_state_dict(decoder.state_dict())
     torch.testing.assert_close(decoder(z, [1.0, 1.0]), doubled(z, [0.5, 1.0]))
-    merged = decoder.backbone[0](decoder.backbone[1](z[1])) + 0.2 * 0.3 * decoder.rungs[0](z[0])
+    merged = decoder.backbone[0](decoder.backbone[1](z[1])) + 0.2 * 0.3 * decoder.facet_modules[0](z[0])
     torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(merged))
 
 
 @pytest.mark.parametrize("factory", [FullyConnectedLadder(), FullyConnectedLadder(widths=(500, 2000))])
 def test_the_papers_network_has_the_papers_parameters(factory):
-    """Section 3.3: 784 - 500 - 2000, rungs from both levels; z_1 - 2000 - 500 - 500 - 784 and z_0 - 500."""
+    """Section 3.3: 784 - 500 - 2000, modules from both levels; z_1 - 2000 - 500 - 500 - 784 and z_0 - 500."""
     encoder, decoder = factory((784,), (5, 5))
 
     def linear(*sizes):
@@ -138,7 +138,7 @@ def test_the_papers_network_has_the_papers_parameters(factory):
 
 def test_three_facets_take_default_widths():
     encoder, decoder = FullyConnectedLadder()((6,), (2, 2, 2))
-    assert [rung.in_features for rung in encoder.rungs] == [500, 500, 2000]
+    assert [module.in_features for module in encoder.facet_modules] == [500, 500, 2000]
     assert math.prod(decoder(latents((2, 2, 2)), [1.0] * 3).shape) == 20 * 6
 
 
@@ -170,7 +170,7 @@ def test_concatenation():
     z = latents((2, 2))
     _, decoder = build((6,), (2, 2), (8, 9), merge="concatenate")
     h = decoder.backbone[0](decoder.backbone[1](z[1]))
-    merged = torch.cat((h, 0.3 * decoder.rungs[0](z[0])), 1)
+    merged = torch.cat((h, 0.3 * decoder.facet_modules[0](z[0])), 1)
     assert merged.shape == (20, 16)
     torch.testing.assert_close(decoder(z, [0.3, 1.0]), decoder.output(merged))
     merged = torch.cat((h, torch.zeros(20, 8)), 1)
@@ -178,13 +178,13 @@ def test_concatenation():
 
 
 def test_the_gate_that_is_not_given_is_the_papers():
-    assert [LadderOptions(merge=merge).rung_weight for merge in ("gated_add", "concatenate")] == [0.1, 1.0]
-    assert [LadderOptions(merge=merge, gate=0.0).rung_weight for merge in ("gated_add", "concatenate")] == [
+    assert [LadderOptions(merge=merge).module_weight for merge in ("gated_add", "concatenate")] == [0.1, 1.0]
+    assert [LadderOptions(merge=merge, gate=0.0).module_weight for merge in ("gated_add", "concatenate")] == [
         0,
         0,
     ]
     added = dataclasses.replace(ConvolutionalLadder(), merge="gated_add")
-    assert added.rung_weight == 0.1
+    assert added.module_weight == 0.1
 
 
 @pytest.mark.parametrize("J", [1, 2, 3])
@@ -192,9 +192,9 @@ def test_the_gate_that_is_not_given_is_the_papers():
 def test_the_parameters_of_both_merges(J, merge):
     _, decoder = FullyConnectedLadder(widths=(7,) * J, merge=merge)((6,), (2,) * J)
     wide = 14 if merge == "concatenate" else 7
-    rungs, downwards = (J - 1) * (2 * 7 + 7), max(J - 2, 0) * (wide * 7 + 7) + (J > 1) * (7 * 7 + 7)
+    facet_modules, downwards = (J - 1) * (2 * 7 + 7), max(J - 2, 0) * (wide * 7 + 7) + (J > 1) * (7 * 7 + 7)
     output = (wide if J > 1 else 7) * 7 + 7 + 7 * 6 + 6
-    assert sum(p.numel() for p in decoder.parameters()) == (2 * 7 + 7) + rungs + downwards + output
+    assert sum(p.numel() for p in decoder.parameters()) == (2 * 7 + 7) + facet_modules + downwards + output
 
 
 # --- every network --------------------------------------------------------------------------------
@@ -452,19 +452,21 @@ def test_separate_encoders_share_nothing(factory):
         loc, scale = encoder(pictures())[j]
         (loc.sum() + scale.sum()).backward()
         for name, parameter in encoder.named_parameters():
-            assert (parameter.grad is not None) == name.startswith(f"rungs.{j}."), name
+            assert (parameter.grad is not None) == name.startswith(f"facet_modules.{j}."), name
 
 
 @pytest.mark.parametrize("factory", ADDITIVE, ids=str)
 def test_the_additive_decoder_is_a_sum(factory):
     _, decoder = vary(factory)
     z = latents(DIMS)
-    parts = [rung(z_j).reshape(-1, *SHAPE) for rung, z_j in zip(decoder.rungs, z, strict=True)]
+    parts = [module(z_j).reshape(-1, *SHAPE) for module, z_j in zip(decoder.facet_modules, z, strict=True)]
     assert torch.equal(decoder(z, [1.0, 1.0]), parts[0] + parts[1])
     assert torch.equal(decoder(z, [0.25, 0.5]), 0.25 * parts[0] + 0.5 * parts[1])
     assert torch.equal(decoder(z, [0.0, 1.0]), parts[1])
     assert not decoder(z, [0.0, 0.0]).any()
-    assert all(name.startswith(("rungs.0.", "rungs.1.")) for name, _ in decoder.named_parameters())
+    assert all(
+        name.startswith(("facet_modules.0.", "facet_modules.1.")) for name, _ in decoder.named_parameters()
+    )
 
 
 @pytest.mark.parametrize("factory", [FullyConnectedShared(widths=(8, 9)), ConvolutionalShared(channels=5)])
@@ -472,8 +474,8 @@ def test_shared_networks(factory):
     """One body, of which all facets are linear or convolutional heads; one decoder of all latents."""
     encoder, decoder = vary(factory)
     h = encoder.backbone[0](pictures().reshape(-1, *encoder.input_shape))
-    for (loc, _), rung, D in zip(encoder(pictures()), encoder.rungs, DIMS, strict=True):
-        torch.testing.assert_close(loc, rung(h)[:, :D])
+    for (loc, _), module, D in zip(encoder(pictures()), encoder.facet_modules, DIMS, strict=True):
+        torch.testing.assert_close(loc, module(h)[:, :D])
     z = latents(DIMS)
     expected = decoder.body(torch.cat((0.5 * z[0], z[1]), 1)).reshape(-1, *SHAPE)
     assert torch.equal(decoder(z, [0.5, 1.0]), expected)
@@ -534,11 +536,11 @@ def test_training_freezes_what_a_later_facet_owns(factory):
     model = MFCVAE(config_of(factory, Stage((1,), 2, 16), last), SHAPE)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     train(model, pictures(40), seed=0, progress=False)
-    own = ("encoder.rungs.0.", "decoder.rungs.0.")
+    own = ("encoder.facet_modules.0.", "decoder.facet_modules.0.")
     for name, p in model.named_parameters():
         if not name.startswith("priors."):
             assert torch.equal(p, before[name]) == name.startswith(own), name
-    assert any(name.startswith("encoder.rungs.0.") for name in before)
+    assert any(name.startswith("encoder.facet_modules.0.") for name in before)
     if "Shared" in str(factory):  # its first layer has the facets side by side
         name = next(n for n in before if n.startswith("decoder.body.0.") and n.endswith("weight"))
         columns = (model.get_parameter(name) == before[name]).all(0)

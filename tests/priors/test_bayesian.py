@@ -281,9 +281,9 @@ def test_it_is_fitted_with_the_networks(factory, blobs, make_config, monkeypatch
     sizes = set()
     original = FacetELBO.differentiable_loss
 
-    def record(self, *args, data_size=None):
+    def record(self, *args, data_size=None, **options):
         sizes.add(data_size)
-        return original(self, *args, data_size=data_size)
+        return original(self, *args, data_size=data_size, **options)
 
     monkeypatch.setattr(FacetELBO, "differentiable_loss", record)
     config = make_config(prior=factory, epochs=2, warm_up_epochs=1)

@@ -228,7 +228,7 @@ def test_a_finished_run_predicts(x, tmp_path):
     again = run(x, config, checkpoint_dir=tmp_path)
     assert isinstance(again, FittedMFCVAE)
     np.testing.assert_array_equal(again.predict(x), expected.predict(x))
-    assert Checkpoint(tmp_path / "other", {}).stage is None
+    assert Checkpoint(tmp_path / "other", {}).read() is None
 
 
 def test_a_trainer_goes_on_from_its_state(x):

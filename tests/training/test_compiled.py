@@ -60,7 +60,9 @@ def assert_same(plain, compiled, rtol=0.0):
 
 STAGES = (
     Stage((1,), 2, BATCH, warm_up_epochs=1, pre_training_kl_weight=0.1),
-    Stage((0,), 3, BATCH, warm_up_epochs=1, fade_in_steps=4, kl_fade_in_steps=0, freeze=("*.rungs.1.*",)),
+    Stage(
+        (0,), 3, BATCH, warm_up_epochs=1, fade_in_steps=4, kl_fade_in_steps=0, freeze=("*.facet_modules.1.*",)
+    ),
 )
 OPTIONS = {"batch_norm": True, "dropout": 0.2}
 NOT_COMPILED = ("bayesian_gaussian", "standard_normal")  # see below; has one cluster only

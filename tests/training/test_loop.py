@@ -81,7 +81,11 @@ def test_only_what_is_introduced_trains(make_config):
     first = Stage((2,), 2, BATCH)
     config = in_stages(make_config, 3, first, Stage((0, 1), 1, BATCH, freeze=("encoder.*", "decoder.*")))
     model, before, _ = trained(config)
-    own = ("priors.0.", "priors.1.", *(f"{c}.rungs.{j}." for c in ("encoder", "decoder") for j in (0, 1)))
+    own = (
+        "priors.0.",
+        "priors.1.",
+        *(f"{c}.facet_modules.{j}." for c in ("encoder", "decoder") for j in (0, 1)),
+    )
     # what is fitted to the embedding changes even if it does not train
     fitted = names(model, "priors.0.", "priors.1.")
     assert moved(model, before) == (names(model, "") - names(model, *own)) | fitted
@@ -123,7 +127,14 @@ def test_with_all_stages_everything_trains(make_config):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "pattern",
-    ["encoder.*", "decoder.rungs.0.*", "*.rungs.*", "priors.1.loc", "*.weight", "encoder.backbone.?.0.bias"],
+    [
+        "encoder.*",
+        "decoder.facet_modules.0.*",
+        "*.facet_modules.*",
+        "priors.1.loc",
+        "*.weight",
+        "encoder.backbone.?.0.bias",
+    ],
 )
 def test_frozen_parameters_stay_bit_for_bit(make_config, pattern, optimizer):
     """In the second stage, after the optimiser has moved all of them in the first."""
@@ -189,9 +200,9 @@ def test_momentum_does_not_move_what_is_frozen_within_a_stage(make_config, optim
 @pytest.mark.parametrize(
     ("group", "frozen"),
     [
-        ("facet 0", ("priors.0.", "encoder.rungs.0.", "decoder.rungs.0.")),
-        ("facet 1", ("priors.1.", "encoder.rungs.1.")),
-        ("past facets", ("priors.1.", "encoder.rungs.1.")),
+        ("facet 0", ("priors.0.", "encoder.facet_modules.0.", "decoder.facet_modules.0.")),
+        ("facet 1", ("priors.1.", "encoder.facet_modules.1.")),
+        ("past facets", ("priors.1.", "encoder.facet_modules.1.")),
         ("networks", ("encoder.", "decoder.")),
     ],
 )
@@ -258,10 +269,12 @@ def test_pre_training_moves_the_encoder_of_a_facet_that_takes_no_part(make_confi
     """Towards its prior; neither its prior nor its part of the decoder moves."""
     stages = (
         Stage((1,), 3, BATCH, pre_training_kl_weight=0.5),
-        Stage((0,), 1, BATCH, freeze=("*.rungs.0.*",)),
+        Stage((0,), 1, BATCH, freeze=("*.facet_modules.0.*",)),
     )
     model, before, history = trained(in_stages(make_config, 2, *stages))
-    assert {n for n in moved(model, before) if ".rungs.0." in n} == names(model, "encoder.rungs.0.")
+    assert {n for n in moved(model, before) if ".facet_modules.0." in n} == names(
+        model, "encoder.facet_modules.0."
+    )
     assert [r.kl_weights[0] for r in history] == [0.5, 0.5, 0.5, 1.0]
     assert [r.fade_in[0] for r in history] == [0.0, 0.0, 0.0, 1.0]
     assert history[2].facet_terms[0] > history[0].facet_terms[0]

@@ -1,21 +1,25 @@
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import nn
 
-from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, fit, presets
+from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, presets
 from pyro_mfcvae.data import make_facets
 from pyro_mfcvae.metrics import nmi
 from pyro_mfcvae.networks import (
     ConvolutionalAdditive,
+    Encoder,
     FullyConnectedAdditive,
     FullyConnectedLadder,
     look_at_subspaces,
 )
 from pyro_mfcvae.priors import FullGaussian
 from pyro_mfcvae.priors.initialization import fit_mixture
+from pyro_mfcvae.training import Trainer, train
 from pyro_mfcvae.training.subspaces import independent_subspaces
 
 
@@ -86,8 +90,99 @@ def test_other_networks_cannot(network, x_shape):
     config = MFCVAEConfig(
         (Facet(2, 2), Facet(2, 2)), "gaussian", network, Schedule.joint(2, epochs=1), data_init="subspaces"
     )
-    with pytest.raises(ValueError, match=r"^data_init: got 'subspaces' with a network that has no encoder"):
+    with pytest.raises(ValueError, match=r"^data_init: got 'subspaces' with \w*Encoder, expected an encoder"):
         fit(torch.rand(50, *x_shape), config, progress=False)
+
+
+class Plain(nn.Module):
+    """An encoder of one's own, which does not say what belongs to a facet."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x):
+        return [(loc, scale.exp()) for loc, scale in (head(x).chunk(2, -1) for head in self.heads)]
+
+
+class Telling(Encoder):
+    """The same encoder, which does."""
+
+    def __init__(self):
+        super().__init__()
+        self.facet_modules = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x):
+        return [(loc, scale.exp()) for loc, scale in (head(x).chunk(2, -1) for head in self.facet_modules)]
+
+
+def with_encoder(encoder):
+    """A factory of it, with a decoder of the package."""
+    return lambda shape, dims: (encoder(), FullyConnectedAdditive(widths=(8,))(shape, dims)[1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"data_init": "subspaces"},
+            "data_init: got 'subspaces' with Plain, expected an encoder whose",
+        ),
+        (
+            {"freeze": ("facet 0",)},
+            r"freeze: got \['facet 0'\] with Plain, which does not say what",
+        ),
+        ({"freeze": ("past facets",)}, r"freeze: got \['past facets'\] with Plain, which does not say what"),
+    ],
+)
+def test_a_network_of_ones_own_says_what_belongs_to_a_facet(fields, message):
+    """Or what goes by facets is refused; then it works."""
+    stages = (Stage((1,), 1, 32), Stage((0,), 1, 32, freeze=fields.get("freeze", ())))
+    options = {"likelihood": "gaussian", "data_init": fields.get("data_init", False)}
+    x = torch.rand(64, 4)
+
+    def model(encoder):
+        torch.manual_seed(0)
+        facets = (Facet(2, 2), Facet(2, 2))
+        config = MFCVAEConfig(facets, network=with_encoder(encoder), schedule=Schedule(stages), **options)
+        return MFCVAE(config, (4,))
+
+    with pytest.raises(ValueError, match=message):
+        train(model(Plain), x, seed=0, progress=False)
+    told = model(Telling)
+    states = []
+    trainer = Trainer(told, x, seed=0)
+    trainer.callbacks.append(lambda trainer, _: states.append(copy.deepcopy(told.state_dict())))
+    trainer.run(progress=False)
+    if "data_init" in fields:
+        before = model(Telling).encoder.facet_modules[0].weight
+        assert not torch.equal(states[0]["encoder.facet_modules.0.weight"], before)
+        return
+    frozen = {"facet 0": 0, "past facets": 1}[fields["freeze"][0]]
+    for j in (0, 1):
+        name = f"encoder.facet_modules.{j}.weight"
+        assert torch.equal(states[0][name], states[1][name]) == (j == frozen)
+
+
+def test_facet_modules_are_checked_when_a_model_is_made(make_config):
+    class Wrong(Telling):
+        def __init__(self, modules):
+            super().__init__()
+            del self.facet_modules
+            self.facet_modules = modules
+
+    config = make_config(J=2, D=2)
+    for modules, error, message in (
+        ((1, 2), TypeError, "encoder.facet_modules: got tuple, expected a torch.nn.ModuleList"),
+        (
+            nn.ModuleList(nn.Linear(4, 4) for _ in range(3)),
+            ValueError,
+            "encoder.facet_modules: got 3 modules",
+        ),
+    ):
+        network = with_encoder(lambda modules=modules: Wrong(modules))
+        with pytest.raises(error, match=message):
+            MFCVAE(dataclasses.replace(config, network=network), (4,))
 
 
 @pytest.mark.parametrize("J", [1, 3])
