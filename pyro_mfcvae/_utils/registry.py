@@ -7,12 +7,12 @@ from typing import Any, cast
 
 
 def resolve(name: str, value: Any, factories: Mapping[str, type]) -> Callable[..., Any]:
-    """The factory that a name stands for; a factory stays as it is.
+    """Return the factory that a name stands for; a factory stays as it is.
 
     Args:
-        name: of the argument, for errors.
+        name: name of the argument, for errors.
         value: a name or a callable.
-        factories: by name, classes that are called without arguments.
+        factories: classes that are called without arguments, by name.
 
     Raises:
         ValueError: for an unknown name.

@@ -1,4 +1,4 @@
-"""What defines a model and its training: frozen dataclasses, with JSON in and out."""
+"""Definition of a model and its training: frozen dataclasses, with JSON in and out."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class MFCVAEConfig:
         return cast(Schedule, self.schedule).held_out
 
     def to_json(self) -> str:
-        """This configuration as JSON.
+        """Write this configuration as JSON.
 
         Raises:
             TypeError: if it holds a factory that is not one of the package's own.
@@ -174,7 +174,7 @@ def check_facets(facets: object) -> tuple[Facet, ...]:
 
 
 def _encode(value: Any, path: str) -> Any:
-    """Dataclasses become objects; a factory names itself."""
+    """Turn dataclasses into objects for JSON, in which a factory names itself."""
     if isinstance(value, (tuple, list)):
         return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -203,7 +203,7 @@ def _decode(fields: Mapping[str, Any], factories: Mapping[str, type]) -> Any:
 
 
 def _decode_value(value: Any) -> Any:
-    """A factory may have others within."""
+    """Read a value of a factory, which may have other factories within."""
     if isinstance(value, list):
         return [_decode_value(v) for v in value]
     return _decode(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value

@@ -38,9 +38,9 @@ class Stage:
         introduces: facets that take part from this stage on.
         epochs: passes through the data; None if ``steps`` is given.
         batch_size: data per step; a data set smaller than it is one batch.
-        learning_rate: of the optimiser.
+        learning_rate: learning rate of the optimiser.
         decay_after: fraction of the stage after which the learning rate falls to zero.
-        warm_up_epochs: of the stage's epochs, those before the new facets' mixtures are fitted.
+        warm_up_epochs: number of the stage's epochs before the new facets' mixtures are fitted.
         warm_up_steps: steps of the optimiser, in place of ``warm_up_epochs``; the warm-up's last epoch may
             then be shorter.
         warm_up_kl_weight: beta_j of the new facets during the warm-up.
@@ -48,7 +48,7 @@ class Stage:
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
             what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
         fade_in_steps: T, steps over which new facets fade in; 0 is at once.
-        freeze: what does not change: names of parameters with shell wildcards, as in ``"encoder.*"``, and
+        freeze: parameters that do not change: their names with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
             facets"`` (those of earlier stages) and ``"networks"``.
         steps: steps of the optimiser, in place of ``epochs``; the last epoch may then be shorter.
@@ -122,11 +122,11 @@ class Stage:
             )
 
     def fade_in(self, step: int) -> float:
-        """alpha_j in [0, 1] of the facets that this stage introduces, at its 0-based ``step``."""
+        """Return alpha_j in [0, 1] of the facets that this stage introduces, at its 0-based ``step``."""
         return self._faded(step, self.fade_in_steps)
 
     def kl_fade_in(self, step: int) -> float:
-        """Factor in [0, 1] of their beta_j."""
+        """Return the factor in [0, 1] of their beta_j."""
         return self._faded(
             step, self.fade_in_steps if self.kl_fade_in_steps is None else self.kl_fade_in_steps
         )
@@ -137,7 +137,7 @@ class Stage:
         return step / steps if self.fade == "linear" else 0.5 * (1 - math.cos(math.pi * step / steps))
 
     def learning_rate_at(self, progress: float) -> float:
-        """The learning rate at a fraction ``progress`` of the stage."""
+        """Return the learning rate at a fraction ``progress`` of the stage."""
         if progress <= self.decay_after:
             return self.learning_rate
         fallen = (progress - self.decay_after) / (1 - self.decay_after)
@@ -148,11 +148,11 @@ class Stage:
         return self.learning_rate * math.pow(0.01, fallen)
 
     def __str__(self) -> str:
-        """This stage in one line."""
+        """Describe this stage in one line."""
         return ", ".join(cell for cell in self._cells() if cell)
 
     def _cells(self) -> tuple[str, ...]:
-        """What it introduces, its length, batch, optimiser, weights, fade-in, and what is frozen."""
+        """Describe its new facets, length, batch, optimiser, weights, fade-in and frozen parameters."""
         new = "no new facet"
         if self.introduces:
             new = f"facet{'s' * (len(self.introduces) > 1)} {', '.join(map(str, self.introduces))}"
@@ -250,7 +250,7 @@ class Schedule:
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
 
     def __str__(self) -> str:
-        """A table of the stages, a line each."""
+        """List the stages in a table, a line each."""
         rows = [(str(i), *stage._cells()) for i, stage in enumerate(self.stages, start=1)]
         columns = [column for column in zip(*rows, strict=True) if any(column)]
         widths = [max(map(len, column)) for column in columns]

@@ -51,7 +51,7 @@ def svhn(root: str | os.PathLike[str], train: bool = True) -> LabelledData:
 
 
 def _read(content: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, 3, 32, 32) and labels (N, 1) from arrays X (32, 32, 3, N) and y (N, 1)."""
+    """Read images (N, 3, 32, 32) and labels (N, 1) from arrays X (32, 32, 3, N) and y (N, 1)."""
     missing = [name for name in ("X", "y") if name not in content]
     if missing:
         raise ValueError(f"it has no array {' and no array '.join(missing)}")

@@ -24,20 +24,20 @@ class Observed(TorchDistribution):  # type: ignore[misc]
 
     @property
     def support(self) -> Any:
-        """That of ``base``."""
+        """The support of ``base``."""
         return self.base.support
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Distribution:
-        """With another batch shape."""
+        """Return the distribution with another batch shape."""
         return Observed(self.base.expand(batch_shape))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Complete samples."""
+        """Sample complete elements."""
         sample: Tensor = self.base.sample(sample_shape)
         return sample
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p of the elements, zero of those that are NaN."""
+        """Return log p of the elements in nats, zero of those that are NaN."""
         missing = value.isnan()
         # Filled before, and masked after: a gradient through NaN would be NaN even where it is masked.
         log_prob = self.base.log_prob(torch.where(missing, 0.0, value))

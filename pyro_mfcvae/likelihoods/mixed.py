@@ -37,8 +37,8 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
 
     Args:
         parts: distributions with batch shapes (..., D_p) and event shape ().
-        columns: for each part, the D_p columns that it is of.
-        order: for each column of all, its place in the parts one after another.
+        columns: indices of the D_p columns of each part.
+        order: place of each of the D columns in the parts one after another.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -49,16 +49,16 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
         super().__init__((*parts[0].batch_shape[:-1], len(order)), validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
-        """With another batch shape."""
+        """Return the distribution with another batch shape."""
         parts = [part.expand((*batch_shape[:-1], part.batch_shape[-1])) for part in self.parts]
         return _Columns(parts, self.columns, self.order)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """One value for each column."""
+        """Sample one value for each column."""
         return _join((part.sample(sample_shape) for part in self.parts), self.order)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p of each column."""
+        """Return log p of each column in nats, (..., D)."""
         each = zip(self.parts, self.columns, strict=True)
         return _join((part.log_prob(value.index_select(-1, c)) for part, c in each), self.order)
 
@@ -102,21 +102,21 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     @property
     def features_shape(self) -> tuple[int, ...]:
-        """What the parts need, one after another."""
+        """Shape of the decoder's output: that of all parts, one after another."""
         return (sum(self._feature_sizes),)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the parts show, one after another, and what is observed."""
+        """Shape of the encoder's input: that of all parts, one after another, and of what is observed."""
         return (sum(self._input_sizes) + self.allows_missing * self.x_shape[0],)
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""The columns' distributions, (N, D)."""
+        r"""Return the columns' distributions, (N, D)."""
         each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
         return _Columns([part.elements(f) for part, f in each], self._columns, self.order)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""E[x | z], or the most probable category, in the units of each column, (N, D)."""
+        r"""Return E[x | z], or the most probable category, in the units of each column, (N, D)."""
         each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
         return _join((part.mean(f) for part, f in each), self.order)
 
@@ -132,7 +132,7 @@ class MixedLikelihood(ElementwiseLikelihood):
             part.calibrate(x[:, columns.to(x.device)])
 
     def encode(self, x: Tensor) -> Tensor:
-        """What the columns' likelihoods show of x, one after another."""
+        """Return the inputs of the columns' likelihoods, one after another."""
         each = zip(self._parts, self._columns, strict=True)
         return torch.cat([part.encode(x.index_select(1, columns)) for part, columns in each], 1)
 
@@ -227,5 +227,5 @@ def _kind(field: str, kind: Any) -> LikelihoodFactory:
 
 
 def _join(pieces: Iterable[Tensor], order: Tensor) -> Tensor:
-    """Pieces (..., D_p) one after another, their columns brought into the order of the data."""
+    """Join pieces (..., D_p), and bring their columns into the order of the data."""
     return torch.cat(list(pieces), -1).index_select(-1, order)

@@ -61,7 +61,7 @@ class Encoder(Protocol):
     """Gives q(z_j | x) for every facet; an ``nn.Module``."""
 
     def __call__(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        r"""For x (N, *shape), location and standard deviation (N, D_j) of each of the J facets."""
+        r"""Return location and standard deviation (N, D_j) of each of the J facets, for x (N, *shape)."""
         ...
 
 
@@ -69,7 +69,7 @@ class Decoder(Protocol):
     """Merges the facets' latents into the parameter of p(x | z); an ``nn.Module``."""
 
     def __call__(self, z: Sequence[Tensor], fade_in: Sequence[float]) -> Tensor:
-        r"""For z_j (N, D_j), each entering with weight ``fade_in[j]``, an output (N, *shape).
+        r"""Return an output (N, *shape) for z_j (N, D_j), each entering with weight ``fade_in[j]``.
 
         A facet of weight zero must not influence the output.
         """
@@ -91,5 +91,5 @@ FACTORIES: dict[str, type] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that ``MFCVAEConfig(network=...)`` takes."""
+    """List the names that ``MFCVAEConfig(network=...)`` takes."""
     return tuple(FACTORIES)

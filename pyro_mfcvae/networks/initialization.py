@@ -28,7 +28,7 @@ def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
 
     Args:
         module: network, in training or evaluation as it will be used next; it is changed in place.
-        *inputs: what it is called with, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
+        *inputs: arguments of its call, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
 
     Raises:
         ValueError: if no linear or convolutional layer runs.
@@ -77,7 +77,7 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
     the facet's subspace. What the layer looks at later, training decides.
 
     Args:
-        encoder: with encoders of their own for the facets, ``rungs``; it is changed in place.
+        encoder: network with an encoder of its own for each facet, ``rungs``; it is changed in place.
         subspaces: U_j, shape (D, p_j), for each facet and data (N, D).
 
     Raises:
@@ -116,7 +116,7 @@ def _standardize(layer: Any, output: Tensor) -> Tensor:
 
 
 def _per_weight(layer: Any, scale: Tensor) -> Tensor:
-    """The scale of each unit, in a shape that broadcasts with the layer's weight."""
+    """Return the scale of each unit, in a shape that broadcasts with the layer's weight."""
     positions = (1,) * (layer.weight.dim() - 2)
     if not isinstance(layer, _TRANSPOSED):
         return scale.view(-1, 1, *positions)

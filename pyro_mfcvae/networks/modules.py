@@ -17,7 +17,7 @@ MIN_SCALE = 1e-4  # of q(z|x): keeps KL divergences and their gradients finite
 
 
 def takes_part(weight: float | Tensor) -> bool:
-    """Whether a weight is above zero; as a tensor it always is, and its value need not be waited for."""
+    """Tell whether a weight is above zero; a tensor always counts as above, which spares waiting for it."""
     return isinstance(weight, Tensor) or weight > 0
 
 
@@ -27,7 +27,7 @@ class LadderEncoder(nn.Module):
     Args:
         input_shape: shape of a datum for the first level; data are reshaped to it.
         backbone: the levels, one for each facet.
-        rungs: from the features of level j to 2 D_j statistics.
+        rungs: layers from the features of level j to 2 D_j statistics, one for each facet.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class LadderEncoder(nn.Module):
         self.rungs = nn.ModuleList(rungs)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Location and standard deviation (N, D_j) of q(z_j | x), for each facet."""
+        """Return location and standard deviation (N, D_j) of q(z_j | x), for each facet."""
         h = x.reshape(-1, *self.input_shape)
         statistics = []
         for level, rung in zip(self.backbone, self.rungs, strict=True):
@@ -51,13 +51,13 @@ class LadderEncoder(nn.Module):
 
 
 def separate_encoders(input_shape: Sequence[int], encoders: Iterable[nn.Module]) -> LadderEncoder:
-    """One encoder for each facet, from x to 2 D_j statistics: rungs on a backbone without layers."""
+    """Make one encoder for each facet, from x to 2 D_j statistics: rungs on a backbone without layers."""
     encoders = tuple(encoders)
     return LadderEncoder(input_shape, (nn.Identity() for _ in encoders), encoders)
 
 
 def shared_encoder(input_shape: Sequence[int], body: nn.Module, heads: Iterable[nn.Module]) -> LadderEncoder:
-    """One encoder for all facets, whose rungs are all at its top."""
+    """Make one encoder for all facets, whose rungs are all at its top."""
     heads = tuple(heads)
     return LadderEncoder(input_shape, (body, *(nn.Identity() for _ in heads[1:])), heads)
 
@@ -74,7 +74,7 @@ class LadderDecoder(nn.Module):
     Args:
         x_shape: shape of one datum.
         backbone: f_j, one for each facet.
-        rungs: one for each facet but the deepest; features of the shape of those of f_j.
+        rungs: layers for each facet but the deepest, which make features of the shape of those of f_j.
         output: f.
         gate: constant g.
         concatenate: whether to concatenate, along the features or channels, rather than add.
@@ -117,7 +117,7 @@ class SharedDecoder(nn.Module):
 
     Args:
         x_shape: shape of one datum.
-        body: f, from all sum_j D_j latents.
+        body: network f, which takes all sum_j D_j latents.
     """
 
     def __init__(self, x_shape: Sequence[int], body: nn.Module) -> None:

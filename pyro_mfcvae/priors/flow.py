@@ -35,7 +35,7 @@ class FlowMixture(DiagonalGaussianMixture):
         clusters: number of components K.
         latent_dim: dimension D of the latent, at least 2.
         layers: number of couplings; each leaves one half of the dimensions as it is.
-        width: of the hidden layer of each coupling's network.
+        width: width of the hidden layer of each coupling's network.
         **options: those of :class:`LocationScaleMixture`.
 
     Raises:
@@ -64,13 +64,13 @@ class FlowMixture(DiagonalGaussianMixture):
                     parameter.zero_()
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         return dist.TransformedDistribution(super().component(c), self.transforms())
 
     def transforms(self) -> list[Any]:
-        """The layers of T; they are made anew, since Pyro's keep the last tensors that they saw."""
+        """Make the layers of T, each time anew, since Pyro's keep the last tensors that they saw."""
         flip = torch.arange(self.latent_dim - 1, -1, -1, device=self.loc.device)
         layers: list[Any] = []
         for network in self.networks:
@@ -82,7 +82,7 @@ class FlowMixture(DiagonalGaussianMixture):
         return layers[:-1] if len(self.networks) % 2 else layers
 
     def draw(self, c: Tensor, temperature: float = 1.0) -> Tensor:
-        """Samples of p(z | c), (..., D); the temperature is that of the Gaussian before T."""
+        """Sample from p(z | c), (..., D); the temperature is that of the Gaussian before T."""
         if self.is_standard:
             return super().draw(c, temperature)
         base = super().component(c)
@@ -98,7 +98,7 @@ class Flow(LocationScaleFactory):
 
     Attributes:
         layers: number of couplings.
-        width: of the hidden layer of each coupling's network.
+        width: width of the hidden layer of each coupling's network.
 
     Raises:
         ValueError: for less than one layer or unit.

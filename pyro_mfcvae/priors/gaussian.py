@@ -31,7 +31,7 @@ class DiagonalGaussianMixture(DiagonalScaleMixture):
     """
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         return dist.Normal(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)
 
 
@@ -51,7 +51,7 @@ class SphericalGaussianMixture(LocationScaleMixture):
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         scale = positive(self.raw_scale).expand(-1, self.latent_dim)
         return dist.Normal(self.of(self.loc, c), self.of(scale, c)).to_event(1)
 
@@ -82,7 +82,7 @@ class FullGaussianMixture(LocationScaleMixture):
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         scale_tril = self.lower.tril(-1) + positive(self.raw_scale).diag_embed()
         if self.is_tied:
             return dist.MultivariateNormal(self.of(self.loc, c), scale_tril=scale_tril[0])

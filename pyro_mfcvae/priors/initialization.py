@@ -1,4 +1,4 @@
-"""Where the components of a mixture start in an embedding of the data."""
+"""Start of a mixture: its components in an embedding of the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Start:
     covariances: np.ndarray
 
     def sorted(self) -> Start:
-        """The heaviest component first."""
+        """Return the same components, the heaviest first."""
         order = np.argsort(-self.weights, kind="stable")
         return Start(self.weights[order], self.means[order], self.covariances[order])
 
@@ -54,9 +54,9 @@ def find_components(
         clusters: number of components K.
         initialization: a name from ``INITIALIZATIONS``.
         covariance_type: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``, as scikit-learn names it.
-        concentration: of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
+        concentration: that of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
             components come first; None is an ordinary mixture.
-        seed: of the fit.
+        seed: seed of the fit.
 
     Returns:
         Positive weights, and positive definite covariances.
@@ -79,11 +79,11 @@ def find_components(
 
 
 def embedding_size(clusters: int, at_least: int) -> int:
-    """How many data K clusters are to be found in: a few for each, where there are many.
+    """Return the number of data to find K clusters in: a few for each, where there are many clusters.
 
     Args:
-        clusters: K.
-        at_least: for any K.
+        clusters: number of clusters K.
+        at_least: smallest number of data, for any K.
     """
     return max(at_least, DATA_PER_CLUSTER * clusters)
 
@@ -97,7 +97,7 @@ def fit_mixture(
     min_variance: float = MIN_VARIANCE,
     starts: int = 5,
 ) -> Any:
-    """Expectation maximisation, by scikit-learn; the likeliest of several starts."""
+    """Fit a mixture by scikit-learn's expectation maximisation; the likeliest of several starts."""
     from sklearn.mixture import GaussianMixture
 
     options = _options(covariance_type, min_variance, seed)
@@ -107,7 +107,7 @@ def fit_mixture(
 def _fit_mixture(
     z: np.ndarray, clusters: int, covariance_type: str, concentration: float | None, seed: int
 ) -> Start:
-    """Expectation maximisation, or variational inference for a Dirichlet process."""
+    """Fit a mixture by expectation maximisation, or that of a Dirichlet process by variational inference."""
     if concentration is None:
         mixture = fit_mixture(z, clusters, covariance_type, seed)
     else:
@@ -130,7 +130,7 @@ def _fit_mixture(
 
 
 def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Start:
-    r"""The clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
+    r"""Find the clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
 
     .. math::
         \pi_k = \frac{n_k + 1}{N + K}, \qquad

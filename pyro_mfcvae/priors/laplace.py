@@ -25,7 +25,7 @@ class LaplaceMixture(DiagonalScaleMixture):
     unit_scale = 0.5**0.5
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         return dist.Laplace(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)

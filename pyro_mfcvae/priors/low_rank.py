@@ -51,7 +51,7 @@ class LowRankGaussianMixture(LocationScaleMixture):
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         variance = positive(self.raw_scale).square()
         loc, factor, variance = (self.of(p, c) for p in (self.loc, self.factor, variance))
         return dist.LowRankMultivariateNormal(loc, factor, variance)
@@ -83,7 +83,7 @@ class LowRankGaussian(LocationScaleFactory):
     """Factory of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
 
     Attributes:
-        rank: of the covariances, besides their diagonal.
+        rank: rank of the covariances, besides their diagonal.
 
     Raises:
         ValueError: for a rank below 1.

@@ -43,7 +43,7 @@ class StudentTMixture(DiagonalScaleMixture):
         self.raw_df = nn.Parameter(torch.full((clusters,), float(np.log(np.expm1(START_DF - MIN_DF)))))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         df = F.softplus(self.raw_df) + MIN_DF

@@ -47,7 +47,7 @@ class VampPriorMixture(MixturePrior):
         self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *x_shape))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,).
+        """Return p(z | c): batch shape of ``c``, event shape (D,).
 
         Raises:
             RuntimeError: before :meth:`attach`.
@@ -70,7 +70,7 @@ class VampPriorMixture(MixturePrior):
         Args:
             x: data, shape (N, *x_shape), N >= K.
             embedding: their latents, shape (N, D).
-            seed: of the fit.
+            seed: seed of the fit.
         """
         means = self._start(embedding, seed).means
         rows: list[int] = []
