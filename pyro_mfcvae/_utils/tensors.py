@@ -19,7 +19,7 @@ class ForeignFileError(ValueError):
 
 
 def write_tensors(
-    path: str | Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    path: str | Path, kind: str, header: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
     """Write tensors, and what describes them, to a file that replaces another in a single step.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
-from pyro_mfcvae._utils.checks import ArgumentTypeError
+from pyro_mfcvae._utils.checks import WrongTypeError
 from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets
 from pyro_mfcvae.config.schedule import Schedule, Stage, StageFields
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
@@ -268,7 +268,8 @@ def _preset(
         first: fields of the first stage, which introduces the deepest facet.
         later: fields of the other stages, which introduce one facet each.
     """
-    J = _num_facets(overrides, facets)
+    facets = check_facets(overrides.pop("facets", facets))
+    J = len(facets)
     stages = [Stage((J - 1,), **first), *(Stage((j,), **later) for j in reversed(range(J - 1)))]
     defaults: ConfigFields = {
         "facets": facets,
@@ -281,8 +282,8 @@ def _preset(
 
 def _side_by_side(overrides: ConfigFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
     """Configure partitions that lie side by side: facets with networks of their own, all at once."""
-    facets = (Facet(10, 3, FullGaussian()),) * 2
-    J = _num_facets(overrides, facets)
+    facets = check_facets(overrides.pop("facets", (Facet(10, 3, FullGaussian()),) * 2))
+    J = len(facets)
     stage = Stage(
         tuple(range(J)),
         # Steps, so that a small data set is trained on as long as a large one.
@@ -350,15 +351,11 @@ def _paper(
     return _configured(defaults, overrides)
 
 
-def _num_facets(overrides: ConfigFields, facets: tuple[Facet, ...]) -> int:
-    return len(check_facets(overrides.get("facets", facets)))
-
-
 def _configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
     known = tuple(ConfigFields.__annotations__)
     for name, value in overrides.items():
         if name not in known:
-            raise ArgumentTypeError(
+            raise WrongTypeError(
                 f"{name}: got {value!r} for no field of MFCVAEConfig, expected some of {known}"
             )
     return MFCVAEConfig(**(defaults | overrides))

@@ -5,13 +5,16 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae._utils.checks import integer, one_of
 from pyro_mfcvae.datasets.factors import FACTORS, Choice, FactorImages
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["Shapes3D"]
 
@@ -119,7 +122,7 @@ class Shapes3D(FactorImages):
         return cls(path, WALL, image_size=image_size)
 
 
-def _read(content: Any, rows: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
+def _read(content: "h5py.File", rows: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
     """Read pictures (N, 3, S, S) of N rows, ascending, of an open file."""
     images, labels = content["images"], content["labels"]
     N = math.prod(FACTORS.values())

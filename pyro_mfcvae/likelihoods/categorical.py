@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -22,7 +22,7 @@ from pyro_mfcvae.likelihoods.base import (
 class _Codes(dist.Categorical):  # type: ignore[misc]
     """A categorical distribution whose samples are floats, as data are."""
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Sample codes from 0."""
         sample: Tensor = super().sample(sample_shape).to(self.logits.dtype)
         return sample
@@ -35,7 +35,7 @@ class CategoricalLikelihood(ElementwiseLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        categories: C; x has the integers from 0 to C - 1.
+        categories: number of categories C; x has the integers from 0 to C - 1.
         missing: whether elements of x may be NaN.
     """
 

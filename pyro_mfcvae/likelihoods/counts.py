@@ -81,7 +81,7 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        total_count: r.
+        total_count: number r, positive.
         learn: scope in which r is learned, as :class:`NegativeBinomial` has it.
         missing: whether elements of x may be NaN.
 
@@ -126,7 +126,7 @@ class NegativeBinomial(ElementwiseFactory):
     """Factory of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
 
     Attributes:
-        total_count: r, which is large for counts that are nearly Poisson; where it is learned, the one
+        total_count: number r, which is large for counts that are nearly Poisson; where it is learned, the one
             to start from.
         learn: None for a fixed r, ``"shared"``, ``"element"`` or ``"decoder"``, as :class:`Gaussian` has it.
         missing: whether elements of x may be NaN.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import integer, set_checked
@@ -18,7 +19,7 @@ from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]
     r"""Logistic distribution rounded to levels k / (L - 1), with its tails at 0 and 1."""
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
     support = dist.constraints.unit_interval
 
     def __init__(self, loc: Tensor, scale: Tensor, levels: int) -> None:
@@ -26,11 +27,11 @@ class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]
         self.levels = levels
         super().__init__(self.loc.shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> dist.Distribution:
         """Return the distribution with another batch shape."""
         return _DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.levels)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Sample levels in [0, 1]."""
         with torch.no_grad():
             u = torch.rand(self.shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
@@ -61,8 +62,8 @@ class DiscretizedLogisticLikelihood(ElementwiseLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        levels: L.
-        scale: s, in units of x.
+        levels: number of levels L.
+        scale: scale s of the logistic distribution, in units of x.
         learn: scope in which s is learned, as :class:`DiscretizedLogistic` has it.
         missing: whether elements of x may be NaN.
 

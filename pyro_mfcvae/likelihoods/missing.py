@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions import Distribution, TorchDistribution
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 
 class Observed(TorchDistribution):  # type: ignore[misc]
@@ -16,22 +17,23 @@ class Observed(TorchDistribution):  # type: ignore[misc]
         base: distribution with event shape () whose support holds zero.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: TorchDistribution) -> None:
         self.base = base
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
-    def support(self) -> Any:
+    def support(self) -> Constraint:
         """The support of ``base``."""
-        return self.base.support
+        support: Constraint = self.base.support
+        return support
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Distribution:
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> Distribution:
         """Return the distribution with another batch shape."""
         return Observed(self.base.expand(batch_shape))
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Sample complete elements."""
         sample: Tensor = self.base.sample(sample_shape)
         return sample

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
 
 from pyro_mfcvae._utils.checks import flag, integer, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
@@ -41,19 +42,21 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
         order: place of each of the D columns in the parts one after another.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
     support = dist.constraints.real
 
-    def __init__(self, parts: Sequence[Any], columns: Sequence[Tensor], order: Tensor) -> None:
+    def __init__(
+        self, parts: Sequence[dist.TorchDistribution], columns: Sequence[Tensor], order: Tensor
+    ) -> None:
         self.parts, self.columns, self.order = tuple(parts), tuple(columns), order
         super().__init__((*parts[0].batch_shape[:-1], len(order)), validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> dist.Distribution:
         """Return the distribution with another batch shape."""
         parts = [part.expand((*batch_shape[:-1], part.batch_shape[-1])) for part in self.parts]
         return _Columns(parts, self.columns, self.order)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Sample one value for each column."""
         return _join((part.sample(sample_shape) for part in self.parts), self.order)
 
@@ -70,7 +73,7 @@ class MixedLikelihood(ElementwiseLikelihood):
     The encoder sees each column as its own likelihood prepares it.
 
     Args:
-        x_shape: (D,).
+        x_shape: shape of one datum, (D,).
         parts: factories of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
         missing: whether entries of x may be NaN.
 
@@ -168,7 +171,7 @@ class Mixed:
         (8,)
     """
 
-    columns: Mapping[Any, Any] | tuple[Part, ...] = ()
+    columns: Mapping[Any, Sequence[int] | Mapping[int, int]] | tuple[Part, ...] = ()
     others: str | LikelihoodFactory = "gaussian"
     missing: bool = True
 
@@ -204,7 +207,7 @@ class Mixed:
                 f"likelihood: mixed columns need data of shape (N, D), got data of shape {x_shape}; "
                 "use a likelihood that is the same for all elements"
             )
-        parts: list[Any] = list(self.columns)
+        parts = list(cast(tuple[Part, ...], self.columns))
         listed = {column for _, columns in parts for column in columns}
         if listed and max(listed) >= x_shape[0]:
             raise ValueError(
@@ -212,18 +215,18 @@ class Mixed:
             )
         rest = tuple(column for column in range(x_shape[0]) if column not in listed)
         if rest:
-            parts.append((self.others, rest))
+            parts.append((cast(LikelihoodFactory, self.others), rest))
         return MixedLikelihood(x_shape, parts, self.missing)
 
 
-def _kind(field: str, kind: Any) -> LikelihoodFactory:
+def _kind(field: str, kind: object) -> LikelihoodFactory:
     if isinstance(kind, str):
         if kind not in KINDS:
             raise ValueError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
         return KINDS[kind]
     if not callable(kind):
         raise TypeError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
-    return kind  # type: ignore[no-any-return]
+    return cast(LikelihoodFactory, kind)
 
 
 def _join(pieces: Iterable[Tensor], order: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class _Level:
     Attributes:
         size: height and width.
         channels: number of channels of the encoder's backbone.
-        rung_channels: number of channels of a rung, and of the decoder's backbone where one is merged into it.
+        rung_channels: number of channels of a rung, and of the decoder's backbone where it is merged.
     """
 
     size: Size

@@ -70,7 +70,7 @@ class LadderOptions(LayerOptions):
 
     Attributes:
         merge: ``"gated_add"`` or ``"concatenate"``.
-        gate: g; None takes the paper's, 0.1 for the addition and 1 for the concatenation.
+        gate: factor g of a rung; None takes the paper's, 0.1 for the addition and 1 for the concatenation.
 
     Raises:
         ValueError: for an unknown merge, or a gate that is no finite number.

@@ -75,7 +75,7 @@ class LadderDecoder(nn.Module):
         x_shape: shape of one datum.
         backbone: f_j, one for each facet.
         rungs: layers for each facet but the deepest, which make features of the shape of those of f_j.
-        output: f.
+        output: layers f from the features at facet 0's level to x.
         gate: constant g.
         concatenate: whether to concatenate, along the features or channels, rather than add.
     """

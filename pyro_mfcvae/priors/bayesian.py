@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pyro
@@ -94,7 +94,7 @@ class BayesianGaussianMixture(FacetPrior):
     """
 
     _like: Tensor  # of the precision and on the device of this module
-    posterior: Any  # an autoguide
+    posterior: AutoNormal | AutoMultivariateNormal
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class BayesianGaussianMixture(FacetPrior):
             "means": torch.from_numpy(mixture.means),
             "scales": scales,
         }
-        widths: dict[str, Any] = {
+        widths: dict[str, Tensor | float] = {
             "weights": counts.rsqrt()[:-1],
             "means": scales.to(self._like) * counts.rsqrt().unsqueeze(1),
             "scales": (2 * counts).rsqrt().unsqueeze(1),
@@ -232,7 +232,7 @@ class BayesianGaussianMixture(FacetPrior):
             )
         }
 
-    def _set_posterior(self, values: dict[str, Tensor], widths: dict[str, Any]) -> None:
+    def _set_posterior(self, values: dict[str, Tensor], widths: dict[str, Tensor | float]) -> None:
         """Take values of the sites as the location of q, and widths of their unconstrained values."""
         q = self.posterior
         locs = {name: biject_to(support).inv(values[name]) for name, support in self._supports.items()}
@@ -268,7 +268,7 @@ class _Prefix(Messenger):  # type: ignore[misc]
         super().__init__()
         self.name = name
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: dict[str, object]) -> None:
         msg["name"] = f"{self.name}.{msg['name']}"
 
 

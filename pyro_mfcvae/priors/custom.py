@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.distributions import (
     MixtureSameFamily,
     transform_to,
 )
+from torch.distributions.constraints import Constraint
 
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import standard_normal
@@ -70,7 +73,7 @@ class DistributionPrior(FacetPrior):
         """Make p(z) standard normal, for the warm-up of a facet."""
         self.is_standard = True
 
-    def initialize(self, embedding: Any, seed: int) -> None:
+    def initialize(self, embedding: np.ndarray, seed: int) -> None:
         """Return to what was given, wherever the data are."""
         self.is_standard = False
 
@@ -84,8 +87,10 @@ class _Tensors(nn.Module):
         while isinstance(distribution, Independent):
             self.event_dims += distribution.reinterpreted_batch_ndims
             distribution = distribution.base_dist
-        self.family: Any = getattr(dist, type(distribution).__name__, type(distribution))
-        constraints: dict[str, Any] = distribution.arg_constraints
+        self.family: Callable[..., dist.Distribution] = getattr(
+            dist, type(distribution).__name__, type(distribution)
+        )
+        constraints: dict[str, Constraint] = distribution.arg_constraints
         names = [n for n in inspect.signature(type(distribution)).parameters if n != "validate_args"]
         tensors = {n: getattr(distribution, n) for n in names if _is_given(distribution, n)}
         if not tensors or set(names) - set(constraints):
@@ -124,7 +129,7 @@ def _is_given(distribution: Distribution, name: str) -> bool:
     return isinstance(distribution.__dict__.get(name), Tensor)
 
 
-def as_prior(value: Any, clusters: int, latent_dim: int) -> FacetPrior:
+def as_prior(value: object, clusters: int, latent_dim: int) -> FacetPrior:
     """Return what a factory of a prior made, as a prior.
 
     Args:

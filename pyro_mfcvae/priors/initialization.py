@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 Initialization = Literal["mixture", "k-means++", "glorot"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
@@ -17,6 +20,13 @@ MIN_VARIANCE = 1e-4  # added to what is found in an embedding
 EM_SIZE = 10_000_000
 KMEANS_ITERATIONS = 10  # beyond that size
 DATA_PER_CLUSTER = 5  # in the embedding, where there are many clusters
+
+
+class _Estimator(Protocol):
+    def fit(self, data: np.ndarray, /) -> object: ...
+
+
+E = TypeVar("E", bound=_Estimator)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ def fit_mixture(
     *,
     min_variance: float = MIN_VARIANCE,
     starts: int = 5,
-) -> Any:
+) -> GaussianMixture:
     """Fit a mixture by scikit-learn's expectation maximisation; the likeliest of several starts."""
     from sklearn.mixture import GaussianMixture
 
@@ -159,15 +169,16 @@ def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) ->
     return Start((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
 
 
-def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, Any]:
+def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, str | float]:
     return {"covariance_type": covariance_type, "reg_covar": min_variance, "random_state": seed}
 
 
-def _fit(estimator: Any, z: np.ndarray) -> Any:
+def _fit(estimator: E, z: np.ndarray) -> E:
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     # One thread: sums in another order would make the same seed give another fit. A fit that
     # stops at max_iter is good enough to start from.
     with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        return estimator.fit(z)
+        estimator.fit(z)
+    return estimator

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleFactory, standard_normal
 
 
@@ -35,4 +33,4 @@ class LaplaceMixture(DiagonalScaleMixture):
 class Laplace(LocationScaleFactory):
     """Factory of a :class:`LaplaceMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = LaplaceMixture
+    prior = LaplaceMixture

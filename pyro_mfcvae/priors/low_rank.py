@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Unpack
 
 import numpy as np
 import pyro.distributions as dist
@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_mfcvae._utils.checks import integer, set_checked
-from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import LocationScaleFactory, LocationScaleMixture, positive, unconstrained
+from pyro_mfcvae.priors.mixture import (
+    LocationScaleFactory,
+    LocationScaleMixture,
+    LocationScaleOptions,
+    positive,
+    unconstrained,
+)
 
 
 class LowRankGaussianMixture(LocationScaleMixture):
@@ -25,7 +30,7 @@ class LowRankGaussianMixture(LocationScaleMixture):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
-        rank: R, from 1 to D.
+        rank: rank R of W_k, from 1 to D.
         **options: those of :class:`LocationScaleMixture`.
 
     Raises:
@@ -37,7 +42,9 @@ class LowRankGaussianMixture(LocationScaleMixture):
 
     covariance_type = "full"
 
-    def __init__(self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Any) -> None:
+    def __init__(
+        self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Unpack[LocationScaleOptions]
+    ) -> None:
         super().__init__(clusters, latent_dim, **options)
         rank = integer("rank", rank, least=1)
         if rank > latent_dim:
@@ -89,7 +96,7 @@ class LowRankGaussian(LocationScaleFactory):
         ValueError: for a rank below 1.
     """
 
-    prior: ClassVar[type[FacetPrior]] = LowRankGaussianMixture
+    prior = LowRankGaussianMixture
 
     rank: int = 1
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar, TypedDict, Unpack
 
 import numpy as np
 import pyro.distributions as dist
@@ -20,6 +21,19 @@ from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, S
 from pyro_mfcvae.priors.weights import WEIGHTS, MixtureWeights, WeightsFactory
 
 MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
+
+
+class MixtureOptions(TypedDict, total=False):
+    """Options of :class:`MixturePrior`, as keywords."""
+
+    weights: str | WeightsFactory
+    initialization: Initialization
+
+
+class LocationScaleOptions(MixtureOptions, total=False):
+    """Options of :class:`LocationScaleMixture`, as keywords."""
+
+    scale: float | None
 
 
 class MixturePrior(FacetPrior):
@@ -128,7 +142,9 @@ class LocationScaleMixture(MixturePrior):
         Falck et al. (2021), equation 1.
     """
 
-    def __init__(self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Any) -> None:
+    def __init__(
+        self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Unpack[MixtureOptions]
+    ) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.scale = None if scale is None else _check_scale("scale", scale)
         self.loc = nn.Parameter(torch.zeros(clusters, latent_dim))
@@ -169,7 +185,7 @@ class DiagonalScaleMixture(LocationScaleMixture):
 
     unit_scale = 1.0  # the scale with which a component's variance is one
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[LocationScaleOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.raw_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
         self.set_covariances(np.ones((clusters, latent_dim)))
@@ -212,7 +228,7 @@ class MixtureFactory:
         ValueError: for an unknown name.
     """
 
-    prior: ClassVar[type[FacetPrior]]
+    prior: ClassVar[Callable[..., FacetPrior]]
 
     weights: str | WeightsFactory = "learned"
     initialization: Initialization = "mixture"
@@ -224,7 +240,7 @@ class MixtureFactory:
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return cast(FacetPrior, cast(Any, self.prior)(clusters, latent_dim, **options))
+        return self.prior(clusters, latent_dim, **options)
 
 
 @dataclass(frozen=True)

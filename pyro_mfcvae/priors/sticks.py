@@ -11,7 +11,8 @@ the divergence from a normal posterior of u needs one expectation only:
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
     .. math:: p(u) = \alpha\, \sigma(u)\, \sigma(-u)^\alpha
 
     Args:
-        concentration: alpha, positive, shape (batch...).
+        concentration: parameter alpha, positive, shape (batch...).
     """
 
     arg_constraints = {"concentration": constraints.positive}  # noqa: RUF012
@@ -40,7 +41,7 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
         self.concentration = concentration
         super().__init__(concentration.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LogitStick:
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> LogitStick:
         """Return the distribution with another batch shape."""
         return LogitStick(self.concentration.expand(batch_shape), validate_args=self._validate_args)
 
@@ -61,11 +62,11 @@ def mean_sigmoid(loc: Tensor, scale: Tensor) -> Tensor:
     return _expectation(torch.sigmoid, loc, scale)
 
 
-def _expectation(function: Any, loc: Tensor, scale: Tensor) -> Tensor:
+def _expectation(function: Callable[[Tensor], Tensor], loc: Tensor, scale: Tensor) -> Tensor:
     """Compute E f(u) under u ~ Normal(loc, scale) by Gauss-Hermite quadrature."""
     nodes, weights = (torch.from_numpy(a).to(loc) for a in np.polynomial.hermite.hermgauss(NODES))
     u = loc.unsqueeze(-1) + math.sqrt(2) * scale.unsqueeze(-1) * nodes
-    return cast(Tensor, (function(u) * weights).sum(-1) / math.sqrt(math.pi))
+    return (function(u) * weights).sum(-1) / math.sqrt(math.pi)
 
 
 @register_kl(Normal, LogitStick)  # type: ignore[untyped-decorator]

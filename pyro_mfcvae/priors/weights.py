@@ -189,7 +189,7 @@ class StickBreakingWeights(_LatentWeights):
 
     Args:
         clusters: the truncation K, more than there may be clusters.
-        concentration: alpha; the larger, the more clusters are expected.
+        concentration: parameter alpha; the larger, the more clusters are expected.
 
     References:
         J. Sethuraman (1994). A constructive definition of Dirichlet priors.
@@ -283,7 +283,7 @@ class StickBreaking:
     """Factory of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
 
     Attributes:
-        concentration: alpha; the larger, the more clusters are expected.
+        concentration: parameter alpha; the larger, the more clusters are expected.
 
     Raises:
         ValueError: if it is not positive.
