@@ -1,1 +1,1 @@
-"""What every room uses: devices, files, tensors, tables, checks."""
+"""Functions that all parts of the package use: devices, files, tensors, tables, checks."""

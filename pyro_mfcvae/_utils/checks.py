@@ -11,7 +11,7 @@ from typing import SupportsIndex, TypeVar, cast
 T = TypeVar("T")
 
 
-class ArgumentTypeError(TypeError, ValueError):
+class WrongTypeError(TypeError, ValueError):
     """A value of a wrong type: a ``TypeError``, and a ``ValueError`` as all bad values are."""
 
 
@@ -35,7 +35,7 @@ def integer(
         advice: remedy that the error ends with.
 
     Raises:
-        ArgumentTypeError: if it is no integer.
+        WrongTypeError: if it is no integer.
         ValueError: if it is out of bounds.
 
     Example:
@@ -46,7 +46,7 @@ def integer(
     expected = expected or f"an integer{_bounds(least, most)}"
     number = _index(value)
     if number is None:
-        raise ArgumentTypeError(_message(name, value, expected, advice))
+        raise WrongTypeError(_message(name, value, expected, advice))
     if _is_out(number, least, most):
         raise ValueError(_message(name, value, expected, advice))
     return number
@@ -74,17 +74,17 @@ def integers(
         advice: remedy that the error ends with.
 
     Raises:
-        ArgumentTypeError: if they are no sequence, or one of them is no integer.
+        WrongTypeError: if they are no sequence, or one of them is no integer.
         ValueError: if one is out of bounds, or there is none.
     """
     positive = least == 1 and most is None
     expected = expected or ("positive integers" if positive else f"integers{_bounds(least, most)}")
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping | Set):
-        raise ArgumentTypeError(_message(name, values, expected, advice))
+        raise WrongTypeError(_message(name, values, expected, advice))
     found = tuple(_index(value) for value in values)
     checked = tuple(number for number in found if number is not None)
     if len(checked) < len(found):
-        raise ArgumentTypeError(_message(name, values, expected, advice))
+        raise WrongTypeError(_message(name, values, expected, advice))
     if not checked and not allow_none:
         raise ValueError(_message(name, values, f"{expected}, at least one", advice))
     if any(_is_out(number, least, most) for number in checked):
@@ -116,7 +116,7 @@ def number(
         advice: remedy that the error ends with.
 
     Raises:
-        ArgumentTypeError: if it is no real number.
+        WrongTypeError: if it is no real number.
         ValueError: if it is not finite, or out of bounds.
 
     Example:
@@ -126,7 +126,7 @@ def number(
     """
     expected = expected or _interval(least, above, most, below)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(_message(name, value, expected, advice))
+        raise WrongTypeError(_message(name, value, expected, advice))
     try:
         found = float(value)
     except OverflowError:
@@ -159,10 +159,10 @@ def flag(name: str, value: object) -> bool:
     """Return True or False; what is merely taken for one of them is refused.
 
     Raises:
-        ArgumentTypeError: if it is neither.
+        WrongTypeError: if it is neither.
     """
     if not isinstance(value, bool):
-        raise ArgumentTypeError(_message(name, value, "True or False"))
+        raise WrongTypeError(_message(name, value, "True or False"))
     return value
 
 

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute, what to tell of it, and random streams that are put back."""
+"""Devices and precision, their description, and random streams that are put back."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PACKAGES = ("pyro-mfcvae", "pyro-ppl", "numpy", "scikit-learn")  # that the resu
 
 @dataclass(frozen=True)
 class Environment:
-    """What a model was trained in: on another one the same seed gives another model.
+    """Environment that a model was trained in: in another one the same seed gives another model.
 
     Attributes:
-        precision: of the networks, ``"float32"`` or ``"bfloat16"``.
-        device: as PyTorch calls it, such as ``"cpu"`` or ``"cuda:0"``.
+        precision: precision of the networks, ``"float32"`` or ``"bfloat16"``.
+        device: PyTorch's name of the device, such as ``"cpu"`` or ``"cuda:0"``.
         processor: name of the processor or the GPU.
         instructions: processor instructions that PyTorch's own kernels use, such as ``"AVX2"``.
         threads: number of processor threads.
-        versions: of Python and of the packages that compute, by name.
+        versions: versions of Python and of the packages that compute, by name.
     """
 
     precision: Precision
@@ -44,11 +44,11 @@ class Environment:
 
 
 def describe_environment(device: torch.device, precision: Precision) -> Environment:
-    """Describe what computes here and now.
+    """Describe the environment that computes here and now.
 
     Args:
-        device: where the networks compute.
-        precision: of the networks.
+        device: device where the networks compute.
+        precision: precision of the networks.
     """
     return Environment(
         precision=precision,
@@ -88,7 +88,7 @@ def _package_versions() -> dict[str, str]:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that a name means; ``"auto"`` is CUDA where there is one, else the CPU.
+    """Return the device that a name means; ``"auto"`` is CUDA where there is one, else the CPU.
 
     Args:
         device: ``"auto"``, or what PyTorch calls the device.
@@ -110,7 +110,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def resolve_precision(precision: str) -> Precision:
-    """The precision of the networks that a name means; ``"auto"`` is float32, on every device.
+    """Return the precision of the networks that a name means; ``"auto"`` is float32, on every device.
 
     Args:
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 
 def writable(path: str | Path) -> Path:
-    """The path of a file that can be written, as far as its folder goes.
+    """Return the path of a file that can be written, as far as its folder goes.
 
     Args:
-        path: of the file; it need not exist.
+        path: path of the file, which need not exist.
 
     Raises:
         FileNotFoundError: if its folder does not exist.
@@ -35,7 +35,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     If that fails, what was there before is left, and nothing else.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file, whose folder must exist.
 
     Yields:
         A binary file beside it, open for writing.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TypeVar
+
+F = TypeVar("F")
 
 
-def resolve(name: str, value: Any, factories: Mapping[str, type]) -> Callable[..., Any]:
-    """The factory that a name stands for; a factory stays as it is.
+def resolve(name: str, value: str | F, factories: Mapping[str, Callable[[], F]]) -> F:
+    """Return the factory that a name stands for; a factory stays as it is.
 
     Args:
-        name: of the argument, for errors.
-        value: a name or a callable.
-        factories: by name, classes that are called without arguments.
+        name: name of the argument, for errors.
+        value: name or factory.
+        factories: classes that are called without arguments, by name.
 
     Raises:
         ValueError: for an unknown name.
@@ -21,7 +23,7 @@ def resolve(name: str, value: Any, factories: Mapping[str, type]) -> Callable[..
     if isinstance(value, str):
         if value not in factories:
             raise ValueError(f"{name}: got {value!r}, expected one of {tuple(factories)} or a callable")
-        return cast(Callable[..., Any], factories[value]())
+        return factories[value]()
     if not callable(value):
         raise TypeError(f"{name}: got {value!r}, expected one of {tuple(factories)} or a callable")
-    return cast(Callable[..., Any], value)
+    return value

@@ -11,7 +11,7 @@ WIDTH = 110  # of printed text
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
-    """Rows of cells as aligned lines; the columns ``left`` are flush left, all others flush right."""
+    """Align rows of cells in lines; the columns ``left`` are flush left, all others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -22,7 +22,7 @@ def text_table(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
 
 
 def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """Rows of cells, of which the first are titles, with lines of text below."""
+    """Write rows of cells as an HTML table, of which the first are titles, with lines of text below."""
     titles, *others = rows
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in others)
@@ -31,7 +31,7 @@ def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
 
 
 def wrapped(text: str) -> str:
-    """A list with commas as lines that are not too wide, and are cut at commas only."""
+    """Break a list with commas into lines that are not too wide, at commas only."""
     tied = re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", text)
     lines = textwrap.fill(tied, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return lines.replace("\N{NO-BREAK SPACE}", " ")

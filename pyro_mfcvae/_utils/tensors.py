@@ -19,15 +19,15 @@ class ForeignFileError(ValueError):
 
 
 def write_tensors(
-    path: str | Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    path: str | Path, kind: str, header: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
     """Write tensors, and what describes them, to a file that replaces another in a single step.
 
     Args:
-        path: of the file; its folder must exist.
-        kind: of file, by which :func:`read_tensors` knows it.
-        header: what JSON can write.
-        tensors: by name.
+        path: path of the file, whose folder must exist.
+        kind: kind of the file, by which :func:`read_tensors` knows it.
+        header: description of the tensors that JSON can write.
+        tensors: tensors by name.
 
     Raises:
         FileNotFoundError: if the folder does not exist.

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
 from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.cli.values import file_name
@@ -15,6 +15,9 @@ from pyro_mfcvae.cli.values import file_name
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}"
+
+Run = Callable[[argparse.Namespace], None]
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,15 +37,15 @@ def complain(error: Exception | str, code: int) -> int:
 
 
 def add_command(
-    commands: Any,
+    commands: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], None],
+    run: Run,
     line: str,
     description: str,
     examples: str,
 ) -> argparse.ArgumentParser:
     """A command that ``run`` carries out, with its line in the list of commands and its own help."""
-    command: argparse.ArgumentParser = commands.add_parser(
+    command = commands.add_parser(
         name,
         help=line,
         description=description,

@@ -7,12 +7,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Unpack
 
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import presets
-from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.config.schedule import Schedule, Stage
+from pyro_mfcvae.config.mfcvae import ConfigFields, MFCVAEConfig
+from pyro_mfcvae.config.schedule import Schedule, Stage, StageOptions
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.likelihoods import Gaussian
 
@@ -29,7 +29,7 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
     """The preset with what the options change."""
     preset = suitable(dataset) if arguments.preset == "auto" else PRESETS[arguments.preset]
     config = preset()
-    overrides: dict[str, Any] = {}
+    overrides: ConfigFields = {}
     clusters, latent_dims = arguments.clusters, arguments.latent_dims
     if clusters or latent_dims:
         J = len(clusters) if clusters else len(config.facets)
@@ -48,8 +48,11 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
         overrides["likelihood"] = arguments.likelihood
     config = preset(**overrides)
     epochs = arguments.epochs and _each("--epochs", arguments.epochs, len(config.stages), "stage")
-    options = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
-    given = {name: value for name, value in options.items() if value is not None}
+    given: StageOptions = {}
+    if arguments.batch_size is not None:
+        given["batch_size"] = arguments.batch_size
+    if arguments.learning_rate is not None:
+        given["learning_rate"] = arguments.learning_rate
     return with_stages(config, epochs, **given)
 
 
@@ -62,7 +65,9 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
 
 
-def with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Any) -> MFCVAEConfig:
+def with_stages(
+    config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Unpack[StageOptions]
+) -> MFCVAEConfig:
     """Other options of the stages; warm-up and fade-in shrink with the epochs."""
     stages = list(config.stages)
     if epochs:

@@ -25,6 +25,7 @@ from pyro_mfcvae.cli.arguments import (
     DATA_VARIABLE,
     DATASET,
     PROGRAM,
+    Commands,
     add_command,
     add_device,
     add_source,
@@ -38,6 +39,7 @@ from pyro_mfcvae.cli.scoring import EXPLANATIONS, Scores, judge, verdict
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
+from pyro_mfcvae.datasets.factors import Choice
 from pyro_mfcvae.fitting.fit import fit
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import RunsEvaluation, mean_and_sd
@@ -89,7 +91,7 @@ class _Result:
     scores: Scores
 
 
-def add_demo(commands: Any) -> None:
+def add_demo(commands: Commands) -> None:
     """The command ``demo``."""
     line = "see it work, on pictures that it renders itself"
     text = "Render rooms with an object, cluster them, compare with the truth, and draw what was found."
@@ -105,7 +107,7 @@ def add_demo(commands: Any) -> None:
     )
 
 
-def add_fit(commands: Any) -> None:
+def add_fit(commands: Commands) -> None:
     """The command ``fit``."""
     line = "cluster a data set"
     text = "Cluster a data set, score the clusters if there are labels, and draw what was found."
@@ -190,7 +192,7 @@ def _environment(arguments: argparse.Namespace) -> Environment:
 
 def _demo(arguments: argparse.Namespace) -> None:
     out = folder(arguments.out)
-    factors: dict[str, Any] | None = None
+    factors: dict[str, Choice] | None = None
     if arguments.quick:
         factors = {"floor_hue": [0, 3, 6], "wall_hue": [6], "scale": [0, 7], "shape": "all"}
         factors["orientation"] = [0, 2, 4, 7, 10, 12, 14]

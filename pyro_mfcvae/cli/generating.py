@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae import plots
 from pyro_mfcvae.cli import values
-from pyro_mfcvae.cli.arguments import add_command, add_computing, add_out, using_threads
+from pyro_mfcvae.cli.arguments import Commands, add_command, add_computing, add_out, using_threads
 from pyro_mfcvae.cli.models import add_model, open_model
 from pyro_mfcvae.cli.output import folder, say, writing
 from pyro_mfcvae.plots.cells import Cells, draw_square
@@ -35,7 +35,7 @@ array (N, ...) with the shape of a datum for the dots, and for all clusters of a
 """
 
 
-def add_sample(commands: Any) -> None:
+def add_sample(commands: Commands) -> None:
     """The command ``sample``."""
     line = "generate data from a cluster"
     text = "Generate data from a cluster, from all clusters of a facet, or from the whole prior."

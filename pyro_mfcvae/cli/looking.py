@@ -16,6 +16,8 @@ import torch
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATASET,
+    Commands,
+    Run,
     add_command,
     add_computing,
     add_out,
@@ -56,7 +58,7 @@ probability. A file .npy holds the clusters, integers (N, J); a file .npz "clust
 {SOURCES}"""
 
 
-def add_evaluate(commands: Any) -> None:
+def add_evaluate(commands: Commands) -> None:
     """The command ``evaluate``."""
     line = "score a model on data, by labels if there are any"
     text = "Score every facet of a model against every label of data."
@@ -67,7 +69,7 @@ def add_evaluate(commands: Any) -> None:
     command.add_argument("--seed", type=values.seed, default=0, help="of the ELBO's samples (default: 0)")
 
 
-def add_report(commands: Any) -> None:
+def add_report(commands: Commands) -> None:
     """The command ``report``."""
     line = "write a page of HTML about what a model finds in data"
     text = "Write a page of HTML about what a model finds in data, with pictures and scores."
@@ -77,7 +79,7 @@ def add_report(commands: Any) -> None:
     command.add_argument("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
 
 
-def add_predict(commands: Any) -> None:
+def add_predict(commands: Commands) -> None:
     """The command ``predict``."""
     line = "write the clusters of data, with their probabilities"
     text = "Write the cluster of every datum in every facet, with its probability."
@@ -85,9 +87,11 @@ def add_predict(commands: Any) -> None:
     add_out(command, ".csv", ".npy", ".npz")
 
 
-def _add(commands: Any, *words: Any) -> argparse.ArgumentParser:
+def _add(
+    commands: Commands, name: str, run: Run, line: str, description: str, examples: str
+) -> argparse.ArgumentParser:
     """A command with what all of these take."""
-    command = add_command(commands, *words)
+    command = add_command(commands, name, run, line, description, examples)
     add_model(command)
     command.add_argument("dataset", metavar="DATASET", help=DATASET)
     add_source(command)

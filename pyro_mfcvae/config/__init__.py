@@ -1,4 +1,4 @@
-"""What defines a model and its training: facets, stages and presets, as frozen dataclasses."""
+"""Definition of a model and its training: facets, stages and presets, as frozen dataclasses."""
 
 from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule, Stage

@@ -1,4 +1,4 @@
-"""What defines a model and its training: frozen dataclasses, with JSON in and out."""
+"""Definition of a model and its training: frozen dataclasses, with JSON in and out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, cast, get_args
+from typing import Literal, TypedDict, cast, get_args
 
 from pyro_mfcvae import likelihoods, networks, priors
-from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, one_of, set_checked
+from pyro_mfcvae._utils.checks import WrongTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.config.schedule import Schedule, Stage
 
@@ -59,9 +59,9 @@ class MFCVAEConfig:
             ``(shape, latent_dims) -> (encoder, decoder)``.
         schedule: stages of training; None is the progressive schedule.
         elbo: objective of :class:`FacetELBO`.
-        num_kl_samples: samples of each facet's latent wherever the objective estimates a facet term;
+        num_kl_samples: number of samples of each latent, wherever the objective estimates a facet term;
             ``"analytic"`` needs none for Gaussian components.
-        num_particles: samples of all latents for the likelihood, in each step of training.
+        num_particles: number of samples of all latents for the likelihood, in each step of training.
         data_init: whether the networks are initialised by a batch of the data, with
             :func:`networks.initialize_from_data`; with ``"subspaces"``, each facet's encoder moreover
             starts by looking at one of the :func:`independent_subspaces` of the data.
@@ -117,7 +117,7 @@ class MFCVAEConfig:
         return cast(Schedule, self.schedule).held_out
 
     def to_json(self) -> str:
-        """This configuration as JSON.
+        """Write this configuration as JSON.
 
         Raises:
             TypeError: if it holds a factory that is not one of the package's own.
@@ -164,17 +164,17 @@ def check_facets(facets: object) -> tuple[Facet, ...]:
     """Return facets as a tuple.
 
     Raises:
-        ArgumentTypeError: if they are anything but a sequence of at least one facet.
+        WrongTypeError: if they are anything but a sequence of at least one facet.
     """
     found = tuple(facets) if isinstance(facets, Iterable) else ()
     if not found or not all(isinstance(facet, Facet) for facet in found):
         given = found or facets
-        raise ArgumentTypeError(f"facets: got {given!r}, expected at least one Facet, in a tuple or a list")
+        raise WrongTypeError(f"facets: got {given!r}, expected at least one Facet, in a tuple or a list")
     return found
 
 
-def _encode(value: Any, path: str) -> Any:
-    """Dataclasses become objects; a factory names itself."""
+def _encode(value: object, path: str) -> object:
+    """Turn dataclasses into objects for JSON, in which a factory names itself."""
     if isinstance(value, (tuple, list)):
         return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -194,16 +194,16 @@ def _encode(value: Any, path: str) -> Any:
     )
 
 
-def _decode(fields: Mapping[str, Any], factories: Mapping[str, type]) -> Any:
+def _decode(fields: Mapping[str, object], factories: Mapping[str, type]) -> object:
     arguments = {field: _decode_value(value) for field, value in fields.items()}
     name = arguments.pop("name")
-    if name not in factories:
+    if not isinstance(name, str) or name not in factories:
         raise ValueError(f"name: got {name!r}, expected one of {tuple(factories)}")
     return factories[name](**arguments)
 
 
-def _decode_value(value: Any) -> Any:
-    """A factory may have others within."""
+def _decode_value(value: object) -> object:
+    """Read a value of a factory, which may have other factories within."""
     if isinstance(value, list):
         return [_decode_value(v) for v in value]
     return _decode(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypedDict, Unpack
 
-from pyro_mfcvae._utils.checks import ArgumentTypeError
+from pyro_mfcvae._utils.checks import WrongTypeError
 from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets
 from pyro_mfcvae.config.schedule import Schedule, Stage, StageFields
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
@@ -38,7 +38,7 @@ _PAPER_COLOUR: _PaperColour = {
 
 
 def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Grey images in [0, 1]: two facets of 25 clusters, the paper's ladder, a fast schedule.
+    """Configure grey images in [0, 1]: two facets of 25 clusters, the paper's ladder, a fast schedule.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -67,7 +67,7 @@ def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def shapes3d(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Colour images of rendered shapes: a facet of 60 clusters and a deeper one of 20.
+    """Configure colour images of rendered shapes: a facet of 60 clusters and a deeper one of 20.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -97,7 +97,7 @@ def shapes3d(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """House numbers in colour: facets of 200 and 50 clusters in the paper's convolutional ladder.
+    """Configure house numbers in colour: facets of 200 and 50 clusters in a convolutional ladder.
 
     The schedule is that of the other presets in a tenth of the paper's epochs. It is not tuned on SVHN.
 
@@ -119,7 +119,7 @@ def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def tabular(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Real vectors of any scale: two facets of 10 clusters, each column standardised.
+    """Configure real vectors of any scale: two facets of 10 clusters, each column standardised.
 
     Made for independent partitions side by side. The directions that a facet's encoder looks at are found
     before training and stay. One run mostly finds the partitions; ``fit(..., restarts=2)`` keeps the
@@ -135,7 +135,7 @@ def tabular(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def images(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Pictures that show several things side by side: two facets of 10 clusters.
+    """Configure pictures that show several things side by side: two facets of 10 clusters.
 
     Made for independent partitions of different parts of a picture; where one thing has several
     characteristics, as a digit has class and style, take :func:`mnist` or :func:`shapes3d`. The directions
@@ -152,7 +152,7 @@ def images(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def paper_mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """The paper's setting for MNIST: two facets of 25 clusters, diagonal covariances, 402 epochs.
+    """Configure the paper's setting for MNIST: two facets of 25 clusters, diagonal covariances, 402 epochs.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -174,7 +174,7 @@ def paper_mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def paper_shapes3d_floor(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """The paper's setting for 3D Shapes: facets of 60 and 20 clusters, full covariances, 402 epochs.
+    """Configure the paper's setting for 3D Shapes: facets of 60 and 20 clusters, full covariances.
 
     The data vary in floor hue, scale, shape and orientation.
 
@@ -195,7 +195,7 @@ def paper_shapes3d_floor(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def paper_shapes3d_wall(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """The paper's second setting for 3D Shapes: that of the floor, for data that vary in wall hue.
+    """Configure the paper's second setting for 3D Shapes: as the first, for data that vary in wall hue.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -207,7 +207,7 @@ def paper_shapes3d_wall(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
 
 def paper_svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """The paper's setting for SVHN: facets of 200 and 50 clusters, full covariances, 402 epochs.
+    """Configure the paper's setting for SVHN: facets of 200 and 50 clusters, full covariances, 402 epochs.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -228,7 +228,7 @@ def paper_svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 def for_data(
     x_shape: Sequence[int], is_unit_interval: bool, **overrides: Unpack[ConfigFields]
 ) -> MFCVAEConfig:
-    """What ``fit`` takes when it is given no configuration.
+    """Choose the preset that ``fit`` takes when it is given no configuration.
 
     Args:
         x_shape: shape of one datum.
@@ -258,7 +258,7 @@ def _preset(
     first: StageFields,
     later: StageFields,
 ) -> MFCVAEConfig:
-    """Configuration of defaults and overrides; network and schedule follow the number of facets.
+    """Configure by defaults and overrides; network and schedule follow the number of facets.
 
     Args:
         overrides: fields of :class:`MFCVAEConfig`.
@@ -268,7 +268,8 @@ def _preset(
         first: fields of the first stage, which introduces the deepest facet.
         later: fields of the other stages, which introduce one facet each.
     """
-    J = _num_facets(overrides, facets)
+    facets = check_facets(overrides.pop("facets", facets))
+    J = len(facets)
     stages = [Stage((J - 1,), **first), *(Stage((j,), **later) for j in reversed(range(J - 1)))]
     defaults: ConfigFields = {
         "facets": facets,
@@ -280,9 +281,9 @@ def _preset(
 
 
 def _side_by_side(overrides: ConfigFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
-    """Configuration for partitions that lie side by side: facets with networks of their own, all at once."""
-    facets = (Facet(10, 3, FullGaussian()),) * 2
-    J = _num_facets(overrides, facets)
+    """Configure partitions that lie side by side: facets with networks of their own, all at once."""
+    facets = check_facets(overrides.pop("facets", (Facet(10, 3, FullGaussian()),) * 2))
+    J = len(facets)
     stage = Stage(
         tuple(range(J)),
         # Steps, so that a small data set is trained on as long as a large one.
@@ -317,7 +318,7 @@ def _paper(
     network: NetworkFactory,
     data_init: bool = False,
 ) -> MFCVAEConfig:
-    """What the paper's settings share: one sample per facet term, a constant learning rate, no warm-up.
+    """Configure as the paper does: one sample per facet term, a constant learning rate, no warm-up.
 
     Args:
         overrides: fields of :class:`MFCVAEConfig`.
@@ -350,15 +351,11 @@ def _paper(
     return _configured(defaults, overrides)
 
 
-def _num_facets(overrides: ConfigFields, facets: tuple[Facet, ...]) -> int:
-    return len(check_facets(overrides.get("facets", facets)))
-
-
 def _configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
     known = tuple(ConfigFields.__annotations__)
     for name, value in overrides.items():
         if name not in known:
-            raise ArgumentTypeError(
+            raise WrongTypeError(
                 f"{name}: got {value!r} for no field of MFCVAEConfig, expected some of {known}"
             )
     return MFCVAEConfig(**(defaults | overrides))

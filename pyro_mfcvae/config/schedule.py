@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
-from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, integers, number, one_of, set_checked
+from pyro_mfcvae._utils.checks import WrongTypeError, integer, integers, number, one_of, set_checked
 
 T = TypeVar("T")
 Fade = Literal["linear", "cosine"]
@@ -36,24 +36,24 @@ class Stage:
 
     Attributes:
         introduces: facets that take part from this stage on.
-        epochs: passes through the data; None if ``steps`` is given.
-        batch_size: data per step; a data set smaller than it is one batch.
-        learning_rate: of the optimiser.
+        epochs: number of passes through the data; None if ``steps`` is given.
+        batch_size: number of data per step; a data set smaller than it is one batch.
+        learning_rate: learning rate of the optimiser.
         decay_after: fraction of the stage after which the learning rate falls to zero.
-        warm_up_epochs: of the stage's epochs, those before the new facets' mixtures are fitted.
-        warm_up_steps: steps of the optimiser, in place of ``warm_up_epochs``; the warm-up's last epoch may
+        warm_up_epochs: number of the stage's epochs before the new facets' mixtures are fitted.
+        warm_up_steps: number of steps, in place of ``warm_up_epochs``; the warm-up's last epoch may
             then be shorter.
         warm_up_kl_weight: beta_j of the new facets during the warm-up.
         kl_weight: beta_j of every facet that takes part, else.
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
             what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
-        fade_in_steps: T, steps over which new facets fade in; 0 is at once.
-        freeze: what does not change: names of parameters with shell wildcards, as in ``"encoder.*"``, and
+        fade_in_steps: number of steps T over which new facets fade in; 0 is at once.
+        freeze: parameters that do not change: their names with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
             facets"`` (those of earlier stages) and ``"networks"``.
-        steps: steps of the optimiser, in place of ``epochs``; the last epoch may then be shorter.
+        steps: number of steps of the optimiser, in place of ``epochs``; the last epoch may then be shorter.
         fade: ``"linear"`` or ``"cosine"``.
-        kl_fade_in_steps: T_KL, steps over which the KL weights of new facets rise; None is T.
+        kl_fade_in_steps: number of steps T_KL over which the KL weights of new facets rise; None is T.
         pre_training_kl_weight: beta_j of facets that take no part yet. Above zero their encoders do train.
         optimizer: ``"adam"``, ``"adamw"``, ``"rmsprop"`` or ``"sgd"`` (with a momentum of 0.9).
         decay: ``"cosine"``, ``"linear"`` or ``"exponential"`` (to a hundredth).
@@ -122,11 +122,11 @@ class Stage:
             )
 
     def fade_in(self, step: int) -> float:
-        """alpha_j in [0, 1] of the facets that this stage introduces, at its 0-based ``step``."""
+        """Return alpha_j in [0, 1] of the facets that this stage introduces, at its 0-based ``step``."""
         return self._faded(step, self.fade_in_steps)
 
     def kl_fade_in(self, step: int) -> float:
-        """Factor in [0, 1] of their beta_j."""
+        """Return the factor in [0, 1] of their beta_j."""
         return self._faded(
             step, self.fade_in_steps if self.kl_fade_in_steps is None else self.kl_fade_in_steps
         )
@@ -137,7 +137,7 @@ class Stage:
         return step / steps if self.fade == "linear" else 0.5 * (1 - math.cos(math.pi * step / steps))
 
     def learning_rate_at(self, progress: float) -> float:
-        """The learning rate at a fraction ``progress`` of the stage."""
+        """Return the learning rate at a fraction ``progress`` of the stage."""
         if progress <= self.decay_after:
             return self.learning_rate
         fallen = (progress - self.decay_after) / (1 - self.decay_after)
@@ -148,11 +148,11 @@ class Stage:
         return self.learning_rate * math.pow(0.01, fallen)
 
     def __str__(self) -> str:
-        """This stage in one line."""
+        """Describe this stage in one line."""
         return ", ".join(cell for cell in self._cells() if cell)
 
     def _cells(self) -> tuple[str, ...]:
-        """What it introduces, its length, batch, optimiser, weights, fade-in, and what is frozen."""
+        """Describe its new facets, length, batch, optimiser, weights, fade-in and frozen parameters."""
         new = "no new facet"
         if self.introduces:
             new = f"facet{'s' * (len(self.introduces) > 1)} {', '.join(map(str, self.introduces))}"
@@ -233,13 +233,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, Iterable):
-            raise ArgumentTypeError(f"stages: got {self.stages!r}, expected at least one Stage, in a tuple")
+            raise WrongTypeError(f"stages: got {self.stages!r}, expected at least one Stage, in a tuple")
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
             raise ValueError("stages: got none, expected at least one Stage")
         for stage in self.stages:
             if not isinstance(stage, Stage):
-                raise ArgumentTypeError(f"stages: got {stage!r} among them, expected each to be a Stage")
+                raise WrongTypeError(f"stages: got {stage!r} among them, expected each to be a Stage")
         introduced = sorted(j for stage in self.stages for j in stage.introduces)
         if introduced != list(range(len(introduced))) or not introduced:
             raise ValueError(
@@ -250,7 +250,7 @@ class Schedule:
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
 
     def __str__(self) -> str:
-        """A table of the stages, a line each."""
+        """List the stages in a table, a line each."""
         rows = [(str(i), *stage._cells()) for i, stage in enumerate(self.stages, start=1)]
         columns = [column for column in zip(*rows, strict=True) if any(column)]
         widths = [max(map(len, column)) for column in columns]
@@ -363,5 +363,8 @@ def _for_each(name: str, values: T | Sequence[T], count: int) -> list[T]:
 
 def _patterns(freeze: Sequence[str] | str) -> tuple[str, ...]:
     if isinstance(freeze, str):
-        raise TypeError(f"freeze: got the string {freeze!r}, expected a tuple of strings")
-    return tuple(freeze)
+        raise WrongTypeError(f"freeze: got the string {freeze!r}, expected a tuple of strings")
+    patterns = tuple(freeze) if isinstance(freeze, Iterable) else (freeze,)
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise WrongTypeError(f"freeze: got {freeze!r}, expected a tuple of strings")
+    return patterns

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae._utils.checks import ArgumentTypeError, integer, integers
+from pyro_mfcvae._utils.checks import WrongTypeError, integer, integers
 from pyro_mfcvae._utils.splitting import split_rows
 
 __all__ = ["FACTORS", "Choice", "FactorImages"]
@@ -41,7 +41,7 @@ def _check_choice(name: str, choice: object, size: int) -> tuple[int, ...]:
 
 def _check_factors(factors: object) -> dict[str, tuple[int, ...]]:
     if not isinstance(factors, Mapping):
-        raise ArgumentTypeError(
+        raise WrongTypeError(
             f"factors: got {factors!r}, expected a mapping from names to values; pass for example "
             "{'shape': 'all'}"
         )

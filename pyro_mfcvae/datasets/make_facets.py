@@ -65,7 +65,7 @@ def make_facets(
             known, the noise takes a datum from one to another at this distance with probability
             Phi(-separation / 2): 0.16 for 2, 0.02 for 4, 0.001 for 6.
         noise: standard deviation of the noise, in every direction.
-        seed: of everything random, an int from 0.
+        seed: seed of everything random, an int from 0.
 
     Returns:
         x, float32, (n, D) with D the sum of all dimensions or (n, 1, S, S) in [0, 1], and labels,
@@ -111,7 +111,7 @@ def make_facets(
 def _draw(
     centres: Sequence[Array], n: int, noise: float, rng: np.random.Generator
 ) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Data (n, D) and labels (n, J) for J arrays of centres (K_j, D)."""
+    """Draw data (n, D) and labels (n, J) for J arrays of centres (K_j, D)."""
     labels = np.stack([rng.permutation(np.arange(n) % len(m)) for m in centres], axis=1)
     x = noise * rng.standard_normal((n, centres[0].shape[1]))
     for j, m in enumerate(centres):
@@ -126,7 +126,7 @@ def _subspace_centres(
     distance: float,
     rng: np.random.Generator,
 ) -> list[Array]:
-    """For each facet (K_j, D), in orthogonal subspaces of dimension D_j."""
+    """Draw the centres (K_j, D) of each facet, in orthogonal subspaces of dimension D_j."""
     D = sum(dims) + extra_dims
     # The factor Q of a Gaussian matrix turns uniformly once the signs of R's diagonal are made one.
     q, r = np.linalg.qr(rng.standard_normal((D, D)))
@@ -142,7 +142,7 @@ def _subspace_centres(
 def _patch_centres(
     clusters: Sequence[int], side: int, distance: float, rng: np.random.Generator
 ) -> list[Array]:
-    """For each facet (K_j, S * S), other than 0 in its own patch only."""
+    """Draw the centres (K_j, S * S) of each facet, other than 0 in its own patch only."""
     grid = _grid(len(clusters))
     found = []
     for j, K in enumerate(clusters):
@@ -161,7 +161,7 @@ def _patch_centres(
 
 
 def _patterns(number: int, side: int, rng: np.random.Generator) -> Array:
-    """Sums of few plane waves, from -1 to 1, (number, side * side)."""
+    """Draw sums of few plane waves, from -1 to 1, (number, side * side)."""
     place = np.linspace(0.0, 1.0, side)
     frequency = rng.uniform(-3.0, 3.0, (2, WAVES, number, 1, 1))
     phase = rng.uniform(0.0, 2.0 * np.pi, (WAVES, number, 1, 1))
@@ -173,12 +173,12 @@ def _patterns(number: int, side: int, rng: np.random.Generator) -> Array:
 
 
 def _grid(J: int) -> int:
-    """Side of the smallest square grid of J patches."""
+    """Return the side of the smallest square grid of J patches."""
     return int(np.ceil(np.sqrt(J)))
 
 
 def _far_apart(candidates: Array, K: int) -> Array:
-    """K of the candidates (M, D): the first, and then always the one farthest from those chosen."""
+    """Choose K of the candidates (M, D): the first, and then always the one farthest from those chosen."""
     chosen = [0]
     nearest = np.linalg.norm(candidates - candidates[0], axis=1)
     for _ in range(K - 1):
@@ -188,7 +188,7 @@ def _far_apart(candidates: Array, K: int) -> Array:
 
 
 def _smallest_distance(centres: Array) -> float:
-    """Between two of the centres (K, D); infinite if there is one only, which then becomes 0."""
+    """Return the smallest distance of two of the centres (K, D); infinite if there is one only."""
     pairs = itertools.combinations(centres, 2)
     return min((float(np.linalg.norm(a - b)) for a, b in pairs), default=np.inf)
 

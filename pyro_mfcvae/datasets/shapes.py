@@ -58,14 +58,14 @@ def _nonzero(x: Array) -> Array:
 
 
 def _slab(o: Array, d: Array, low: float, high: float) -> tuple[Array, Array]:
-    """Times at which o + t d enters and leaves [low, high], along one axis."""
+    """Return the times at which o + t d enters and leaves [low, high], along one axis."""
     d = _nonzero(d)
     one, other = (low - o) / d, (high - o) / d
     return np.minimum(one, other), np.maximum(one, other)
 
 
 def _round(o: Array, d: Array, radius: float) -> tuple[Array, Array]:
-    """Times at which o + t d enters and leaves the ball (3 axes) or tube (2 axes) at the origin."""
+    """Return the times at which o + t d enters and leaves the ball or tube (3 or 2 axes) at the origin."""
     a = np.maximum((d * d).sum(0), EPSILON)
     b = (o * d).sum(0)
     discriminant = b * b - a * ((o * o).sum(0) - radius**2)
@@ -75,7 +75,7 @@ def _round(o: Array, d: Array, radius: float) -> tuple[Array, Array]:
 
 
 def _first(*intervals: tuple[Array, Array]) -> Array:
-    """Time of entry, after 0, into the intersection of convex bodies; inf for a miss."""
+    """Return the time of entry, after 0, into the intersection of convex bodies; inf for a miss."""
     enter, leave = intervals[0]
     for other_enter, other_leave in intervals[1:]:
         enter, leave = np.maximum(enter, other_enter), np.minimum(leave, other_leave)
@@ -137,7 +137,7 @@ SOLIDS: tuple[tuple[Hit, Callable[[Array], Array]], ...] = (
 
 
 def _camera(azimuth: float, image_size: int) -> tuple[Array, Array]:
-    """Origin (3, 1) and unit directions (3, P) of the rays, subsamples of a pixel included."""
+    """Return origin (3, 1) and unit directions (3, P) of the rays, subsamples of a pixel included."""
     sin, cos = np.sin(azimuth), np.cos(azimuth)
     level, height = np.cos(CAMERA_PITCH), np.sin(CAMERA_PITCH)
     back = np.array([[sin * level], [height], [cos * level]])
@@ -150,7 +150,7 @@ def _camera(azimuth: float, image_size: int) -> tuple[Array, Array]:
 
 
 def _room(o: Array, d: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """Where rays meet the room: points (3, P), normals (3, P) and whether it is the floor.
+    """Find where rays meet the room: points (3, P), normals (3, P) and whether it is the floor.
 
     A ray meets the wall where it *leaves* the room, so the walls on the camera's side, which
     would stand in its way, are not seen.
@@ -166,7 +166,7 @@ def _room(o: Array, d: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
 
 
 def _lights(image_size: int) -> Array:
-    """Position of the light (3, P) for every ray.
+    """Return the position of the light (3, P) for every ray.
 
     Each subsample of a pixel sees another spot of the lamp, which softens the shadow's edge at
     no cost. The grid of spots is turned so that the edges of cubes do not line up with it.
@@ -213,7 +213,7 @@ def _geometries(
 
 
 def _palette(hues: Iterable[int]) -> Array:
-    """RGB of the floor, the wall, the object and the highlight, (4, 3) in [0, 1]."""
+    """Return RGB of the floor, the wall, the object and the highlight, (4, 3) in [0, 1]."""
     return np.array([*(colorsys.hsv_to_rgb(h / HUES, SATURATION, 1.0) for h in hues), (1, 1, 1)])
 
 

@@ -5,13 +5,16 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae._utils.checks import integer, one_of
 from pyro_mfcvae.datasets.factors import FACTORS, Choice, FactorImages
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["Shapes3D"]
 
@@ -119,8 +122,8 @@ class Shapes3D(FactorImages):
         return cls(path, WALL, image_size=image_size)
 
 
-def _read(content: Any, rows: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
-    """Pictures (N, 3, S, S) of N rows, ascending, of an open file."""
+def _read(content: "h5py.File", rows: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.uint8]:
+    """Read pictures (N, 3, S, S) of N rows, ascending, of an open file."""
     images, labels = content["images"], content["labels"]
     N = math.prod(FACTORS.values())
     stored = (N, STORED_SIZE, STORED_SIZE, 3)
@@ -151,7 +154,7 @@ def _check_order(labels: npt.NDArray[np.float64]) -> None:
 
 
 def _shrink(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """Means of square blocks of pixels, rounded half up: (N, 64, 64, 3) to (N, S, S, 3)."""
+    """Average square blocks of pixels, rounded half up: (N, 64, 64, 3) to (N, S, S, 3)."""
     factor = STORED_SIZE // side
     total = np.full((len(images), side, side, 3), factor**2 // 2, dtype=np.uint16)
     for row, column in itertools.product(range(factor), repeat=2):  # faster than a sum over two axes

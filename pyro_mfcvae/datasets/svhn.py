@@ -1,10 +1,11 @@
 """SVHN as tensors."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pyro_mfcvae.datasets.labelled import LabelledData
@@ -50,8 +51,8 @@ def svhn(root: str | os.PathLike[str], train: bool = True) -> LabelledData:
     return LabelledData(x, labels, ("digit",))
 
 
-def _read(content: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, 3, 32, 32) and labels (N, 1) from arrays X (32, 32, 3, N) and y (N, 1)."""
+def _read(content: Mapping[str, npt.NDArray[np.integer]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read images (N, 3, 32, 32) and labels (N, 1) from arrays X (32, 32, 3, N) and y (N, 1)."""
     missing = [name for name in ("X", "y") if name not in content]
     if missing:
         raise ValueError(f"it has no array {' and no array '.join(missing)}")

@@ -66,5 +66,5 @@ FACTORIES: dict[str, type] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that ``MFCVAEConfig(likelihood=...)`` takes."""
+    """List the names that ``MFCVAEConfig(likelihood=...)`` takes."""
     return tuple(FACTORIES)

@@ -1,4 +1,4 @@
-"""What every likelihood p(x | z) is."""
+"""Base classes of all likelihoods p(x | z)."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> dist.Distribution:
-        r"""p(x | z) for features (..., N, *features_shape): batch shape (..., N), event shape x_shape."""
+        r"""Return p(x | z) for features (..., N, *features_shape): batch (..., N), event shape x_shape."""
 
     @abstractmethod
     def mean(self, features: Tensor) -> Tensor:
-        r"""E[x | z] (for categories, the most probable one), shape (N, *x_shape), in the units of x."""
+        r"""Return E[x | z], or the most probable category, shape (N, *x_shape), in the units of x."""
 
     def check(self, x: Tensor, name: str) -> None:
         r"""Raise a ValueError that names ``name`` where x (N, *x_shape) is outside the support."""
@@ -61,7 +61,7 @@ class Likelihood(nn.Module, ABC):
         return
 
     def preprocess(self, x: Tensor) -> Tensor:
-        r"""What the encoder sees of x (N, *x_shape), shape (N, *input_shape)."""
+        r"""Return the encoder's input for x (N, *x_shape), shape (N, *input_shape)."""
         return x
 
 
@@ -108,10 +108,10 @@ class ElementwiseLikelihood(Likelihood):
 
     @abstractmethod
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""p(x_d | z) of all elements: batch shape (..., N, *x_shape), event shape ()."""
+        r"""Return p(x_d | z) of all elements: batch shape (..., N, *x_shape), event shape ()."""
 
     def encode(self, x: Tensor) -> Tensor:
-        """What the encoder sees of complete x, ``num_inputs`` planes; NaN may become NaN or zero."""
+        """Return the encoder's input for complete x, ``num_inputs`` planes; NaN may become NaN or zero."""
         return x
 
     def check_values(self, values: Tensor, name: str) -> None:
@@ -119,7 +119,7 @@ class ElementwiseLikelihood(Likelihood):
         return
 
     def forward(self, features: Tensor) -> dist.Distribution:
-        r"""p(x | z) for features (..., N, *features_shape): batch shape (..., N), event shape x_shape."""
+        r"""Return p(x | z) for features (..., N, *features_shape): batch (..., N), event shape x_shape."""
         elements = self.elements(features)
         if self.allows_missing:
             elements = Observed(elements)
@@ -134,7 +134,7 @@ class ElementwiseLikelihood(Likelihood):
             self.check_values(values, name)
 
     def preprocess(self, x: Tensor) -> Tensor:
-        r"""What the encoder sees of x (N, *x_shape), shape (N, *input_shape)."""
+        r"""Return the encoder's input for x (N, *x_shape), shape (N, *input_shape)."""
         code = self.encode(x)
         if not self.allows_missing:
             return code
@@ -144,7 +144,7 @@ class ElementwiseLikelihood(Likelihood):
         return together.reshape(-1, *self.input_shape)
 
     def planes(self, features: Tensor) -> tuple[Tensor, ...]:
-        r"""The ``num_features`` parts of (..., *features_shape), each (..., *x_shape)."""
+        r"""Return the ``num_features`` parts of (..., *features_shape), each (..., *x_shape)."""
         if self.num_features == 1:
             return (features,)
         leading = features.shape[: features.dim() - len(self.features_shape)]
@@ -154,7 +154,7 @@ class ElementwiseLikelihood(Likelihood):
 
 @dataclass(frozen=True)
 class ElementwiseFactory:
-    """What factories of an :class:`ElementwiseLikelihood` share.
+    """Base class of the factories of an :class:`ElementwiseLikelihood`.
 
     Attributes:
         missing: whether elements of x may be NaN: missing, and left out of log p(x | z).
@@ -167,14 +167,14 @@ class ElementwiseFactory:
 
 
 def stacked(x_shape: tuple[int, ...], planes: int) -> tuple[int, ...]:
-    """Shape of several numbers for each element, which a convolutional network sees as channels."""
+    """Return the shape of several numbers for each element, channels to a convolutional network."""
     if planes == 1:
         return x_shape
     return (planes, *x_shape) if len(x_shape) == 2 else (planes * x_shape[0], *x_shape[1:])
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each element over the data that have it; 1 for a constant one."""
+    """Return mean and standard deviation of each element over the data that have it; 1 if it is constant."""
     missing = x.isnan()
     if not missing.any():
         loc, scale = x.mean(0), x.std(0, correction=0)

@@ -17,12 +17,12 @@ class BernoulliLikelihood(ElementwiseLikelihood):
     """
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Bernoulli with logits ``features``, (N, *x_shape)."""
+        r"""Return Bernoulli distributions with logits ``features``, (N, *x_shape)."""
         # Validation would refuse x strictly between 0 and 1.
         return dist.Bernoulli(logits=features, validate_args=False)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""Probabilities, (N, *x_shape)."""
+        r"""Return the probabilities, (N, *x_shape)."""
         return features.sigmoid()
 
     def check_values(self, values: Tensor, name: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -22,8 +22,8 @@ from pyro_mfcvae.likelihoods.base import (
 class _Codes(dist.Categorical):  # type: ignore[misc]
     """A categorical distribution whose samples are floats, as data are."""
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Codes from 0."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Sample codes from 0."""
         sample: Tensor = super().sample(sample_shape).to(self.logits.dtype)
         return sample
 
@@ -35,7 +35,7 @@ class CategoricalLikelihood(ElementwiseLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        categories: C; x has the integers from 0 to C - 1.
+        categories: number of categories C; x has the integers from 0 to C - 1.
         missing: whether elements of x may be NaN.
     """
 
@@ -44,15 +44,15 @@ class CategoricalLikelihood(ElementwiseLikelihood):
         self.categories = self.num_features = self.num_inputs = categories
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Categorical whose C logits are the planes of ``features``."""
+        r"""Return categorical distributions, whose C logits are the planes of ``features``."""
         return _Codes(logits=torch.stack(self.planes(features), -1))
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""The most probable category, (N, *x_shape)."""
+        r"""Return the most probable category, (N, *x_shape)."""
         return torch.stack(self.planes(features), -1).argmax(-1).to(features.dtype)
 
     def encode(self, x: Tensor) -> Tensor:
-        """One plane for each category."""
+        """Return one plane for each category, of zeros and ones."""
         codes = torch.arange(self.categories, device=x.device)
         # What is missing equals no code.
         planes = x.unsqueeze(1) == codes.view(-1, *(1 for _ in self.x_shape))

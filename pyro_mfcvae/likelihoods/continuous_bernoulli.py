@@ -19,7 +19,7 @@ class _ContinuousBernoulli(dist.ContinuousBernoulli):  # type: ignore[misc]
     """PyTorch's samples, with densities that hold for all logits: its own are of clamped probabilities."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, exact near a logit of 0 as for large ones."""
+        """Return the log density in nats, exact near a logit of 0 as for large ones."""
         log_prob: Tensor = (value - 0.5) * self.logits - _log_sinhc(self.logits)
         return log_prob
 
@@ -45,11 +45,11 @@ class ContinuousBernoulliLikelihood(ElementwiseLikelihood):
     """
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Continuous Bernoulli with logits ``features``, (N, *x_shape)."""
+        r"""Return continuous Bernoulli distributions with logits ``features``, (N, *x_shape)."""
         return _ContinuousBernoulli(logits=features)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""Means, (N, *x_shape), which are not lambda but nearer to 1/2."""
+        r"""Return the means, (N, *x_shape), which are not lambda but nearer to 1/2."""
         return _mean(features)
 
     def check_values(self, values: Tensor, name: str) -> None:
@@ -75,13 +75,13 @@ class ContinuousBernoulli(ElementwiseFactory):
 
 
 def _away_from_zero(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the closed form holds, and logits that it can take everywhere without a gradient of NaN."""
+    """Find where the closed form holds, and logits that it takes everywhere without a gradient of NaN."""
     away = logits.abs() > _NEAR_ZERO
     return away, torch.where(away, logits, 1.0)
 
 
 def _log_sinhc(logits: Tensor) -> Tensor:
-    r"""Log of sinh(a) / a for a = logits / 2, the normaliser of :math:`e^{(2x - 1) a}` on [0, 1]."""
+    r"""Compute log(sinh(a) / a) for a = logits / 2, the normaliser of :math:`e^{(2x - 1) a}` on [0, 1]."""
     away, safe = _away_from_zero(logits)
     t = safe.abs()
     closed = t / 2 + torch.log(-torch.expm1(-t) / t)
@@ -91,7 +91,7 @@ def _log_sinhc(logits: Tensor) -> Tensor:
 
 
 def _mean(logits: Tensor) -> Tensor:
-    """1/2 + (coth(a) - 1/a) / 2 for a = logits / 2."""
+    """Compute 1/2 + (coth(a) - 1/a) / 2 for a = logits / 2."""
     away, safe = _away_from_zero(logits)
     closed = 1 / -torch.expm1(-safe.abs()) - 1 / safe.abs()
     closed = torch.where(safe > 0, closed, 1 - closed)

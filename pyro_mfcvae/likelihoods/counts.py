@@ -44,7 +44,7 @@ class CountLikelihood(ElementwiseLikelihood):
         self.register_buffer("scale", torch.ones(x_shape))
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""Rates, (N, *x_shape)."""
+        r"""Return the rates, (N, *x_shape)."""
         return self.average * (F.softplus(self.planes(features)[0] + inverse_softplus(1)) + SMALLEST_RATE)
 
     def calibrate(self, x: Tensor) -> None:
@@ -56,7 +56,7 @@ class CountLikelihood(ElementwiseLikelihood):
         self.scale.copy_(scale)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Standardised log(1 + x)."""
+        """Return log(1 + x), standardised."""
         return (x.clamp(min=0).log1p() - self.loc) / self.scale
 
 
@@ -64,7 +64,7 @@ class PoissonLikelihood(CountLikelihood):
     r"""Counts as variable as their mean: :math:`p(x_d|z) = \lambda_d^{x_d} e^{-\lambda_d} / x_d!`."""
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Poisson with the rates of ``features``, (N, *x_shape)."""
+        r"""Return Poisson distributions with the rates of ``features``, (N, *x_shape)."""
         return dist.Poisson(self.mean(features))
 
     def check_values(self, values: Tensor, name: str) -> None:
@@ -81,8 +81,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        total_count: r.
-        learn: what r is learned for, as :class:`NegativeBinomial` has it.
+        total_count: number r, positive.
+        learn: scope in which r is learned, as :class:`NegativeBinomial` has it.
         missing: whether elements of x may be NaN.
 
     References:
@@ -97,7 +97,7 @@ class NegativeBinomialLikelihood(CountLikelihood):
         self.num_features = 1 + self.total_count.num_features
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Negative binomial with the rates of ``features``, (N, *x_shape)."""
+        r"""Return negative binomial distributions with the rates of ``features``, (N, *x_shape)."""
         rate = self.mean(features)
         total_count = self.total_count(self.planes(features)[1:])
         r = torch.as_tensor(total_count, dtype=rate.dtype, device=rate.device)
@@ -126,7 +126,7 @@ class NegativeBinomial(ElementwiseFactory):
     """Factory of a :class:`NegativeBinomialLikelihood`, for counts that vary more than a Poisson's.
 
     Attributes:
-        total_count: r, which is large for counts that are nearly Poisson; where it is learned, the one
+        total_count: number r, which is large for counts that are nearly Poisson; where it is learned, the one
             to start from.
         learn: None for a fixed r, ``"shared"``, ``"element"`` or ``"decoder"``, as :class:`Gaussian` has it.
         missing: whether elements of x may be NaN.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import integer, set_checked
@@ -18,7 +19,7 @@ from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
 class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]
     r"""Logistic distribution rounded to levels k / (L - 1), with its tails at 0 and 1."""
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
     support = dist.constraints.unit_interval
 
     def __init__(self, loc: Tensor, scale: Tensor, levels: int) -> None:
@@ -26,12 +27,12 @@ class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]
         self.levels = levels
         super().__init__(self.loc.shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
-        """With another batch shape."""
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> dist.Distribution:
+        """Return the distribution with another batch shape."""
         return _DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.levels)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Levels in [0, 1]."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Sample levels in [0, 1]."""
         with torch.no_grad():
             u = torch.rand(self.shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
             continuous = self.loc + self.scale * u.logit(eps=torch.finfo(u.dtype).tiny)
@@ -40,7 +41,7 @@ class _DiscretizedLogistic(dist.TorchDistribution):  # type: ignore[misc]
             return levels / steps
 
     def log_prob(self, value: Tensor) -> Tensor:
-        r"""Log mass of the bin from a to b, as log s(b) + log s(-a) + log(1 - e^(a - b)), s the sigmoid."""
+        r"""Return the log mass of a bin (a, b): log s(b) + log s(-a) + log(1 - e^(a - b)), s the sigmoid."""
         half = 0.5 / (self.levels - 1)
         above = F.logsigmoid((value + half - self.loc) / self.scale)  # log P(X < b)
         below = F.logsigmoid((self.loc - value + half) / self.scale)  # log P(X > a)
@@ -61,9 +62,9 @@ class DiscretizedLogisticLikelihood(ElementwiseLikelihood):
 
     Args:
         x_shape: shape of one datum.
-        levels: L.
-        scale: s, in units of x.
-        learn: what s is learned for, as :class:`DiscretizedLogistic` has it.
+        levels: number of levels L.
+        scale: scale s of the logistic distribution, in units of x.
+        learn: scope in which s is learned, as :class:`DiscretizedLogistic` has it.
         missing: whether elements of x may be NaN.
 
     References:
@@ -79,11 +80,11 @@ class DiscretizedLogisticLikelihood(ElementwiseLikelihood):
         self.num_features = 1 + self.scale.num_features
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Discretised logistic around the first plane of ``features``, (N, *x_shape)."""
+        r"""Return discretised logistics around the first plane of ``features``, (N, *x_shape)."""
         return _DiscretizedLogistic(*self._loc_and_scale(features), self.levels)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""E[x | z], (N, *x_shape), in [0, 1]."""
+        r"""Return E[x | z], (N, *x_shape), in [0, 1]."""
         y, s = self._loc_and_scale(features)
         # The sum of P(X > t) over the L - 1 edges t between bins, as an integral and its first correction.
         integral = s * (F.softplus(y / s) - F.softplus((y - 1) / s))
@@ -115,7 +116,7 @@ class DiscretizedLogistic(ElementwiseFactory):
 
     Attributes:
         levels: number of levels, from 0 to 1; 256 are those of unsigned 8-bit data.
-        scale: of the logistic distribution, in units of x; where it is learned, the one to start from.
+        scale: scale of the logistic distribution, in units of x; where it is learned, the one to start from.
         learn: None for a fixed scale, ``"shared"``, ``"element"`` or ``"decoder"``, as
             :class:`Gaussian` has it. A learned scale never falls below half a level.
         missing: whether elements of x may be NaN.
@@ -143,5 +144,5 @@ class DiscretizedLogistic(ElementwiseFactory):
 
 
 def smallest_scale(levels: int) -> float:
-    """Half of the distance between levels."""
+    """Return half of the distance between levels."""
     return 0.5 / (levels - 1)

@@ -23,8 +23,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
         x_shape: shape of one datum.
         sigma: standard deviation, in units of x or, with ``standardize``, of its deviations.
         standardize: whether each of the dimensions of x is standardised.
-        learn: what sigma is learned for, as :class:`Gaussian` has it.
-        floor: what a learned sigma never falls below.
+        learn: scope in which sigma is learned, as :class:`Gaussian` has it.
+        floor: lower bound of a learned sigma.
         missing: whether elements of x may be NaN.
     """
 
@@ -49,13 +49,13 @@ class GaussianLikelihood(ElementwiseLikelihood):
             self.register_buffer("scale", torch.ones(x_shape))
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""Normal around the mean of ``features``, (N, *x_shape)."""
+        r"""Return normal distributions around the mean of ``features``, (N, *x_shape)."""
         y, *of_sigma = self.planes(features)
         sigma = self.sigma(tuple(of_sigma))
         return dist.Normal(self._in_units_of_x(y), sigma * self.scale if self.standardize else sigma)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""The first plane of ``features`` in the units of x, (N, *x_shape)."""
+        r"""Return the first plane of ``features`` in the units of x, (N, *x_shape)."""
         return self._in_units_of_x(self.planes(features)[0])
 
     def _in_units_of_x(self, y: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class GaussianLikelihood(ElementwiseLikelihood):
             self.scale.copy_(scale)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Standardised x, if so configured."""
+        """Return x, standardised if so configured."""
         return (x - self.loc) / self.scale if self.standardize else x
 
 
@@ -82,7 +82,7 @@ class Gaussian(ElementwiseFactory):
         standardize: whether each dimension is first standardised.
         learn: None for a fixed sigma, ``"shared"`` to learn one for all elements, ``"element"`` one for
             each element, ``"decoder"`` one for each element of each datum, which the decoder gives.
-        floor: what a learned sigma never falls below: without it, the density of data that are
+        floor: lower bound of a learned sigma: without it, the density of data that are
             reconstructed exactly has no bound.
         missing: whether elements of x may be NaN.
 

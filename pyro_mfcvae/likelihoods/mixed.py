@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions.constraints import Constraint
 
 from pyro_mfcvae._utils.checks import flag, integer, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
@@ -37,28 +38,30 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
 
     Args:
         parts: distributions with batch shapes (..., D_p) and event shape ().
-        columns: for each part, the D_p columns that it is of.
-        order: for each column of all, its place in the parts one after another.
+        columns: indices of the D_p columns of each part.
+        order: place of each of the D columns in the parts one after another.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
     support = dist.constraints.real
 
-    def __init__(self, parts: Sequence[Any], columns: Sequence[Tensor], order: Tensor) -> None:
+    def __init__(
+        self, parts: Sequence[dist.TorchDistribution], columns: Sequence[Tensor], order: Tensor
+    ) -> None:
         self.parts, self.columns, self.order = tuple(parts), tuple(columns), order
         super().__init__((*parts[0].batch_shape[:-1], len(order)), validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> dist.Distribution:
-        """With another batch shape."""
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> dist.Distribution:
+        """Return the distribution with another batch shape."""
         parts = [part.expand((*batch_shape[:-1], part.batch_shape[-1])) for part in self.parts]
         return _Columns(parts, self.columns, self.order)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """One value for each column."""
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Sample one value for each column."""
         return _join((part.sample(sample_shape) for part in self.parts), self.order)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log p of each column."""
+        """Return log p of each column in nats, (..., D)."""
         each = zip(self.parts, self.columns, strict=True)
         return _join((part.log_prob(value.index_select(-1, c)) for part, c in each), self.order)
 
@@ -70,7 +73,7 @@ class MixedLikelihood(ElementwiseLikelihood):
     The encoder sees each column as its own likelihood prepares it.
 
     Args:
-        x_shape: (D,).
+        x_shape: shape of one datum, (D,).
         parts: factories of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
         missing: whether entries of x may be NaN.
 
@@ -102,21 +105,21 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     @property
     def features_shape(self) -> tuple[int, ...]:
-        """What the parts need, one after another."""
+        """Shape of the decoder's output: that of all parts, one after another."""
         return (sum(self._feature_sizes),)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the parts show, one after another, and what is observed."""
+        """Shape of the encoder's input: that of all parts, one after another, and of what is observed."""
         return (sum(self._input_sizes) + self.allows_missing * self.x_shape[0],)
 
     def elements(self, features: Tensor) -> dist.Distribution:
-        r"""The columns' distributions, (N, D)."""
+        r"""Return the columns' distributions, (N, D)."""
         each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
         return _Columns([part.elements(f) for part, f in each], self._columns, self.order)
 
     def mean(self, features: Tensor) -> Tensor:
-        r"""E[x | z], or the most probable category, in the units of each column, (N, D)."""
+        r"""Return E[x | z], or the most probable category, in the units of each column, (N, D)."""
         each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
         return _join((part.mean(f) for part, f in each), self.order)
 
@@ -132,7 +135,7 @@ class MixedLikelihood(ElementwiseLikelihood):
             part.calibrate(x[:, columns.to(x.device)])
 
     def encode(self, x: Tensor) -> Tensor:
-        """What the columns' likelihoods show of x, one after another."""
+        """Return the inputs of the columns' likelihoods, one after another."""
         each = zip(self._parts, self._columns, strict=True)
         return torch.cat([part.encode(x.index_select(1, columns)) for part, columns in each], 1)
 
@@ -168,7 +171,7 @@ class Mixed:
         (8,)
     """
 
-    columns: Mapping[Any, Any] | tuple[Part, ...] = ()
+    columns: Mapping[Any, Sequence[int] | Mapping[int, int]] | tuple[Part, ...] = ()
     others: str | LikelihoodFactory = "gaussian"
     missing: bool = True
 
@@ -204,7 +207,7 @@ class Mixed:
                 f"likelihood: mixed columns need data of shape (N, D), got data of shape {x_shape}; "
                 "use a likelihood that is the same for all elements"
             )
-        parts: list[Any] = list(self.columns)
+        parts = list(cast(tuple[Part, ...], self.columns))
         listed = {column for _, columns in parts for column in columns}
         if listed and max(listed) >= x_shape[0]:
             raise ValueError(
@@ -212,20 +215,20 @@ class Mixed:
             )
         rest = tuple(column for column in range(x_shape[0]) if column not in listed)
         if rest:
-            parts.append((self.others, rest))
+            parts.append((cast(LikelihoodFactory, self.others), rest))
         return MixedLikelihood(x_shape, parts, self.missing)
 
 
-def _kind(field: str, kind: Any) -> LikelihoodFactory:
+def _kind(field: str, kind: object) -> LikelihoodFactory:
     if isinstance(kind, str):
         if kind not in KINDS:
             raise ValueError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
         return KINDS[kind]
     if not callable(kind):
         raise TypeError(f"{field}: got {kind!r}, expected one of {tuple(KINDS)} or a factory")
-    return kind  # type: ignore[no-any-return]
+    return cast(LikelihoodFactory, kind)
 
 
 def _join(pieces: Iterable[Tensor], order: Tensor) -> Tensor:
-    """Pieces (..., D_p) one after another, their columns brought into the order of the data."""
+    """Join pieces (..., D_p), and bring their columns into the order of the data."""
     return torch.cat(list(pieces), -1).index_select(-1, order)

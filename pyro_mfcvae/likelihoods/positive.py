@@ -22,8 +22,8 @@ class Positive(nn.Module):
 
     Args:
         x_shape: shape of one datum.
-        initial: its value at r = 0.
-        floor: what it never falls below while it is learned.
+        initial: value at r = 0.
+        floor: lower bound while it is learned.
         learn: None for the initial value throughout, ``"shared"`` for one r, ``"element"`` for one for
             each element, ``"decoder"`` for an r that the decoder gives for each datum and element.
     """
@@ -41,7 +41,7 @@ class Positive(nn.Module):
         return int(self.learn == "decoder")
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor | float:
-        """The value, for what the decoder made for it: () or a single tensor."""
+        """Return the value, for the decoder's features of it: () or a single tensor."""
         if self.learn is None:
             return self.initial
         raw = features[0] if features else PACE * self.raw
@@ -49,7 +49,7 @@ class Positive(nn.Module):
 
 
 def inverse_softplus(value: float) -> float:
-    """The number whose softplus is the value."""
+    """Return the number whose softplus is the value."""
     return value + math.log(-math.expm1(-value))
 
 

@@ -66,5 +66,5 @@ FACTORIES: dict[str, type] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that ``MFCVAEConfig(network=...)`` takes."""
+    """List the names that ``MFCVAEConfig(network=...)`` takes."""
     return tuple(FACTORIES)

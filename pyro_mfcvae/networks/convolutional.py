@@ -29,8 +29,8 @@ class _Level:
 
     Attributes:
         size: height and width.
-        channels: of the encoder's backbone.
-        module_channels: of a facet module, and of the decoder's backbone where one is merged into it.
+        channels: number of channels of the encoder's backbone.
+        module_channels: number of channels of a facet module, and of the decoder where it is merged.
     """
 
     size: Size
@@ -45,10 +45,10 @@ class _Pyramid:
     is, the channels stay.
 
     Args:
-        options: of the hidden layers.
+        options: options of the hidden layers.
         x_shape: shape of a picture, (C, H, W) or (H, W).
-        channels: of level 0.
-        num_levels: how many.
+        channels: number of channels of level 0.
+        num_levels: number of levels.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class _Pyramid:
             size = half
 
     def backbone(self) -> list[nn.Module]:
-        """The encoder's layers, from the picture to the last level."""
+        """Make the encoder's layers, from the picture to the last level."""
         inputs, size = self.picture[0], _size(self.picture[1:])
         layers: list[nn.Module] = []
         for level in self.levels:
@@ -80,7 +80,7 @@ class _Pyramid:
         return layers
 
     def encoder_module(self, j: int, latent_dim: int) -> nn.Sequential:
-        """From the features of level j to 2 D_j statistics."""
+        """Make the layers from the features of level j to 2 D_j statistics."""
         level = self.levels[j]
         first, size = _convolution(level.channels, level.channels, level.size, 2)
         # Facet 0 is for what is small and local: its module halves only once.
@@ -93,7 +93,7 @@ class _Pyramid:
         )
 
     def decoder_module(self, j: int, latent_dim: int) -> nn.Sequential:
-        """From latents to features of level j."""
+        """Make the layers from latents to features of level j."""
         level = self.levels[j]
         features = (level.module_channels, *level.size)
         plain = dataclasses.replace(self.options, batch_norm=False)
@@ -102,7 +102,7 @@ class _Pyramid:
         )
 
     def up(self, j: int, inputs: int) -> nn.Sequential:
-        """From level j, with that many channels, to the one above it."""
+        """Make the layers from level j, with ``inputs`` channels, to the level above it."""
         level, above = self.levels[j], self.levels[j - 1]
         return nn.Sequential(
             self.options.hidden(_transposed(inputs, level.channels, level.size, above.size)),
@@ -110,16 +110,16 @@ class _Pyramid:
         )
 
     def output(self, inputs: int) -> nn.Module:
-        """From level 0, with that many channels, to the picture."""
+        """Make the layer from level 0, with ``inputs`` channels, to the picture."""
         channels, *size = self.picture
         return _transposed(inputs, channels, self.levels[0].size, _size(size))
 
     def encoder(self, latent_dim: int) -> nn.Sequential:
-        """From the picture to 2 D statistics, through all levels."""
+        """Make the layers from the picture to 2 D statistics, through all levels."""
         return nn.Sequential(*self.backbone(), self.encoder_module(len(self.levels) - 1, latent_dim))
 
     def decoder(self, latent_dim: int) -> nn.Sequential:
-        """From latents to the picture, through all levels."""
+        """Make the layers from latents to the picture, through all levels."""
         deepest = len(self.levels) - 1
         ups = (self.up(j, self.levels[j].module_channels) for j in range(deepest, 0, -1))
         return nn.Sequential(
@@ -133,7 +133,7 @@ def _size(sides: Iterable[int]) -> Size:
 
 
 def _convolution(inputs: int, outputs: int, size: Size, stride: int) -> tuple[nn.Conv2d, Size]:
-    """A convolution over 4 pixels, and the size that it leaves: a half (stride 2), or less by one."""
+    """Make a convolution over 4 pixels, and tell the size that it leaves: a half (stride 2), or one less."""
     # A side of one pixel stays: with its padding it has room for a kernel of 3, once.
     kernel = _size(4 if n > 1 else 3 for n in size)
     strides = _size(stride if n > 1 else 1 for n in size)
@@ -142,7 +142,7 @@ def _convolution(inputs: int, outputs: int, size: Size, stride: int) -> tuple[nn
 
 
 def _transposed(inputs: int, outputs: int, size: Size, target: Size) -> nn.ConvTranspose2d:
-    """A convolution to the target's size: the same, twice that, or one more."""
+    """Make a convolution to the target's size: the same, twice that, or one more."""
     sides = tuple(zip(size, target, strict=True))
     return nn.ConvTranspose2d(
         inputs,
@@ -165,7 +165,7 @@ class ConvolutionalLadder(LadderOptions):
     the activation at its very end.
 
     Attributes:
-        channels: of the backbone at facet 0's level; the paper has 64.
+        channels: number of channels of the backbone at facet 0's level; the paper has 64.
         merge: as in :class:`LadderOptions`, here by default ``"concatenate"``, along the channels.
 
     References:
@@ -214,7 +214,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
     """Factory of one encoder for each facet, and the decoder of :class:`ConvolutionalLadder`.
 
     Attributes:
-        levels: how often an encoder halves the picture before its facet module; None takes the number of
+        levels: number of times an encoder halves the picture before its facet module; None is the number of
             facets, with which every encoder is that of the ladder's deepest facet.
     """
 
@@ -236,9 +236,8 @@ class ConvolutionalAdditive(LayerOptions):
     Further attributes are those of :class:`LayerOptions`.
 
     Attributes:
-        channels: at the first level.
-        levels: how often an encoder halves the picture before its facet module, and a decoder doubles its
-            size.
+        channels: number of channels at the first level.
+        levels: number of times an encoder halves the picture before its module, and a decoder doubles it.
     """
 
     channels: int = 32
@@ -261,9 +260,8 @@ class ConvolutionalShared(LayerOptions):
     """Factory of one encoder and one decoder for all facets; further attributes as :class:`LayerOptions`.
 
     Attributes:
-        channels: at the first level.
-        levels: how often the encoder halves the picture before its facet modules, and the decoder doubles its
-            size.
+        channels: number of channels at the first level.
+        levels: number of times the encoder halves the picture before its modules, and the decoder doubles it.
     """
 
     channels: int = 64

@@ -22,12 +22,12 @@ from pyro_mfcvae.networks.modules import (
 
 
 def _hidden(options: LayerOptions, widths: Sequence[int]) -> list[nn.Module]:
-    """Hidden layers from the first width to the last."""
+    """Make hidden layers from the first width to the last."""
     return [options.hidden(nn.Linear(i, o)) for i, o in itertools.pairwise(widths)]
 
 
 def _network(options: LayerOptions, widths: Sequence[int]) -> nn.Sequential:
-    """Hidden layers, and a linear map to the last width."""
+    """Make hidden layers, and a linear map to the last width."""
     return nn.Sequential(*_hidden(options, widths[:-1]), nn.Linear(widths[-2], widths[-1]))
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Transposed
 
 
 @torch.no_grad()
-def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
+def initialize_from_data(module: nn.Module, *inputs: object) -> None:
     r"""Give every unit's pre-activation a mean of zero and a variance of one on a batch.
 
     .. math::
@@ -28,7 +28,7 @@ def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
 
     Args:
         module: network, in training or evaluation as it will be used next; it is changed in place.
-        *inputs: what it is called with, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
+        *inputs: arguments of its call, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
 
     Raises:
         ValueError: if no linear or convolutional layer runs.
@@ -46,12 +46,12 @@ def initialize_from_data(module: nn.Module, *inputs: Any) -> None:
     """
     handles: dict[nn.Module, RemovableHandle] = {}
 
-    def standardize(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def standardize(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         handles.pop(layer).remove()  # a layer that runs twice is changed by its first run
-        return _standardize(layer, output)
+        return _standardize(cast(Layer, layer), output)
 
     for layer in module.modules():
-        if isinstance(layer, _LINEAR):
+        if isinstance(layer, Layer):
             handles[layer] = layer.register_forward_hook(standardize)
     found = len(handles)
     try:
@@ -77,14 +77,14 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
     the facet's subspace. What the layer looks at later, training decides.
 
     Args:
-        encoder: with an encoder of its own for every facet, its ``facet_modules``; it is changed in place.
+        encoder: network with an encoder of its own for each facet, ``facet_modules``; it is changed in place.
         subspaces: U_j, shape (D, p_j), for each facet and data (N, D).
 
     Raises:
         ValueError: if the facets' encoders do not begin with a linear layer of D inputs.
     """
     backbone, own = getattr(encoder, "backbone", ()), getattr(encoder, "facet_modules", ())
-    layers = [next((m for m in module.modules() if isinstance(m, _LINEAR)), None) for module in own]
+    layers = [next((m for m in module.modules() if isinstance(m, Layer)), None) for module in own]
     are_own = all(isinstance(level, nn.Identity) for level in backbone) and len(layers) == len(subspaces)
     if not are_own:
         layers = [None] * len(subspaces)
@@ -101,7 +101,7 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
             layer.bias.zero_()
 
 
-def _standardize(layer: Any, output: Tensor) -> Tensor:
+def _standardize(layer: Layer, output: Tensor) -> Tensor:
     """Standardise a layer's output, and change its parameters so that it is what the layer makes."""
     units = -1 if isinstance(layer, nn.Linear) else 1
     flat = output.to(layer.weight.dtype).movedim(units, 0).flatten(1)  # (units, batch and positions)
@@ -118,10 +118,10 @@ def _standardize(layer: Any, output: Tensor) -> Tensor:
     return ((output - mean.view(shape)) / scale.view(shape)).to(output.dtype)
 
 
-def _per_weight(layer: Any, scale: Tensor) -> Tensor:
-    """The scale of each unit, in a shape that broadcasts with the layer's weight."""
+def _per_weight(layer: Layer, scale: Tensor) -> Tensor:
+    """Return the scale of each unit, in a shape that broadcasts with the layer's weight."""
     positions = (1,) * (layer.weight.dim() - 2)
-    if not isinstance(layer, _TRANSPOSED):
+    if not isinstance(layer, Transposed):
         return scale.view(-1, 1, *positions)
     # A weight (inputs, outputs of a group, ...): inputs of the same group share their outputs' scales.
     groups = scale.view(layer.groups, -1, *positions)

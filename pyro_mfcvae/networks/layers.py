@@ -1,4 +1,4 @@
-"""What the factories share: the options of a hidden layer and of a ladder."""
+"""Options that the factories share: those of a hidden layer and of a ladder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOptions:
-    """What every hidden layer is made of, in this order: linear map, activation, batch norm, dropout.
+    """Options of a hidden layer, which is a linear map, an activation, batch norm and dropout, in this order.
 
     Batch normalisation comes after the activation, as in the paper, and needs batches of at least two
     data in training.
@@ -48,7 +48,7 @@ class LayerOptions:
         set_checked(self, number, "dropout", least=0, below=1)
 
     def hidden(self, linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
-        """A hidden layer around a linear map."""
+        """Make a hidden layer around a linear map."""
         layers: list[nn.Module] = [linear, ACTIVATIONS[self.activation]()]
         if self.batch_norm:
             if isinstance(linear, nn.Linear):
@@ -62,7 +62,7 @@ class LayerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LadderOptions(LayerOptions):
-    r"""How a ladder's decoder merges a facet module into its backbone.
+    r"""Options of a ladder, whose decoder merges facet modules into its backbone.
 
     .. math::
         \text{gated\_add:}\; b + g\, \alpha_j\, \mathrm{module}_j(z_j), \qquad
@@ -70,7 +70,7 @@ class LadderOptions(LayerOptions):
 
     Attributes:
         merge: ``"gated_add"`` or ``"concatenate"``.
-        gate: g; None takes the paper's, 0.1 for the addition and 1 for the concatenation.
+        gate: factor g of a facet module; None takes the paper's, 0.1 for addition and 1 for concatenation.
 
     Raises:
         ValueError: for an unknown merge, or a gate that is no finite number.
@@ -86,14 +86,14 @@ class LadderOptions(LayerOptions):
 
     @property
     def concatenates(self) -> bool:
-        """Whether facet modules are concatenated to the backbone, rather than added."""
+        """True if facet modules are concatenated to the backbone, and False if they are added."""
         return self.merge == "concatenate"
 
     @property
     def module_weight(self) -> float:
-        """g, given or taken."""
+        """The gate g, given or taken from the paper."""
         return GATES[self.merge] if self.gate is None else self.gate
 
     def merged(self, width: int, is_deepest: bool) -> int:
-        """Width of b_j for a backbone of that width; nothing is merged at the deepest level."""
+        """Return the width of b_j for a backbone of that width; nothing is merged at the deepest level."""
         return 2 * width if self.concatenates and not is_deepest else width

@@ -24,7 +24,7 @@ class LadderEncoder(Encoder):
     Args:
         input_shape: shape of a datum for the first level; data are reshaped to it.
         backbone: the levels, one for each facet.
-        facet_modules: from the features of level j to 2 D_j statistics.
+        facet_modules: layers from the features of level j to 2 D_j statistics, one for each facet.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LadderEncoder(Encoder):
         self.facet_modules = nn.ModuleList(facet_modules)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Location and standard deviation (N, D_j) of q(z_j | x), for each facet."""
+        """Return location and standard deviation (N, D_j) of q(z_j | x), for each facet."""
         h = x.reshape(-1, *self.input_shape)
         statistics = []
         for level, module in zip(self.backbone, self.facet_modules, strict=True):
@@ -48,13 +48,13 @@ class LadderEncoder(Encoder):
 
 
 def separate_encoders(input_shape: Sequence[int], encoders: Iterable[nn.Module]) -> LadderEncoder:
-    """One encoder for each facet, from x to 2 D_j statistics, on a backbone without layers."""
+    """Make one encoder for each facet, from x to 2 D_j statistics, on a backbone without layers."""
     encoders = tuple(encoders)
     return LadderEncoder(input_shape, (nn.Identity() for _ in encoders), encoders)
 
 
 def shared_encoder(input_shape: Sequence[int], body: nn.Module, heads: Iterable[nn.Module]) -> LadderEncoder:
-    """One encoder for all facets, whose facet modules are all at its top."""
+    """Make one encoder for all facets, whose facet modules are all at its top."""
     heads = tuple(heads)
     return LadderEncoder(input_shape, (body, *(nn.Identity() for _ in heads[1:])), heads)
 
@@ -71,8 +71,8 @@ class LadderDecoder(Decoder):
     Args:
         x_shape: shape of one datum.
         backbone: f_j, one for each facet.
-        facet_modules: one for each facet but the deepest; features of the shape of those of f_j.
-        output: f.
+        facet_modules: layers for each facet but the deepest; they make features of the shape of f_j's.
+        output: layers f from the features at facet 0's level to x.
         gate: constant g.
         concatenate: whether to concatenate, along the features or channels, rather than add.
     """
@@ -114,7 +114,7 @@ class SharedDecoder(Decoder):
 
     Args:
         x_shape: shape of one datum.
-        body: f, from all sum_j D_j latents.
+        body: network f, which takes all sum_j D_j latents.
     """
 
     def __init__(self, x_shape: Sequence[int], body: nn.Module) -> None:

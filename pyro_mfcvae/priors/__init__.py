@@ -95,5 +95,5 @@ FACTORIES: dict[str, type] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that ``Facet(prior=...)`` takes."""
+    """List the names that ``Facet(prior=...)`` takes."""
     return tuple(FACTORIES)

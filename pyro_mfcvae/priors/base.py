@@ -1,4 +1,4 @@
-"""What every prior of a facet is."""
+"""Base class of all priors of a facet."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PriorFactory = Callable[[int, int], "FacetPrior | MixtureSameFamily"]
 
 
 class Mixture(Protocol):
-    """What the model needs of a prior: its weights and its components."""
+    """A mixture as the model needs it: its weights and its components."""
 
     def weights(self) -> dist.Distribution:
-        """p(c)."""
+        """Return p(c)."""
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c)."""
+        """Return p(z | c)."""
 
 
 class FacetPrior(nn.Module, ABC):
@@ -44,29 +44,29 @@ class FacetPrior(nn.Module, ABC):
 
     @abstractmethod
     def weights(self) -> dist.Distribution:
-        """p(c), a categorical distribution over K values with batch shape ()."""
+        """Return p(c), a categorical distribution over K values with batch shape ()."""
 
     @abstractmethod
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c), batch shape that of the integer tensor ``c``, event shape (D,)."""
+        """Return p(z | c), batch shape that of the integer tensor ``c``, event shape (D,)."""
 
     def all_components(self) -> dist.Distribution:
-        """p(z | c) of all K values of c: batch shape (K, 1), event shape (D,)."""
+        """Return p(z | c) of all K values of c: batch shape (K, 1), event shape (D,)."""
         return self.component(cast(Tensor, self.every))
 
     def of(self, parameter: Tensor, c: Tensor) -> Tensor:
-        """Rows of a parameter (K, ...), for a subclass's :meth:`component`; shape (*c.shape, ...)."""
+        """Take rows of a parameter (K, ...), for a subclass's :meth:`component`; shape (*c.shape, ...)."""
         # Where c is every value a view will do, which has no gradient to scatter.
         return parameter.unsqueeze(1) if c is self.every else parameter[c]
 
     @property
     def may_leave_clusters_empty(self) -> bool:
-        """Whether empty clusters are what the prior is for; then training does not warn of them."""
+        """True if empty clusters are the purpose of the prior; then training does not warn of them."""
         return False
 
     @property
     def has_globals(self) -> bool:
-        """Whether :meth:`realize` and :meth:`guide` sample latent variables that all data share."""
+        """True if :meth:`realize` and :meth:`guide` sample latent variables that all data share."""
         return False
 
     def realize(self, name: str) -> Mixture:
@@ -78,7 +78,7 @@ class FacetPrior(nn.Module, ABC):
         the prior itself.
 
         Args:
-            name: what the names of its sites begin with.
+            name: prefix of the names of its sites.
 
         Returns:
             The mixture given the shared variables; the prior itself if there are none.
@@ -109,7 +109,7 @@ class FacetPrior(nn.Module, ABC):
 
         Args:
             embedding: latents, shape (N, D).
-            seed: of the fit.
+            seed: seed of the fit.
         """
         return
 
@@ -119,12 +119,12 @@ class FacetPrior(nn.Module, ABC):
         Args:
             x: data, shape (N, *x_shape).
             embedding: their latents, shape (N, D).
-            seed: of the fit.
+            seed: seed of the fit.
         """
         self.initialize(embedding, seed)
 
     def draw(self, c: Tensor, temperature: float = 1.0) -> Tensor:
-        """Samples of p(z | c), with deviations from the mean scaled by the temperature.
+        """Sample from p(z | c), with deviations from the mean scaled by the temperature.
 
         Args:
             c: values of the discrete variable, shape (...).

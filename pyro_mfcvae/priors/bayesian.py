@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pyro
@@ -49,11 +49,11 @@ class GaussianMixture:
         self._factors = None if correlations is None else scales.unsqueeze(-1) * correlations
 
     def weights(self) -> dist.Distribution:
-        """p(c), batch shape (...)."""
+        """Return p(c), batch shape (...)."""
         return dist.Categorical(self._weights)
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): the batch shapes of ``c`` and of the parameters, broadcast; event shape (D,)."""
+        """Return p(z | c): the batch shapes of ``c`` and of the parameters, broadcast; event shape (D,)."""
         means = Vindex(self._means)[..., c, :]
         if self._factors is None:
             return dist.Normal(means, Vindex(self._scales)[..., c, :]).to_event(1)
@@ -80,8 +80,8 @@ class BayesianGaussianMixture(FacetPrior):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
-        hyper_priors: of the parameters, in units of the latent.
-        covariance: of the components, ``"diagonal"`` or ``"full"``.
+        hyper_priors: priors of the parameters, in units of the latent.
+        covariance: kind of the components' covariances, ``"diagonal"`` or ``"full"``.
         guide: ``"normal"``, all parameters independent, or ``"multivariate_normal"``, with all their
             correlations: P(P + 1)/2 numbers for P parameters.
 
@@ -94,7 +94,7 @@ class BayesianGaussianMixture(FacetPrior):
     """
 
     _like: Tensor  # of the precision and on the device of this module
-    posterior: Any  # an autoguide
+    posterior: AutoNormal | AutoMultivariateNormal
 
     def __init__(
         self,
@@ -140,11 +140,11 @@ class BayesianGaussianMixture(FacetPrior):
             self._sample_posterior()
 
     def weights(self) -> dist.Distribution:
-        """p(c) with the posterior mean of the weights."""
+        """Return p(c) with the posterior mean of the weights."""
         return self._mean_mixture().weights()
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c) with the posterior means of the parameters: batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c) at posterior means of the parameters: batch shape of ``c``, event shape (D,)."""
         return self._mean_mixture().component(c)
 
     @torch.no_grad()
@@ -162,7 +162,7 @@ class BayesianGaussianMixture(FacetPrior):
 
         Args:
             embedding: latents, shape (N, D), N >= K.
-            seed: of the fit.
+            seed: seed of the fit.
         """
         mixture = find_components(
             embedding,
@@ -180,7 +180,7 @@ class BayesianGaussianMixture(FacetPrior):
             "means": torch.from_numpy(mixture.means),
             "scales": scales,
         }
-        widths: dict[str, Any] = {
+        widths: dict[str, Tensor | float] = {
             "weights": counts.rsqrt()[:-1],
             "means": scales.to(self._like) * counts.rsqrt().unsqueeze(1),
             "scales": (2 * counts).rsqrt().unsqueeze(1),
@@ -220,7 +220,7 @@ class BayesianGaussianMixture(FacetPrior):
         }
 
     def _marginals(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Locations and widths of q's unconstrained values, by site."""
+        """Return locations and widths of q's unconstrained values, by site."""
         q = self.posterior
         if isinstance(q, AutoNormal):
             return {name: (getattr(q.locs, name), getattr(q.scales, name)) for name in self._supports}
@@ -232,7 +232,7 @@ class BayesianGaussianMixture(FacetPrior):
             )
         }
 
-    def _set_posterior(self, values: dict[str, Tensor], widths: dict[str, Any]) -> None:
+    def _set_posterior(self, values: dict[str, Tensor], widths: dict[str, Tensor | float]) -> None:
         """Take values of the sites as the location of q, and widths of their unconstrained values."""
         q = self.posterior
         locs = {name: biject_to(support).inv(values[name]) for name, support in self._supports.items()}
@@ -262,18 +262,18 @@ class BayesianGaussianMixture(FacetPrior):
 
 
 class _Prefix(Messenger):  # type: ignore[misc]
-    """Sites within are named after what they belong to."""
+    """Messenger that names the sites within it after what they belong to."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+    def _pyro_sample(self, msg: dict[str, object]) -> None:
         msg["name"] = f"{self.name}.{msg['name']}"
 
 
 def _mean_weights(loc: Tensor, width: Tensor) -> Tensor:
-    """E[pi] of stick-breaking weights, whose sticks are independent; shapes (K - 1,) to (K,)."""
+    """Return E[pi] of stick-breaking weights, whose sticks are independent; shapes (K - 1,) to (K,)."""
     nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
     x = loc + width * torch.from_numpy(nodes).to(loc).unsqueeze(1)  # (nodes, K - 1)
     # As in StickBreakingTransform: stick k is broken off where equal weights would break it if x = 0.
@@ -289,7 +289,7 @@ class BayesianGaussian(HyperPriors):
     """Factory of a :class:`BayesianGaussianMixture`; other attributes are those of :class:`HyperPriors`.
 
     Attributes:
-        covariance: of the components, ``"diagonal"`` or ``"full"``.
+        covariance: kind of the components' covariances, ``"diagonal"`` or ``"full"``.
         guide: approximate posterior of the parameters, ``"normal"`` or ``"multivariate_normal"``.
 
     Raises:

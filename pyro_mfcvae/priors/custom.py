@@ -1,10 +1,12 @@
-"""Priors of the user's own: what a factory may return, and a distribution as a prior."""
+"""Priors of the user's own: a distribution as a prior, and the check of what a factory returns."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.distributions import (
     MixtureSameFamily,
     transform_to,
 )
+from torch.distributions.constraints import Constraint
 
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import standard_normal
@@ -27,7 +30,7 @@ class DistributionPrior(FacetPrior):
     others stay as they are.
 
     Args:
-        mixture: of K components with event shape (D,), batch shape ().
+        mixture: mixture of K components with event shape (D,), batch shape ().
 
     Raises:
         TypeError: if the components are not made of tensors alone, as transformed distributions are.
@@ -57,11 +60,11 @@ class DistributionPrior(FacetPrior):
         self.is_standard = False
 
     def weights(self) -> dist.Distribution:
-        """p(c), categorical over K values."""
+        """Return p(c), categorical over K values."""
         return dist.Categorical(**self.categorical())
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, cast(Tensor, self.zeros))
         return self.components.build({name: tensor[c] for name, tensor in self.components().items()})
@@ -70,8 +73,8 @@ class DistributionPrior(FacetPrior):
         """Make p(z) standard normal, for the warm-up of a facet."""
         self.is_standard = True
 
-    def initialize(self, embedding: Any, seed: int) -> None:
-        """Be what was given, wherever the data are."""
+    def initialize(self, embedding: np.ndarray, seed: int) -> None:
+        """Return to what was given, wherever the data are."""
         self.is_standard = False
 
 
@@ -84,8 +87,10 @@ class _Tensors(nn.Module):
         while isinstance(distribution, Independent):
             self.event_dims += distribution.reinterpreted_batch_ndims
             distribution = distribution.base_dist
-        self.family: Any = getattr(dist, type(distribution).__name__, type(distribution))
-        constraints: dict[str, Any] = distribution.arg_constraints
+        self.family: Callable[..., dist.Distribution] = getattr(
+            dist, type(distribution).__name__, type(distribution)
+        )
+        constraints: dict[str, Constraint] = distribution.arg_constraints
         names = [n for n in inspect.signature(type(distribution)).parameters if n != "validate_args"]
         tensors = {n: getattr(distribution, n) for n in names if _is_given(distribution, n)}
         if not tensors or set(names) - set(constraints):
@@ -106,26 +111,26 @@ class _Tensors(nn.Module):
                 self.register_buffer(name, batched.clone())
 
     def forward(self) -> dict[str, Tensor]:
-        """The tensors, within their constraints."""
+        """Return the tensors, within their constraints."""
         tensors = dict(self.named_buffers())
         for name, parameter in self.named_parameters():
             tensors[name] = transform_to(self.constraints[name])(parameter)
         return tensors
 
     def build(self, tensors: dict[str, Tensor]) -> dist.Distribution:
-        """Pyro's distribution of these tensors."""
+        """Build Pyro's distribution of these tensors."""
         distribution = self.family(**tensors)
         # A univariate family with the dimensions of the latent as its last batch dims.
         return distribution.to_event(self.event_dims) if self.event_dims else distribution
 
 
 def _is_given(distribution: Distribution, name: str) -> bool:
-    """Whether an argument was given, rather than computed from another that was."""
+    """Tell whether an argument was given, rather than computed from another that was."""
     return isinstance(distribution.__dict__.get(name), Tensor)
 
 
-def as_prior(value: Any, clusters: int, latent_dim: int) -> FacetPrior:
-    """What a factory of a prior returned, as a prior.
+def as_prior(value: object, clusters: int, latent_dim: int) -> FacetPrior:
+    """Return what a factory of a prior made, as a prior.
 
     Args:
         value: a :class:`FacetPrior`, or a ``MixtureSameFamily`` of K components.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Unpack, cast
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.transforms import AffineCoupling, Permute
 from pyro.nn import DenseNN
 from torch import Tensor, nn
+from torch.distributions import Transform
 
 from pyro_mfcvae._utils.checks import integer, set_checked
-from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.gaussian import DiagonalGaussianMixture
-from pyro_mfcvae.priors.mixture import LocationScaleFactory, standard_normal
+from pyro_mfcvae.priors.mixture import LocationScaleFactory, LocationScaleOptions, standard_normal
 
 MAX_LOG_SCALE = 2.0  # of a layer: more would not be stable at the start of training
 
@@ -35,7 +35,7 @@ class FlowMixture(DiagonalGaussianMixture):
         clusters: number of components K.
         latent_dim: dimension D of the latent, at least 2.
         layers: number of couplings; each leaves one half of the dimensions as it is.
-        width: of the hidden layer of each coupling's network.
+        width: width of the hidden layer of each coupling's network.
         **options: those of :class:`LocationScaleMixture`.
 
     Raises:
@@ -46,7 +46,13 @@ class FlowMixture(DiagonalGaussianMixture):
     """
 
     def __init__(
-        self, clusters: int, latent_dim: int, *, layers: int = 4, width: int = 16, **options: Any
+        self,
+        clusters: int,
+        latent_dim: int,
+        *,
+        layers: int = 4,
+        width: int = 16,
+        **options: Unpack[LocationScaleOptions],
     ) -> None:
         super().__init__(clusters, latent_dim, **options)
         layers, width = integer("layers", layers, least=1), integer("width", width, least=1)
@@ -60,19 +66,19 @@ class FlowMixture(DiagonalGaussianMixture):
         self.networks = nn.ModuleList(DenseNN(self.split, [width], [size, size]) for _ in range(layers))
         with torch.no_grad():
             for network in self.networks:
-                for parameter in cast(Any, network).layers[-1].parameters():
+                for parameter in cast(DenseNN, network).layers[-1].parameters():
                     parameter.zero_()
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         return dist.TransformedDistribution(super().component(c), self.transforms())
 
-    def transforms(self) -> list[Any]:
-        """The layers of T; they are made anew, since Pyro's keep the last tensors that they saw."""
+    def transforms(self) -> list[Transform]:
+        """Make the layers of T, each time anew, since Pyro's keep the last tensors that they saw."""
         flip = torch.arange(self.latent_dim - 1, -1, -1, device=self.loc.device)
-        layers: list[Any] = []
+        layers: list[Transform] = []
         for network in self.networks:
             coupling = AffineCoupling(
                 self.split, network, log_scale_min_clip=-MAX_LOG_SCALE, log_scale_max_clip=MAX_LOG_SCALE
@@ -82,7 +88,7 @@ class FlowMixture(DiagonalGaussianMixture):
         return layers[:-1] if len(self.networks) % 2 else layers
 
     def draw(self, c: Tensor, temperature: float = 1.0) -> Tensor:
-        """Samples of p(z | c), (..., D); the temperature is that of the Gaussian before T."""
+        """Sample from p(z | c), (..., D); the temperature is that of the Gaussian before T."""
         if self.is_standard:
             return super().draw(c, temperature)
         base = super().component(c)
@@ -98,13 +104,13 @@ class Flow(LocationScaleFactory):
 
     Attributes:
         layers: number of couplings.
-        width: of the hidden layer of each coupling's network.
+        width: width of the hidden layer of each coupling's network.
 
     Raises:
         ValueError: for less than one layer or unit.
     """
 
-    prior: ClassVar[type[FacetPrior]] = FlowMixture
+    prior = FlowMixture
 
     layers: int = 4
     width: int = 16

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Unpack
 
 import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import (
     DiagonalScaleMixture,
     LocationScaleFactory,
     LocationScaleMixture,
+    LocationScaleOptions,
     positive,
     unconstrained,
 )
@@ -31,7 +31,7 @@ class DiagonalGaussianMixture(DiagonalScaleMixture):
     """
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         return dist.Normal(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)
 
 
@@ -45,13 +45,13 @@ class SphericalGaussianMixture(LocationScaleMixture):
 
     covariance_type = "spherical"
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[LocationScaleOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.raw_scale = nn.Parameter(torch.zeros(clusters, 1))
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         scale = positive(self.raw_scale).expand(-1, self.latent_dim)
         return dist.Normal(self.of(self.loc, c), self.of(scale, c)).to_event(1)
 
@@ -74,7 +74,7 @@ class FullGaussianMixture(LocationScaleMixture):
     covariance_type = "full"
     is_tied = False
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[LocationScaleOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         covariances = 1 if self.is_tied else clusters
         self.raw_scale = nn.Parameter(torch.zeros(covariances, latent_dim))
@@ -82,7 +82,7 @@ class FullGaussianMixture(LocationScaleMixture):
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         scale_tril = self.lower.tril(-1) + positive(self.raw_scale).diag_embed()
         if self.is_tied:
             return dist.MultivariateNormal(self.of(self.loc, c), scale_tril=scale_tril[0])
@@ -123,25 +123,25 @@ class DiagonalGaussian(LocationScaleFactory):
         torch.Size([3])
     """
 
-    prior: ClassVar[type[FacetPrior]] = DiagonalGaussianMixture
+    prior = DiagonalGaussianMixture
 
 
 @dataclass(frozen=True)
 class SphericalGaussian(LocationScaleFactory):
     """Factory of a :class:`SphericalGaussianMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = SphericalGaussianMixture
+    prior = SphericalGaussianMixture
 
 
 @dataclass(frozen=True)
 class FullGaussian(LocationScaleFactory):
     """Factory of a :class:`FullGaussianMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = FullGaussianMixture
+    prior = FullGaussianMixture
 
 
 @dataclass(frozen=True)
 class TiedGaussian(LocationScaleFactory):
     """Factory of a :class:`TiedGaussianMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = TiedGaussianMixture
+    prior = TiedGaussianMixture

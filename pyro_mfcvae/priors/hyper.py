@@ -26,11 +26,11 @@ class HyperPriors:
     mixture is unbounded; its median :math:`s = K^{-1/D}` shares out the volume among the components.
 
     Attributes:
-        concentration: a of the Dirichlet; 1 is uniform.
+        concentration: concentration a of the Dirichlet distribution; 1 is uniform.
         mean_scale: standard deviation m of a mean.
         scale_median: median s of a standard deviation; None is :math:`K^{-1/D}`.
         scale_spread: standard deviation t of the logarithm of a standard deviation.
-        correlation: :math:`\eta` of full covariances; 1 is uniform, more shrinks correlations.
+        correlation: :math:`\eta` of full covariances; 1 is uniform, and more shrinks correlations.
 
     Raises:
         ValueError: for a number that is not positive.
@@ -53,23 +53,23 @@ class HyperPriors:
         set_checked(self, number, "scale_median", above=0, or_none=True)
 
     def median(self, clusters: int, latent_dim: int) -> float:
-        """The median of a standard deviation."""
+        """Return the median of a standard deviation."""
         return clusters ** (-1 / latent_dim) if self.scale_median is None else self.scale_median
 
     def weights(self, like: Tensor, clusters: int) -> dist.Distribution:
-        """p(pi), event shape (K,), in the precision and on the device of ``like``."""
+        """Return p(pi), event shape (K,), in the precision and on the device of ``like``."""
         return dist.Dirichlet(like.new_full((clusters,), self.concentration))
 
     def means(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
-        """p(mu), event shape (K, D)."""
+        """Return p(mu), event shape (K, D)."""
         return dist.Normal(like.new_zeros(clusters, latent_dim), self.mean_scale).to_event(2)
 
     def scales(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
-        """p(sigma), event shape (K, D)."""
+        """Return p(sigma), event shape (K, D)."""
         loc = like.new_full((clusters, latent_dim), math.log(self.median(clusters, latent_dim)))
         return dist.LogNormal(loc, self.scale_spread).to_event(2)
 
     def correlations(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
-        """The prior of R, as of its Cholesky factors, event shape (K, D, D), D > 1."""
+        """Return the prior of R, as of its Cholesky factors, event shape (K, D, D), D > 1."""
         eta = like.new_full((clusters,), self.correlation)
         return dist.LKJCholesky(latent_dim, eta).to_event(1)

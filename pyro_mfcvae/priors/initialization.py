@@ -1,12 +1,15 @@
-"""Where the components of a mixture start in an embedding of the data."""
+"""Start of a mixture: its components in an embedding of the data."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 Initialization = Literal["mixture", "k-means++", "glorot"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
@@ -19,6 +22,13 @@ KMEANS_ITERATIONS = 10  # beyond that size
 DATA_PER_CLUSTER = 5  # in the embedding, where there are many clusters
 
 
+class _Estimator(Protocol):
+    def fit(self, data: np.ndarray, /) -> object: ...
+
+
+E = TypeVar("E", bound=_Estimator)
+
+
 @dataclass(frozen=True)
 class Start:
     """Weights (K,), means (K, D) and covariances, (K, D, D), or (K, D) if they are diagonal."""
@@ -28,7 +38,7 @@ class Start:
     covariances: np.ndarray
 
     def sorted(self) -> Start:
-        """The heaviest component first."""
+        """Return the same components, the heaviest first."""
         order = np.argsort(-self.weights, kind="stable")
         return Start(self.weights[order], self.means[order], self.covariances[order])
 
@@ -54,9 +64,9 @@ def find_components(
         clusters: number of components K.
         initialization: a name from ``INITIALIZATIONS``.
         covariance_type: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``, as scikit-learn names it.
-        concentration: of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
+        concentration: that of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
             components come first; None is an ordinary mixture.
-        seed: of the fit.
+        seed: seed of the fit.
 
     Returns:
         Positive weights, and positive definite covariances.
@@ -79,11 +89,11 @@ def find_components(
 
 
 def embedding_size(clusters: int, at_least: int) -> int:
-    """How many data K clusters are to be found in: a few for each, where there are many.
+    """Return the number of data to find K clusters in: a few for each, where there are many clusters.
 
     Args:
-        clusters: K.
-        at_least: for any K.
+        clusters: number of clusters K.
+        at_least: smallest number of data, for any K.
     """
     return max(at_least, DATA_PER_CLUSTER * clusters)
 
@@ -96,8 +106,8 @@ def fit_mixture(
     *,
     min_variance: float = MIN_VARIANCE,
     starts: int = 5,
-) -> Any:
-    """Expectation maximisation, by scikit-learn; the likeliest of several starts."""
+) -> GaussianMixture:
+    """Fit a mixture by scikit-learn's expectation maximisation; the likeliest of several starts."""
     from sklearn.mixture import GaussianMixture
 
     options = _options(covariance_type, min_variance, seed)
@@ -107,7 +117,7 @@ def fit_mixture(
 def _fit_mixture(
     z: np.ndarray, clusters: int, covariance_type: str, concentration: float | None, seed: int
 ) -> Start:
-    """Expectation maximisation, or variational inference for a Dirichlet process."""
+    """Fit a mixture by expectation maximisation, or that of a Dirichlet process by variational inference."""
     if concentration is None:
         mixture = fit_mixture(z, clusters, covariance_type, seed)
     else:
@@ -130,7 +140,7 @@ def _fit_mixture(
 
 
 def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Start:
-    r"""The clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
+    r"""Find the clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
 
     .. math::
         \pi_k = \frac{n_k + 1}{N + K}, \qquad
@@ -159,15 +169,16 @@ def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) ->
     return Start((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
 
 
-def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, Any]:
+def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, str | float]:
     return {"covariance_type": covariance_type, "reg_covar": min_variance, "random_state": seed}
 
 
-def _fit(estimator: Any, z: np.ndarray) -> Any:
+def _fit(estimator: E, z: np.ndarray) -> E:
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     # One thread: sums in another order would make the same seed give another fit. A fit that
     # stops at max_iter is good enough to start from.
     with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        return estimator.fit(z)
+        estimator.fit(z)
+    return estimator

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleFactory, standard_normal
 
 
@@ -25,7 +23,7 @@ class LaplaceMixture(DiagonalScaleMixture):
     unit_scale = 0.5**0.5
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         return dist.Laplace(self.of(self.loc, c), self.of(self.scales(), c)).to_event(1)
@@ -35,4 +33,4 @@ class LaplaceMixture(DiagonalScaleMixture):
 class Laplace(LocationScaleFactory):
     """Factory of a :class:`LaplaceMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = LaplaceMixture
+    prior = LaplaceMixture

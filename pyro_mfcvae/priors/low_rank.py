@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Unpack
 
 import numpy as np
 import pyro.distributions as dist
@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_mfcvae._utils.checks import integer, set_checked
-from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import LocationScaleFactory, LocationScaleMixture, positive, unconstrained
+from pyro_mfcvae.priors.mixture import (
+    LocationScaleFactory,
+    LocationScaleMixture,
+    LocationScaleOptions,
+    positive,
+    unconstrained,
+)
 
 
 class LowRankGaussianMixture(LocationScaleMixture):
@@ -25,7 +30,7 @@ class LowRankGaussianMixture(LocationScaleMixture):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
-        rank: R, from 1 to D.
+        rank: rank R of W_k, from 1 to D.
         **options: those of :class:`LocationScaleMixture`.
 
     Raises:
@@ -37,7 +42,9 @@ class LowRankGaussianMixture(LocationScaleMixture):
 
     covariance_type = "full"
 
-    def __init__(self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Any) -> None:
+    def __init__(
+        self, clusters: int, latent_dim: int, *, rank: int = 1, **options: Unpack[LocationScaleOptions]
+    ) -> None:
         super().__init__(clusters, latent_dim, **options)
         rank = integer("rank", rank, least=1)
         if rank > latent_dim:
@@ -51,7 +58,7 @@ class LowRankGaussianMixture(LocationScaleMixture):
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         variance = positive(self.raw_scale).square()
         loc, factor, variance = (self.of(p, c) for p in (self.loc, self.factor, variance))
         return dist.LowRankMultivariateNormal(loc, factor, variance)
@@ -83,13 +90,13 @@ class LowRankGaussian(LocationScaleFactory):
     """Factory of a :class:`LowRankGaussianMixture`; the other attributes are those of its base.
 
     Attributes:
-        rank: of the covariances, besides their diagonal.
+        rank: rank of the covariances, besides their diagonal.
 
     Raises:
         ValueError: for a rank below 1.
     """
 
-    prior: ClassVar[type[FacetPrior]] = LowRankGaussianMixture
+    prior = LowRankGaussianMixture
 
     rank: int = 1
 

@@ -1,11 +1,12 @@
-"""What the mixture priors share: weights of any kind, and where the components start."""
+"""Base classes of the mixture priors: weights of any kind, and the start of the components."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar, TypedDict, Unpack
 
 import numpy as np
 import pyro.distributions as dist
@@ -20,6 +21,19 @@ from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, S
 from pyro_mfcvae.priors.weights import WEIGHTS, MixtureWeights, WeightsFactory
 
 MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
+
+
+class MixtureOptions(TypedDict, total=False):
+    """Options of :class:`MixturePrior`, as keywords."""
+
+    weights: str | WeightsFactory
+    initialization: Initialization
+
+
+class LocationScaleOptions(MixtureOptions, total=False):
+    """Options of :class:`LocationScaleMixture`, as keywords."""
+
+    scale: float | None
 
 
 class MixturePrior(FacetPrior):
@@ -54,17 +68,17 @@ class MixturePrior(FacetPrior):
         self.is_standard = False  # a standard normal for now, as in warm-up
 
     def weights(self) -> dist.Distribution:
-        """p(c), categorical over K values; the mean over the posterior of weights that are latent."""
+        """Return p(c), categorical over K values; the mean over the posterior of weights that are latent."""
         return self.mixing()
 
     @property
     def has_globals(self) -> bool:
-        """Whether the weights are a latent variable."""
+        """True if the weights are a latent variable."""
         return self.mixing.has_globals
 
     @property
     def may_leave_clusters_empty(self) -> bool:
-        """As a Dirichlet process does."""
+        """True for the weights of a Dirichlet process."""
         return self.mixing.concentration is not None
 
     def realize(self, name: str) -> Mixture:
@@ -87,12 +101,12 @@ class MixturePrior(FacetPrior):
 
         Args:
             embedding: latents, shape (N, D), N >= K.
-            seed: of the fit.
+            seed: seed of the fit.
         """
         self._start(embedding, seed)
 
     def _start(self, embedding: np.ndarray, seed: int) -> Start:
-        """Components in the embedding, with weights that are taken over."""
+        """Find components in the embedding, and take over their weights."""
         start = find_components(
             embedding,
             self.clusters,
@@ -128,7 +142,9 @@ class LocationScaleMixture(MixturePrior):
         Falck et al. (2021), equation 1.
     """
 
-    def __init__(self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Any) -> None:
+    def __init__(
+        self, clusters: int, latent_dim: int, *, scale: float | None = None, **options: Unpack[MixtureOptions]
+    ) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.scale = None if scale is None else _check_scale("scale", scale)
         self.loc = nn.Parameter(torch.zeros(clusters, latent_dim))
@@ -150,7 +166,7 @@ class LocationScaleMixture(MixturePrior):
 
         Args:
             embedding: latents, shape (N, D), N >= K.
-            seed: of the fit.
+            seed: seed of the fit.
         """
         start = self._start(embedding, seed)
         self.loc.copy_(torch.from_numpy(start.means))
@@ -169,13 +185,13 @@ class DiagonalScaleMixture(LocationScaleMixture):
 
     unit_scale = 1.0  # the scale with which a component's variance is one
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[LocationScaleOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.raw_scale = nn.Parameter(torch.zeros(clusters, latent_dim))
         self.set_covariances(np.ones((clusters, latent_dim)))
 
     def scales(self) -> Tensor:
-        """Scales of the components, shape (K, D)."""
+        """Return scales of the components, shape (K, D)."""
         return positive(self.raw_scale)
 
     @torch.no_grad()
@@ -200,10 +216,10 @@ class _Given:
 
 @dataclass(frozen=True)
 class MixtureFactory:
-    """What the factories of all mixtures have.
+    """Base class of the factories of all mixtures.
 
     Attributes:
-        weights: of the components: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
+        weights: kind of the weights: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
             ``"stick_breaking"`` (a Dirichlet process), or a factory such as ``StickBreaking(2.0)``.
         initialization: ``"mixture"``, ``"k-means++"`` or ``"glorot"``.
 
@@ -212,7 +228,7 @@ class MixtureFactory:
         ValueError: for an unknown name.
     """
 
-    prior: ClassVar[type[FacetPrior]]
+    prior: ClassVar[Callable[..., FacetPrior]]
 
     weights: str | WeightsFactory = "learned"
     initialization: Initialization = "mixture"
@@ -224,12 +240,12 @@ class MixtureFactory:
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return cast(FacetPrior, cast(Any, self.prior)(clusters, latent_dim, **options))
+        return self.prior(clusters, latent_dim, **options)
 
 
 @dataclass(frozen=True)
 class LocationScaleFactory(MixtureFactory):
-    """What the factories of :class:`LocationScaleMixture` have.
+    """Base class of the factories of a :class:`LocationScaleMixture`.
 
     Attributes:
         weights: as in :class:`MixtureFactory`.
@@ -249,17 +265,17 @@ class LocationScaleFactory(MixtureFactory):
 
 
 def standard_normal(c: Tensor, like: Tensor) -> dist.Distribution:
-    """Standard normals, batch shape that of c, event shape the last of ``like``, and its dtype."""
+    """Return standard normals, batch shape that of c, event shape the last of ``like``, and its dtype."""
     return dist.Normal(like.new_zeros(*c.shape, like.shape[-1]), 1.0).to_event(1)
 
 
 def positive(raw: Tensor) -> Tensor:
-    """Scales above the smallest that is allowed."""
+    """Return scales above the smallest that is allowed."""
     return F.softplus(raw) + MIN_SCALE
 
 
 def unconstrained(scale: np.ndarray) -> np.ndarray:
-    """Inverse of :func:`positive`; scales at the bound or below become the smallest above it."""
+    """Invert :func:`positive`; scales at the bound or below become the smallest above it."""
     excess = np.maximum(scale - MIN_SCALE, 1e-6)
     return excess + np.log(-np.expm1(-excess))
 

@@ -16,7 +16,7 @@ class StandardNormalPrior(FacetPrior):
     r"""The standard normal, :math:`p(z) = N(z; 0, I)`: the facet is continuous, as in a ladder VAE.
 
     Args:
-        clusters: 1.
+        clusters: number of components, which must be 1.
         latent_dim: dimension D of the latent.
 
     Raises:
@@ -38,11 +38,11 @@ class StandardNormalPrior(FacetPrior):
         self.register_buffer("zeros", torch.zeros(latent_dim), persistent=False)
 
     def weights(self) -> dist.Distribution:
-        """p(c = 0) = 1."""
+        """Return p(c), for which p(c = 0) = 1."""
         return dist.Categorical(logits=self.zeros[:1])
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z): batch shape of ``c``, event shape (D,)."""
+        """Return p(z): batch shape of ``c``, event shape (D,)."""
         return standard_normal(c, self.zeros)
 
 

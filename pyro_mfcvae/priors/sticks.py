@@ -11,7 +11,8 @@ the divergence from a normal posterior of u needs one expectation only:
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
     .. math:: p(u) = \alpha\, \sigma(u)\, \sigma(-u)^\alpha
 
     Args:
-        concentration: alpha, positive, shape (batch...).
+        concentration: parameter alpha, positive, shape (batch...).
     """
 
     arg_constraints = {"concentration": constraints.positive}  # noqa: RUF012
@@ -40,32 +41,32 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
         self.concentration = concentration
         super().__init__(concentration.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LogitStick:
-        """Another of this batch shape."""
+    def expand(self, batch_shape: torch.Size, _instance: object = None) -> LogitStick:
+        """Return the distribution with another batch shape."""
         return LogitStick(self.concentration.expand(batch_shape), validate_args=self._validate_args)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Samples, by the inverse of the distribution function: -log(1 - v) is exponential."""
+        """Sample by the inverse of the distribution function: -log(1 - v) is exponential."""
         shape = self._extended_shape(sample_shape)
         length = torch.empty(shape).to(self.concentration).exponential_() / self.concentration
         return length + torch.log(-torch.expm1(-length))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density."""
+        """Return the log density in nats."""
         alpha = self.concentration
         return alpha.log() + F.logsigmoid(value) + alpha * F.logsigmoid(-value)
 
 
 def mean_sigmoid(loc: Tensor, scale: Tensor) -> Tensor:
-    """E sigmoid(u) under u ~ Normal(loc, scale)."""
+    """Compute E sigmoid(u) under u ~ Normal(loc, scale)."""
     return _expectation(torch.sigmoid, loc, scale)
 
 
-def _expectation(function: Any, loc: Tensor, scale: Tensor) -> Tensor:
-    """By Gauss-Hermite quadrature."""
+def _expectation(function: Callable[[Tensor], Tensor], loc: Tensor, scale: Tensor) -> Tensor:
+    """Compute E f(u) under u ~ Normal(loc, scale) by Gauss-Hermite quadrature."""
     nodes, weights = (torch.from_numpy(a).to(loc) for a in np.polynomial.hermite.hermgauss(NODES))
     u = loc.unsqueeze(-1) + math.sqrt(2) * scale.unsqueeze(-1) * nodes
-    return cast(Tensor, (function(u) * weights).sum(-1) / math.sqrt(math.pi))
+    return (function(u) * weights).sum(-1) / math.sqrt(math.pi)
 
 
 @register_kl(Normal, LogitStick)  # type: ignore[untyped-decorator]

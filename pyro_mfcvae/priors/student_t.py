@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Unpack
 
 import numpy as np
 import pyro.distributions as dist
@@ -11,8 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import DiagonalScaleMixture, LocationScaleFactory, standard_normal
+from pyro_mfcvae.priors.mixture import (
+    DiagonalScaleMixture,
+    LocationScaleFactory,
+    LocationScaleOptions,
+    standard_normal,
+)
 
 MIN_DF = 2.05  # above two there is a variance
 START_DF = 6.0
@@ -38,12 +42,12 @@ class StudentTMixture(DiagonalScaleMixture):
 
     unit_scale = ((START_DF - 2) / START_DF) ** 0.5
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[LocationScaleOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.raw_df = nn.Parameter(torch.full((clusters,), float(np.log(np.expm1(START_DF - MIN_DF)))))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,)."""
+        """Return p(z | c): batch shape of ``c``, event shape (D,)."""
         if self.is_standard:
             return standard_normal(c, self.loc)
         df = F.softplus(self.raw_df) + MIN_DF
@@ -55,4 +59,4 @@ class StudentTMixture(DiagonalScaleMixture):
 class StudentT(LocationScaleFactory):
     """Factory of a :class:`StudentTMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = StudentTMixture
+    prior = StudentTMixture

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Unpack
 
 import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_mfcvae.priors.base import FacetPrior
-from pyro_mfcvae.priors.mixture import MixtureFactory, MixturePrior, standard_normal
+from pyro_mfcvae.priors.mixture import MixtureFactory, MixtureOptions, MixturePrior, standard_normal
 
 
 class VampPriorMixture(MixturePrior):
@@ -36,7 +35,7 @@ class VampPriorMixture(MixturePrior):
 
     pseudo_inputs: Tensor  # (K, *x_shape)
 
-    def __init__(self, clusters: int, latent_dim: int, **options: Any) -> None:
+    def __init__(self, clusters: int, latent_dim: int, **options: Unpack[MixtureOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.register_parameter("pseudo_inputs", None)
         self._encode: Callable[[Tensor], dist.Distribution] | None = None
@@ -47,7 +46,7 @@ class VampPriorMixture(MixturePrior):
         self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *x_shape))
 
     def component(self, c: Tensor) -> dist.Distribution:
-        """p(z | c): batch shape of ``c``, event shape (D,).
+        """Return p(z | c): batch shape of ``c``, event shape (D,).
 
         Raises:
             RuntimeError: before :meth:`attach`.
@@ -70,7 +69,7 @@ class VampPriorMixture(MixturePrior):
         Args:
             x: data, shape (N, *x_shape), N >= K.
             embedding: their latents, shape (N, D).
-            seed: of the fit.
+            seed: seed of the fit.
         """
         means = self._start(embedding, seed).means
         rows: list[int] = []
@@ -85,4 +84,4 @@ class VampPriorMixture(MixturePrior):
 class Vamp(MixtureFactory):
     """Factory of a :class:`VampPriorMixture`; the attributes are those of its base."""
 
-    prior: ClassVar[type[FacetPrior]] = VampPriorMixture
+    prior = VampPriorMixture

@@ -35,7 +35,7 @@ class MixtureWeights(nn.Module, ABC):
 
     @abstractmethod
     def forward(self) -> dist.Distribution:
-        """p(c), a categorical distribution with batch shape ()."""
+        """Return p(c), a categorical distribution with batch shape ()."""
 
     @abstractmethod
     def initialize(self, probs: np.ndarray, n: int) -> None:
@@ -43,11 +43,11 @@ class MixtureWeights(nn.Module, ABC):
 
     @property
     def has_globals(self) -> bool:
-        """Whether the weights are a latent variable, with a prior and a variational posterior."""
+        """True if the weights are a latent variable, with a prior and a variational posterior."""
         return False
 
     def realize(self, name: str) -> dist.Distribution:
-        """p(c) given the latent variable that the model samples here; site names begin with ``name``."""
+        """Return p(c) given the latent variable that is sampled here; site names begin with ``name``."""
         return self()
 
     def guide(self, name: str) -> None:
@@ -66,7 +66,7 @@ class LearnedWeights(MixtureWeights):
         self.logits = nn.Parameter(torch.zeros(clusters))
 
     def forward(self) -> dist.Distribution:
-        """p(c)."""
+        """Return p(c)."""
         return dist.Categorical(logits=self.logits)
 
     @torch.no_grad()
@@ -85,7 +85,7 @@ class UniformWeights(MixtureWeights):
         self.register_buffer("logits", torch.zeros(clusters))
 
     def forward(self) -> dist.Distribution:
-        """p(c)."""
+        """Return p(c)."""
         return dist.Categorical(logits=self.logits)
 
     def initialize(self, probs: np.ndarray, n: int) -> None:
@@ -113,20 +113,20 @@ class _LatentWeights(MixtureWeights):
 
     @abstractmethod
     def latent(self) -> dist.Distribution:
-        """p(u)."""
+        """Return p(u)."""
 
     @abstractmethod
     def given(self, u: Tensor) -> dist.Distribution:
-        """p(c | u)."""
+        """Return p(c | u)."""
 
     def realize(self, name: str) -> dist.Distribution:
-        """p(c | u) at a sample of u."""
+        """Return p(c | u) at a sample of u."""
         if not self.has_globals:
             return self()
         return self.given(pyro.sample(f"{name}_{self.suffix}", self.latent()))
 
     def guide(self, name: str) -> None:
-        """q(u); its KL divergence from p(u) is taken in closed form by ``FacetELBO``."""
+        """Sample from q(u), whose KL divergence from p(u) ``FacetELBO`` takes in closed form."""
         if self.has_globals:
             q = dist.Normal(self.loc, self.log_scale.exp()).to_event(1)
             pyro.sample(f"{name}_{self.suffix}", q, infer={"collapse_kl": True})
@@ -161,19 +161,19 @@ class LogisticNormalWeights(_LatentWeights):
         self.initialize(np.full(clusters, 1 / clusters), 0)
 
     def forward(self) -> dist.Distribution:
-        """P(c) at the posterior mean of u."""
+        """Return p(c) at the posterior mean of u."""
         return self.given(self.loc)
 
     def latent(self) -> dist.Distribution:
-        """p(u), event shape (K,)."""
+        """Return p(u), event shape (K,)."""
         return dist.Normal(torch.zeros_like(self.loc), self.scale).to_event(1)
 
     def given(self, u: Tensor) -> dist.Distribution:
-        """p(c | u), for u (..., K)."""
+        """Return p(c | u), for u (..., K)."""
         return dist.Categorical(logits=u)
 
     def initialize(self, probs: np.ndarray, n: int) -> None:
-        """A posterior about these weights that is as sure as n data make it; the prior if there are none."""
+        """Take a posterior about these weights, as sure as n data make it; the prior if there are none."""
         logits = np.log(probs.clip(MIN_PROBABILITY))
         self._set(logits - logits.mean(), (n * probs + self.scale**-2.0) ** -0.5)
 
@@ -189,7 +189,7 @@ class StickBreakingWeights(_LatentWeights):
 
     Args:
         clusters: the truncation K, more than there may be clusters.
-        concentration: alpha; the larger, the more clusters are expected.
+        concentration: parameter alpha; the larger, the more clusters are expected.
 
     References:
         J. Sethuraman (1994). A constructive definition of Dirichlet priors.
@@ -206,21 +206,21 @@ class StickBreakingWeights(_LatentWeights):
         self.initialize(np.full(clusters, 1 / clusters), 0)
 
     def forward(self) -> dist.Distribution:
-        """P(c) with c's weights at their posterior means."""
+        """Return p(c) with c's weights at their posterior means."""
         scale = self.log_scale.exp()
         broken, kept = mean_sigmoid(self.loc, scale), mean_sigmoid(-self.loc, scale)
         return dist.Categorical(logits=_break_stick(broken.log(), kept.log()))
 
     def latent(self) -> dist.Distribution:
-        """p(u) of u = logit(v), event shape (K - 1,)."""
+        """Return p(u) of u = logit(v), event shape (K - 1,)."""
         return LogitStick(torch.full_like(self.loc, self.concentration)).to_event(1)
 
     def given(self, u: Tensor) -> dist.Distribution:
-        """p(c | v), for u = logit(v) (..., K - 1)."""
+        """Return p(c | v), for u = logit(v) (..., K - 1)."""
         return dist.Categorical(logits=_break_stick(F.logsigmoid(u), F.logsigmoid(-u)))
 
     def initialize(self, probs: np.ndarray, n: int) -> None:
-        r"""The posterior if n data had these clusters.
+        r"""Take the posterior that there were if n data had these clusters.
 
         It is :math:`\mathrm{Beta}(1 + n_k, \alpha + \sum_{i>k} n_i)` for every stick, of which the logit's
         mean and variance are taken.
@@ -234,7 +234,7 @@ class StickBreakingWeights(_LatentWeights):
 
 
 def _break_stick(log_broken: Tensor, log_kept: Tensor) -> Tensor:
-    """Log weights (..., K) of what is broken off, and what is kept, at K - 1 places (..., K - 1)."""
+    """Return log weights (..., K) for the log shares broken off and kept at K - 1 places (..., K - 1)."""
     broken = F.pad(log_broken, (0, 1))
     return broken + F.pad(log_kept.cumsum(-1), (1, 0))
 
@@ -283,7 +283,7 @@ class StickBreaking:
     """Factory of :class:`StickBreakingWeights`: a Dirichlet process, truncated at the facet's clusters.
 
     Attributes:
-        concentration: alpha; the larger, the more clusters are expected.
+        concentration: parameter alpha; the larger, the more clusters are expected.
 
     Raises:
         ValueError: if it is not positive.

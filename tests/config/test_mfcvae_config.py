@@ -125,6 +125,7 @@ def test_presets(preset):
     assert changed.likelihood == Gaussian()
     assert changed.elbo == "marginal"
     assert changed.network.widths == (8, 8, 8)
+    assert preset(facets=iter(changed.facets)).facets == changed.facets
     schedule = Schedule.joint(2)
     assert preset(schedule=schedule).schedule == schedule
     with pytest.raises(TypeError, match="clusters"):

@@ -64,6 +64,8 @@ def test_a_bad_value_is_named(field, value):
         ("introduces", 0),
         ("introduces", (0.0,)),
         ("fade", ["linear"]),
+        ("freeze", 3),
+        ("freeze", (3,)),
     ],
 )
 def test_a_value_of_another_type_is_named(field, value):
