@@ -1,4 +1,4 @@
-"""Data that stay in a file, or in an array of another type, until they are needed."""
+"""Sources of data that stay in a file, or in an array of another type, until they are needed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.checking import Rows, check_shape
+from pyro_mfcvae.data.reading import not_real, scaled
 from pyro_mfcvae.data.sources import (
     HELD_OUT,
     Check,
@@ -25,9 +27,6 @@ from pyro_mfcvae.data.sources import (
     prefetched,
     seed_from,
 )
-from pyro_mfcvae.data.values import check_shape, not_real, scaled
-
-Rows = range | npt.NDArray[np.int64]
 
 CHUNK = 2**16  # bytes that are read from one place
 WINDOW = 2**24  # bytes of many such chunks, from places at random, that are shuffled at a time
@@ -38,16 +37,16 @@ class StoredRows:
     """Rows of an array of real numbers, as float32 where they are read; uint8 is scaled by 1/255.
 
     Args:
-        array: shape (N, *x_shape), such as a ``numpy.memmap``.
-        name: what error messages call the data.
-        check: what sees all rows that are read.
+        array: numbers (N, *x_shape), such as a ``numpy.memmap``.
+        name: argument that error messages name.
+        check: function that sees all rows that are read.
 
     Raises:
         TypeError: if the array does not hold real numbers.
         ValueError: if it is empty, or has one dimension.
     """
 
-    array: npt.NDArray[Any]
+    array: npt.NDArray[np.generic]
     name: str
     check: Check | None = None
 
@@ -65,8 +64,8 @@ class StoredRows:
         return self.array.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """What rows are kept as before they are needed: bytes, or else float32."""
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type that rows are kept as before they are needed: bytes, or else float32."""
         return np.dtype(np.uint8 if self.array.dtype == np.uint8 else np.float32)
 
     @property
@@ -74,7 +73,7 @@ class StoredRows:
         """Bytes of a row that is kept so."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def read(self, rows: Rows) -> npt.NDArray[Any]:
+    def read(self, rows: Rows) -> npt.NDArray[np.generic]:
         """Copy rows, a range or indices, as :attr:`dtype` has them: (M, *x_shape)."""
         with np.errstate(over="ignore", invalid="ignore"):  # the check tells of what overflows float32
             part = self.array[slice(rows.start, rows.stop) if isinstance(rows, range) else rows]
@@ -84,11 +83,11 @@ class StoredRows:
         return copy
 
     def take(self, rows: Rows) -> Tensor:
-        """Some rows, a range or indices, float32 (M, *x_shape)."""
+        """Copy rows, a range or indices, as float32 (M, *x_shape)."""
         return scaled(torch.from_numpy(self.read(rows)))
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """All rows in order, in blocks of ``size`` or, the last one, fewer."""
+        """Yield all rows in order, in blocks of ``size`` or, the last one, fewer."""
         for start in range(0, len(self), size):
             yield self.take(range(start, min(start + size, len(self))))
 
@@ -140,7 +139,7 @@ class Stored(Source):
         return type(self)(dataclasses.replace(self.rows, check=check), self.held_out)
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        """All rows once, as they are stored, shuffled within windows of equally many chunks."""
+        """Yield all rows once, as they are stored, shuffled within windows of equally many chunks."""
         rows = dataclasses.replace(self.rows, check=None) if self._is_checked else self.rows
         size = max(1, CHUNK // rows.row_bytes)
         starts = size * rng.permutation(math.ceil(len(rows) / size))
@@ -160,7 +159,7 @@ class Stored(Source):
         return torch.from_numpy(window)
 
     def _kept(self, start: int, stop: int) -> Rows:
-        """Those of neighbouring rows that are there and not held out."""
+        """Return the numbers of neighbouring rows that are there and not held out."""
         rows = range(start, min(stop, len(self.rows)))
         first, last = np.searchsorted(self.held_out, (rows.start, rows.stop))
         if first == last:
@@ -169,5 +168,5 @@ class Stored(Source):
 
 
 def _distinct(size: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """So many numbers below ``size`` at random, all different, in ascending order."""
+    """Draw ``count`` different numbers below ``size`` at random, in ascending order."""
     return np.sort(rng.choice(size, count, replace=False, shuffle=False))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.fitting.fit import Workers, fit
 from pyro_mfcvae.metrics import effective_clusters
 from pyro_mfcvae.posterior.importance import check_particles

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from pyro_mfcvae._utils.devices import resolve_device, seeded
+from pyro_mfcvae.data.choosing import data_for, rows_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
 from pyro_mfcvae.posterior import importance
@@ -20,7 +21,7 @@ from pyro_mfcvae.posterior.inference_data import groups
 from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.posterior.mixture_density import Mixture
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
-from pyro_mfcvae.results.predictor import Predictor, data_for, rows_for
+from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
 
@@ -80,7 +81,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: if the data have another shape or are invalid under the likelihood.
         """
-        x = rows_for(self.model, x, support=True)
+        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
 
         def elbo(batch: Tensor) -> list[Tensor]:
             terms: ELBOTerms = self.model.elbo_terms(batch)
@@ -155,7 +156,7 @@ class FittedMFCVAE(Predictor):
             ValueError: as :meth:`log_likelihood`.
         """
         importance.check_particles(num_particles)
-        x = rows_for(self.model, x, support=True)
+        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
         with seeded(seed, self.model.device):
             return importance.bounds(self.model, x, num_particles)
 
@@ -263,7 +264,7 @@ class FittedMFCVAE(Predictor):
             Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
             (1981), The Bayesian bootstrap.
         """
-        x = data_for(self.model, x)
+        x = data_for(x, self.model.likelihood, self.model.x_shape)
         self.model.likelihood.check(x, "x")
         with seeded(seed, self.model.device):
             data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)

@@ -349,7 +349,7 @@ def test_notebooks_can_show_a_figure(models):
         (lambda f, x: plots.cluster_examples(f, x, 0, num_examples=0), "num_examples: got 0"),
         (lambda f, x: plots.cluster_examples(f, x, 0, max_clusters=0), "max_clusters: got 0"),
         (lambda f, x: plots.cluster_examples(f, x[:, :3], 0), "x: got data of shape"),
-        (lambda f, x: plots.cluster_examples(f, x * np.nan, 0), "x contains NaN"),
+        (lambda f, x: plots.cluster_examples(f, x * np.nan, 0), "x: got NaN"),
         (lambda f, x: plots.cluster_samples(f, 0, num_samples=0), "num_samples: got 0"),
         (lambda f, x: plots.cluster_samples(f, 0, clusters=[]), "clusters: got none"),
         (lambda f, x: plots.cluster_samples(f, 0, clusters=[99]), "clusters: got {0: 99}"),

@@ -457,7 +457,7 @@ def test_errors_leave_nothing_behind(grey, tmp_path, monkeypatch):
         (ValueError, "names is", (path, x, labels, ["one"])),
         (ValueError, "without labels; give labels", (path, x, None, ["one"])),
         (TypeError, "expected integers", (path, x, labels + 0.5)),
-        (ValueError, "contains NaN", (path, np.full_like(x, np.nan))),
+        (ValueError, "got NaN", (path, np.full_like(x, np.nan))),
     ):
         with pytest.raises(error, match=match):
             fitted.report(*arguments)
