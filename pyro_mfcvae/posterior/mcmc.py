@@ -124,9 +124,6 @@ class MixturePosterior:
 
     def to_inference_data(self) -> Any:
         """The draws for ArviZ, with dims ``cluster`` and ``dim``, and the sampler's statistics.
-
-        Raises:
-            ImportError: if ArviZ is not installed.
         """
         rest = ("cluster", "dim", "dim_of_column")
         posterior: Variables = {}
@@ -183,7 +180,6 @@ def sample_mixture(
 
     Raises:
         ValueError: for arrays that do not fit together or are not finite, or an unknown kernel.
-        ImportError: if ArviZ is not installed, which R-hat and ESS come from.
 
     Warns:
         SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.

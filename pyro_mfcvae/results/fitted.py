@@ -316,7 +316,6 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: for a facet or cluster that does not exist, components that are not Gaussian, or data
                 of another shape.
-            ImportError: if ArviZ is not installed.
 
         Warns:
             SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.
