@@ -101,8 +101,3 @@ def entropy(counts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> float:
     counts = counts[counts > 0]
     total = counts.sum()
     return float((counts / total * np.log(total / counts)).sum())
-
-
-def together(counts: Counts) -> int:
-    """Number of pairs of data in the same cell: sum of n (n - 1) / 2."""
-    return int((counts * (counts - 1) // 2).sum())

@@ -123,8 +123,7 @@ class MixturePosterior:
         return "\n".join(lines)
 
     def to_inference_data(self) -> Any:
-        """The draws for ArviZ, with dims ``cluster`` and ``dim``, and the sampler's statistics.
-        """
+        """The draws for ArviZ, with dims ``cluster`` and ``dim``, and the sampler's statistics."""
         rest = ("cluster", "dim", "dim_of_column")
         posterior: Variables = {}
         for name in QUANTITIES:

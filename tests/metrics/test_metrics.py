@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_mfcvae.metrics import (
-    PairCounts,
     agreement,
     alive_clusters,
     ari,
@@ -27,8 +26,6 @@ from pyro_mfcvae.metrics import (
     mean_confidence,
     nmi,
     one_to_one,
-    pair_counts,
-    pair_f1,
     purity,
     redundancy,
     score_table,
@@ -362,69 +359,6 @@ def test_tables_that_are_refused():
                 function(table)
 
 
-# pairs of data
-
-
-def brute_pairs(facets, labels):
-    """All pairs, one by one."""
-    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    for n, m in itertools.combinations(range(len(facets)), 2):
-        counts[bool((facets[n] == facets[m]).any()), bool((labels[n] == labels[m]).any())] += 1
-    return PairCounts(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
-
-
-@quick
-@given(clusterings(columns=5, max_size=25), st.integers(1, 4))
-def test_pairs_are_those_of_all_pairs(columns, J):
-    facets, labels = np.stack(columns[:J], 1), np.stack(columns[J:], 1)
-    expected = brute_pairs(facets, labels)
-    assert pair_counts(facets, labels, ignore_constant=False) == expected
-    varied = [array[:, (array != array[0]).any(0)] for array in (facets, labels)]
-    counted = pair_counts(facets, labels)
-    assert counted == brute_pairs(*varied)
-    tp, fp, fn = counted.both, counted.facets_only, counted.labels_only
-    assert counted.precision == (tp / (tp + fp) if tp + fp else 1)
-    assert counted.recall == (tp / (tp + fn) if tp + fn else 1)
-    assert pair_f1(facets, labels) == counted.f1 == (2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1)
-
-
-@quick
-@given(clusterings())
-def test_pairs_of_one_facet_and_label_are_those_of_sklearn(pair):
-    counted = pair_counts(*pair, ignore_constant=False)
-    (neither, facets_only), (labels_only, both) = (
-        sklearn.metrics.cluster.pair_confusion_matrix(*pair[::-1]) // 2
-    )
-    assert counted == PairCounts(both, facets_only, labels_only, neither)
-
-
-def test_pairs_of_many_labellings_with_many_values():
-    rng = np.random.default_rng(0)
-    facets, labels = rng.integers(0, 40, (150, 3)), rng.integers(0, 9, (150, 3))
-    facets[:, 0] = 5 * labels[:, 0] + rng.integers(0, 5, 150)
-    assert pair_counts(facets, labels) == brute_pairs(facets, labels)
-    assert pair_f1(labels, labels[:, ::-1]) == 1
-    assert pair_f1(facets + 2**40, -labels) == pair_f1(facets, labels)
-
-
-def test_a_constant_labelling_hides_all_others_unless_left_out():
-    labels = np.repeat([0, 1], 5)
-    facets = np.stack([labels, np.zeros(10, int)], 1)
-    assert pair_f1(facets, labels) == 1
-    assert pair_f1(facets, labels, ignore_constant=False) == pytest.approx(2 * 20 / (45 + 20))
-    assert pair_f1(facets[:, 1], labels) == 0
-    assert pair_f1(facets[:, 1], facets[:, 1]) == pair_f1([3], [4]) == 1
-
-
-def test_pair_counts_that_are_refused():
-    with pytest.raises(ValueError, match=r"^facets and labels have 15 and 6 columns, expected at most 20"):
-        pair_f1(np.zeros((3, 15), int), np.zeros((3, 6), int))
-    with pytest.raises(ValueError, match=r"^facets and labels differ in length, 2 and 3"):
-        pair_counts([0, 1], [0, 1, 2])
-    with pytest.raises(TypeError, match=r"^facets has dtype float64"):
-        pair_counts([[0.5]], [0])
-
-
 # between runs
 
 
@@ -552,15 +486,3 @@ def test_one_datum_one_cluster_or_one_class(c):
     if len(c) > 1:
         assert nmi(c, y) == homogeneity(c, y) == ari(c, y) == 0
         assert variation_of_information(c, y) == pytest.approx(np.log(3))
-
-
-def test_memory_of_pairs_is_linear_in_the_data():
-    """A few copies of each labelling; all pairs of 10**5 data would be 37 GiB."""
-    rng = np.random.default_rng(0)
-    facets, labels = rng.integers(0, 200, (10**5, 2)), rng.integers(0, 10, (10**5, 3))
-    tracemalloc.start()
-    try:
-        pair_f1(facets, labels)
-        assert tracemalloc.get_traced_memory()[1] < 15 * (facets.nbytes + labels.nbytes)
-    finally:
-        tracemalloc.stop()
