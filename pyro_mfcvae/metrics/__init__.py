@@ -1,4 +1,4 @@
-"""Scores of clusterings: one against labels, several against each other, and what needs no labels.
+"""Scores of clusterings: one against labels, several against each other, and some that need no labels.
 
 Clusters and labels are integers of any values: they are names, not sizes. Everything comes from contingency
 tables of the cells that occur, so neither time nor memory grows with the number of pairs of data. Information
