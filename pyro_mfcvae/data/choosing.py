@@ -81,7 +81,7 @@ def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: 
 def rows_for(
     x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x", *, support: bool = False
 ) -> Tensor | StoredRows:
-    r"""Read the same data, of which those of a file are read, and checked, where ``split`` comes to them.
+    r"""Read data as :func:`data_for` does, but leave those of a file there, to be read and checked by blocks.
 
     Args:
         x: data; a missing channel of size one is added.

@@ -50,17 +50,17 @@ class Items(Source):
         return len(self.kept)
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`."""
+        """Draw part of an epoch; see :meth:`Source.batches`."""
         order = self.kept[self._order(generator)]
         size = min(batch_size, len(self))
         yield from self._read(order[: count * size], size, seed_from(generator))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`."""
+        """Draw different data at random; see :meth:`Source.sample`."""
         return self._collected(self.kept[self._order(generator)[:n]], seed_from(generator))
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """As :meth:`Source.hold_out`; what is held out is in memory, and so not more than ``HELD_OUT``."""
+        """Hold out data drawn at random, at most ``HELD_OUT``, since they are kept in memory."""
         count = min(number_held_out(fraction, len(self)), HELD_OUT)
         order = self.kept[self._order(torch.Generator().manual_seed(seed))]
         rest = copy.copy(self)
@@ -68,7 +68,7 @@ class Items(Source):
         return rest, self._collected(order[:count], seed)
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`."""
+        """Let ``check`` see the data as they are read; see :meth:`Source.checked`."""
         source = copy.copy(self)
         source.check = check
         return source
@@ -120,12 +120,12 @@ class Batches(Source):
         return self.size
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`, by PyTorch's global generator or one of the loader."""
+        """Draw part of an epoch, in the order of PyTorch's global generator or one of the loader."""
         passes = itertools.chain.from_iterable(self._pass() for _ in itertools.count())
         yield from itertools.islice(cut(passes, min(batch_size, len(self))), count)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`: the first data of a pass."""
+        """Take the first data of a pass; see :meth:`Source.sample`."""
         with seeded(seed_from(generator), CPU):
             return take(self._pass(), n)
 
@@ -141,7 +141,7 @@ class Batches(Source):
         )
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`."""
+        """Let ``check`` see the data as they are read; see :meth:`Source.checked`."""
         source = copy.copy(self)
         source.check = check
         return source

@@ -60,7 +60,7 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, *x_shape)."""
+        """Shape (N, *x_shape) of all rows."""
         return self.array.shape
 
     @property
@@ -70,7 +70,7 @@ class StoredRows:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row that is kept so."""
+        """Number of bytes of a row of this type."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, rows: Rows) -> npt.NDArray[np.generic]:
@@ -100,8 +100,8 @@ class Stored(Source):
     is mostly sequential, and memory does not grow with N, but for one number for each chunk.
 
     Args:
-        rows: the data.
-        held_out: rows that are left out, in ascending order.
+        rows: all data, of which some may be held out.
+        held_out: numbers of the rows that are left out, ascending, (M,); None leaves out none.
     """
 
     def __init__(self, rows: StoredRows, held_out: npt.NDArray[np.int64] | None = None) -> None:
@@ -114,14 +114,14 @@ class Stored(Source):
         return len(self.rows) - len(self.held_out)
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`."""
+        """Draw part of an epoch; see :meth:`Source.batches`."""
         rng = np.random.default_rng(seed_from(generator))
         with closing(prefetched(self._windows(rng))) as windows:
             for batch in islice(cut(windows, min(batch_size, len(self))), count):
                 yield scaled(batch)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`."""
+        """Draw different data at random; see :meth:`Source.sample`."""
         rng = np.random.default_rng(seed_from(generator))
         places = _distinct(len(self), min(n, len(self)), rng)
         # The i-th row that is not held out: as many places further as rows before it are.
@@ -129,13 +129,13 @@ class Stored(Source):
         return self.rows.take(places + skipped)[torch.from_numpy(rng.permutation(len(places)))]
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """As :meth:`Source.hold_out`; what is held out is in memory, and so not more than ``HELD_OUT``."""
+        """Hold out data drawn at random, at most ``HELD_OUT``, since they are kept in memory."""
         count = min(number_held_out(fraction, len(self)), HELD_OUT)
         chosen = _distinct(len(self), count, np.random.default_rng(seed))
         return Stored(self.rows, chosen), self.rows.take(chosen)
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`, until an epoch has seen all of them."""
+        """Let ``check`` see the data as they are read, until an epoch has read all of them."""
         return type(self)(dataclasses.replace(self.rows, check=check), self.held_out)
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:

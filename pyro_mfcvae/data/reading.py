@@ -39,7 +39,7 @@ IN_MEMORY_ATTRIBUTES = (("data", "targets"), ("data", "labels"), ("images", "lab
 
 
 class MapStyle(Protocol):
-    """A dataset with a length, whose items have numbers."""
+    """Dataset with a length, whose items are numbered from 0."""
 
     def __len__(self) -> int: ...
 

@@ -31,7 +31,7 @@ class Source(ABC):
 
     Attributes:
         x_shape: shape of one datum.
-        device: where batches come from.
+        device: device that batches come from.
     """
 
     x_shape: tuple[int, ...]
@@ -95,28 +95,28 @@ class InMemory(Source):
         return len(self.x)
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`."""
+        """Draw part of an epoch; see :meth:`Source.batches`."""
         order = self._order(generator)
         for i in range(count):
             yield self.x[order[i * batch_size : (i + 1) * batch_size]]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`."""
+        """Draw different data at random; see :meth:`Source.sample`."""
         return self.x[self._order(generator)[:n]]
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """As :meth:`Source.hold_out`."""
+        """Hold out data drawn at random; see :meth:`Source.hold_out`."""
         count = number_held_out(fraction, len(self))
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).to(self.device)
         return InMemory(self.x[order[count:]]), self.x[order[:count]]
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`; the data are there, and so are seen at once."""
+        """Let ``check`` see the data at once, since they are there; see :meth:`Source.checked`."""
         check(self.x, None)
         return self
 
     def calibration_sample(self) -> Tensor:
-        """As :meth:`Source.calibration_sample`: all data."""
+        """Return all data; see :meth:`Source.calibration_sample`."""
         return self.x
 
     def to(self, device: torch.device) -> Source:

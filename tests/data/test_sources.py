@@ -19,7 +19,6 @@ from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.memmap import Stored, StoredRows
 from pyro_mfcvae.data.sources import InMemory, Source, cut, on_device, prefetched
 from pyro_mfcvae.metrics import nmi
-from pyro_mfcvae.training.loop import _Run
 
 CPU = torch.device("cpu")
 
@@ -113,10 +112,10 @@ def test_an_error_in_the_thread_reaches_the_caller(no_threads_left):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_no_thread_survives_an_interruption(make_config, tmp_path, monkeypatch, error, no_threads_left):
-    def interrupted(run, batch, optimizer):
+    def interrupted(optimizer, closure=None):
         raise error
 
-    monkeypatch.setattr(_Run, "_step", interrupted)
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
     path = save(tmp_path / "x.npy", numbered(300, 6) / 300)
     with pytest.raises(error):
         fit(path, make_config(J=1), in_memory=False, progress=False)
