@@ -60,7 +60,7 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
     """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
-    x = as_source(dataset.train.x).looked_at()
+    x = as_source(dataset.train.x).calibration_sample()
     is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
 

@@ -93,7 +93,7 @@ def load(arguments: argparse.Namespace) -> Dataset:
     title = f"{Path(name).name}, {len(part.x):,} data of {shape}, {labels} labels"
     if not isinstance(part.x, np.memmap):
         return Dataset(title, part, part)
-    sample = Part(as_source(part.x, in_memory=False).looked_at(), kind=part.kind)
+    sample = Part(as_source(part.x, in_memory=False).calibration_sample(), kind=part.kind)
     return Dataset(title, part, sample, whole=part)
 
 

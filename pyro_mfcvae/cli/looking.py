@@ -28,7 +28,7 @@ from pyro_mfcvae.cli.datasets import Part, load_part
 from pyro_mfcvae.cli.models import add_model, open_model, provenance
 from pyro_mfcvae.cli.output import destination, folder, say, write_text, writing
 from pyro_mfcvae.cli.scoring import judge
-from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 SOURCES = """

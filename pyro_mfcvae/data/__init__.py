@@ -1,6 +1,6 @@
-"""Turning what users have into tensors, and the data sets of the examples."""
+"""Readers of all kinds of data into tensors, and the data sets of the examples."""
 
-from pyro_mfcvae.data.inputs import as_labelled, as_tensor
+from pyro_mfcvae.data.reading import as_labelled, as_tensor
 from pyro_mfcvae.datasets.labelled import LabelledData
 from pyro_mfcvae.datasets.make_facets import make_facets
 from pyro_mfcvae.datasets.mnist import mnist

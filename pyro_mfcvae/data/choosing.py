@@ -1,37 +1,38 @@
-"""Whether data are collected in memory, or streamed."""
+"""The choice whether data are collected in memory, or stay where they are until they are needed."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+from collections.abc import Sized
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.checking import check_data, shaped
 from pyro_mfcvae.data.loading import first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
+from pyro_mfcvae.data.reading import Mapped, as_stored, as_tensor, is_array, open_npy, without_labels
 from pyro_mfcvae.data.sources import InMemory, Source
-from pyro_mfcvae.data.values import as_stored, is_array, open_npy
-from pyro_mfcvae.datasets.factors import FactorImages
-from pyro_mfcvae.datasets.labelled import LabelledData
+from pyro_mfcvae.likelihoods import Likelihood
 
 Streaming = bool | Literal["auto"]
 MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects data into
 
 
-def as_source(data: Any, in_memory: Streaming = "auto", name: str = "dataset") -> Source:
-    """Data to train on: in memory, as one float32 tensor on the CPU, or read as they are needed.
+def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset") -> Source:
+    """Prepare data to train on: in memory, as one float32 tensor on the CPU, or read as they are needed.
 
     Args:
         data: anything that ``as_labelled`` takes.
         in_memory: whether they are in memory. ``"auto"`` is False for a memory-mapped array, the path of a
             ``.npy`` file, a map-style Dataset, or a DataLoader of one, which would take more than a quarter
             of the memory that is available now, as float32; and True else.
-        name: what error messages call the data.
+        name: argument that error messages name.
 
     Raises:
         TypeError: for data of a kind that is not accepted, or that cannot be streamed.
@@ -43,58 +44,75 @@ def as_source(data: Any, in_memory: Streaming = "auto", name: str = "dataset") -
         data = open_npy(data, name)
     if in_memory is True or (in_memory == "auto" and not is_large(data, name)):
         return InMemory(as_tensor(data, name=name, allow_missing=True))
-    x = _without_labels(data)
+    x = without_labels(data)
     if isinstance(x, np.ma.MaskedArray):
         x = as_stored(x, name)
     if is_array(x):
         return Stored(StoredRows(x if isinstance(x, np.ndarray) else as_stored(x, name).numpy(), name))
-    if isinstance(x, (Dataset, DataLoader, FactorImages)):
+    if isinstance(x, (Dataset, DataLoader)):
         return streamed(x, name)
     raise TypeError(
-        f"{name} is a {type(data).__name__}, which in_memory=False cannot stream; expected an array, the "
-        "path of a .npy file, a torch Dataset or a DataLoader"
+        f"{name}: got a {type(data).__name__}, which in_memory=False cannot stream, expected an array, the "
+        "path of a .npy file, a torch Dataset or a DataLoader; use in_memory=True"
     )
 
 
-def mapped(data: Any, name: str = "x") -> np.memmap[Any, Any] | None:
-    """The memory-mapped array that data are, or are in a pair (x, y), or are the path of; None else."""
-    x = open_npy(data, name) if isinstance(data, (str, Path)) else _without_labels(data)
-    return x if isinstance(x, np.memmap) else None
-
-
-def read_once(data: Any, name: str = "x") -> Tensor | np.memmap[Any, Any]:
-    """Data that are used several times: one tensor, or a mapped array as it is."""
-    array = mapped(data, name)
+def read_once(data: object, name: str = "x") -> Tensor | Mapped:
+    """Read data that are used several times into one tensor, but leave a mapped array as it is."""
+    array = _mapped(data, name)
     return as_tensor(data, name=name, allow_missing=True) if array is None else array
 
 
-def _without_labels(data: Any) -> Any:
-    """The x of a pair (x, y)."""
-    if isinstance(data, LabelledData):
-        return data.x
-    if isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0]):
-        return data[0]
-    return data
+def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x") -> Tensor:
+    r"""Read data (N, *x_shape), in any form that :func:`pyro_mfcvae.fit` takes, into one tensor on the CPU.
+
+    Args:
+        x: data; a missing channel of size one is added.
+        likelihood: the model's likelihood, which may allow missing entries.
+        x_shape: shape of one datum.
+        name: argument that error messages name.
+
+    Raises:
+        ValueError: if the data have another shape, or are not finite.
+    """
+    return shaped(as_tensor(x, name=name, allow_missing=likelihood.allows_missing), x_shape, name)
 
 
-def is_large(data: Any, name: str) -> bool:
-    """Whether data that are not in memory yet would take too much of it."""
-    x = _without_labels(data)
-    return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * _available_memory()
+def rows_for(
+    x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x", *, support: bool = False
+) -> Tensor | StoredRows:
+    r"""Read data as :func:`data_for` does, but leave those of a file there, to be read and checked by blocks.
+
+    Args:
+        x: data; a missing channel of size one is added.
+        likelihood: the model's likelihood, which may allow missing entries.
+        x_shape: shape of one datum.
+        name: argument that error messages name.
+        support: whether data must be valid under the likelihood, too.
+
+    Raises:
+        ValueError: as :func:`data_for`, and for data that are invalid.
+    """
+    if isinstance(x, StoredRows):
+        return x
+    array = _mapped(x, name)
+    if array is not None:
+        check = functools.partial(check_data, likelihood, name, support=support)
+        return StoredRows(shaped(array, x_shape, name), name, check)
+    tensor = data_for(x, likelihood, x_shape, name)
+    if support:
+        likelihood.check(tensor, name)
+    return tensor
 
 
-def _size(x: Any, name: str) -> int:
-    """Number of values of data that may not be in memory; 0 where it is not known."""
-    if isinstance(x, np.memmap):
-        return x.size
-    if not isinstance(x, (Dataset, FactorImages)) or isinstance(x, (IterableDataset, TensorDataset)):
-        return 0
-    N = len(x) if hasattr(x, "__len__") else 0
-    return N * first_item(x, name).numel() if N else 0
+def is_large(data: object, name: str) -> bool:
+    """Tell whether data that are not in memory yet would take too much of it."""
+    x = without_labels(data)
+    return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * available_memory()
 
 
-def _available_memory() -> float:
-    """Bytes that could be allocated without swapping, or infinity if nobody knows."""
+def available_memory() -> float:
+    """Estimate the bytes that could be allocated without swapping; infinity if nobody knows."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":") for line in file)
@@ -109,3 +127,20 @@ def _available_memory() -> float:
     except OSError:
         return available
     return min(available, float(limit)) if limit.isdecimal() else available
+
+
+def _mapped(data: object, name: str) -> Mapped | None:
+    """Return the memory-mapped array that data are, or are in a pair (x, y), or are the path of."""
+    x = open_npy(data, name) if isinstance(data, (str, Path)) else without_labels(data)
+    return x if isinstance(x, np.memmap) else None
+
+
+def _size(x: object, name: str) -> int:
+    """Count the values of data that may not be in memory; 0 where their number is not known."""
+    if isinstance(x, np.memmap):
+        return x.size
+    if isinstance(x, (IterableDataset, TensorDataset)) or not (
+        isinstance(x, Dataset) and isinstance(x, Sized)
+    ):
+        return 0
+    return len(x) * first_item(x, name).numel() if len(x) else 0

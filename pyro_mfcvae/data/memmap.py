@@ -1,4 +1,4 @@
-"""Data that stay in a file, or in an array of another type, until they are needed."""
+"""Sources of data that stay in a file, or in an array of another type, until they are needed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.checking import Rows, check_shape
+from pyro_mfcvae.data.reading import not_real, scaled
 from pyro_mfcvae.data.sources import (
     HELD_OUT,
     Check,
@@ -25,9 +27,6 @@ from pyro_mfcvae.data.sources import (
     prefetched,
     seed_from,
 )
-from pyro_mfcvae.data.values import check_shape, not_real, scaled
-
-Rows = range | npt.NDArray[np.int64]
 
 CHUNK = 2**16  # bytes that are read from one place
 WINDOW = 2**24  # bytes of many such chunks, from places at random, that are shuffled at a time
@@ -38,16 +37,16 @@ class StoredRows:
     """Rows of an array of real numbers, as float32 where they are read; uint8 is scaled by 1/255.
 
     Args:
-        array: shape (N, *x_shape), such as a ``numpy.memmap``.
-        name: what error messages call the data.
-        check: what sees all rows that are read.
+        array: numbers (N, *x_shape), such as a ``numpy.memmap``.
+        name: argument that error messages name.
+        check: function that sees all rows that are read.
 
     Raises:
         TypeError: if the array does not hold real numbers.
         ValueError: if it is empty, or has one dimension.
     """
 
-    array: npt.NDArray[Any]
+    array: npt.NDArray[np.generic]
     name: str
     check: Check | None = None
 
@@ -61,20 +60,20 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, *x_shape)."""
+        """Shape (N, *x_shape) of all rows."""
         return self.array.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """What rows are kept as before they are needed: bytes, or else float32."""
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type that rows are kept as before they are needed: bytes, or else float32."""
         return np.dtype(np.uint8 if self.array.dtype == np.uint8 else np.float32)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row that is kept so."""
+        """Number of bytes of a row of this type."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
-    def read(self, rows: Rows) -> npt.NDArray[Any]:
+    def read(self, rows: Rows) -> npt.NDArray[np.generic]:
         """Copy rows, a range or indices, as :attr:`dtype` has them: (M, *x_shape)."""
         with np.errstate(over="ignore", invalid="ignore"):  # the check tells of what overflows float32
             part = self.array[slice(rows.start, rows.stop) if isinstance(rows, range) else rows]
@@ -84,11 +83,11 @@ class StoredRows:
         return copy
 
     def take(self, rows: Rows) -> Tensor:
-        """Some rows, a range or indices, float32 (M, *x_shape)."""
+        """Copy rows, a range or indices, as float32 (M, *x_shape)."""
         return scaled(torch.from_numpy(self.read(rows)))
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """All rows in order, in blocks of ``size`` or, the last one, fewer."""
+        """Yield all rows in order, in blocks of ``size`` or, the last one, fewer."""
         for start in range(0, len(self), size):
             yield self.take(range(start, min(start + size, len(self))))
 
@@ -101,8 +100,8 @@ class Stored(Source):
     is mostly sequential, and memory does not grow with N, but for one number for each chunk.
 
     Args:
-        rows: the data.
-        held_out: rows that are left out, in ascending order.
+        rows: all data, of which some may be held out.
+        held_out: numbers of the rows that are left out, ascending, (M,); None leaves out none.
     """
 
     def __init__(self, rows: StoredRows, held_out: npt.NDArray[np.int64] | None = None) -> None:
@@ -115,14 +114,14 @@ class Stored(Source):
         return len(self.rows) - len(self.held_out)
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`."""
+        """Draw part of an epoch; see :meth:`Source.batches`."""
         rng = np.random.default_rng(seed_from(generator))
         with closing(prefetched(self._windows(rng))) as windows:
             for batch in islice(cut(windows, min(batch_size, len(self))), count):
                 yield scaled(batch)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`."""
+        """Draw different data at random; see :meth:`Source.sample`."""
         rng = np.random.default_rng(seed_from(generator))
         places = _distinct(len(self), min(n, len(self)), rng)
         # The i-th row that is not held out: as many places further as rows before it are.
@@ -130,17 +129,17 @@ class Stored(Source):
         return self.rows.take(places + skipped)[torch.from_numpy(rng.permutation(len(places)))]
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """As :meth:`Source.hold_out`; what is held out is in memory, and so not more than ``HELD_OUT``."""
+        """Hold out data drawn at random, at most ``HELD_OUT``, since they are kept in memory."""
         count = min(number_held_out(fraction, len(self)), HELD_OUT)
         chosen = _distinct(len(self), count, np.random.default_rng(seed))
         return Stored(self.rows, chosen), self.rows.take(chosen)
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`, until an epoch has seen all of them."""
+        """Let ``check`` see the data as they are read, until an epoch has read all of them."""
         return type(self)(dataclasses.replace(self.rows, check=check), self.held_out)
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
-        """All rows once, as they are stored, shuffled within windows of equally many chunks."""
+        """Yield all rows once, as they are stored, shuffled within windows of equally many chunks."""
         rows = dataclasses.replace(self.rows, check=None) if self._is_checked else self.rows
         size = max(1, CHUNK // rows.row_bytes)
         starts = size * rng.permutation(math.ceil(len(rows) / size))
@@ -160,7 +159,7 @@ class Stored(Source):
         return torch.from_numpy(window)
 
     def _kept(self, start: int, stop: int) -> Rows:
-        """Those of neighbouring rows that are there and not held out."""
+        """Return the numbers of neighbouring rows that are there and not held out."""
         rows = range(start, min(stop, len(self.rows)))
         first, last = np.searchsorted(self.held_out, (rows.start, rows.stop))
         if first == last:
@@ -169,5 +168,5 @@ class Stored(Source):
 
 
 def _distinct(size: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """So many numbers below ``size`` at random, all different, in ascending order."""
+    """Draw ``count`` different numbers below ``size`` at random, in ascending order."""
     return np.sort(rng.choice(size, count, replace=False, shuffle=False))

@@ -1,27 +1,29 @@
-"""What training draws its data from: batches in random order, wherever the data are."""
+"""Sources of batches in random order, wherever the data are."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.checking import Rows
+
 Item = TypeVar("Item")
 Stream = Generator[Tensor, None, None]
 # Raises a ValueError for data that a model cannot take. Its arguments are data (N, *x_shape) on the CPU,
-# and which rows of all data they are; None if they are all, or if that is not known.
-Check = Callable[[Tensor, Sequence[int] | npt.NDArray[np.int64] | None], None]
+# and their numbers among all data; None if they are all, or if that is not known.
+Check = Callable[[Tensor, Rows | None], None]
 
 DEVICE_SHARE = 0.5  # of a GPU's free memory, that data may take
 HELD_OUT = 20_000  # data that are held out of those that are not in memory, at most
-LOOKED_AT = 20_000  # of these, that stand for all
+CALIBRATION_SAMPLE = 20_000  # data that stand for all of those that are not in memory, at most
 
 
 class Source(ABC):
@@ -29,7 +31,7 @@ class Source(ABC):
 
     Attributes:
         x_shape: shape of one datum.
-        device: where batches come from.
+        device: device that batches come from.
     """
 
     x_shape: tuple[int, ...]
@@ -37,16 +39,16 @@ class Source(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of data N."""
+        """Count the data, N."""
 
     @abstractmethod
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """Part of an epoch: data in random order, each of them at most once.
+        """Draw part of an epoch: data in random order, each of them at most once.
 
         Args:
             batch_size: data in each batch; if there are fewer, all of them are one batch.
             count: number of batches, at most those of an epoch, ``max(1, N // batch_size)``.
-            generator: of the order.
+            generator: random generator that the order is drawn from.
 
         Yields:
             Batches, float32, each (batch_size, *x_shape).
@@ -54,22 +56,22 @@ class Source(ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Different data at random, float32 (min(n, N), *x_shape)."""
+        """Draw different data at random, float32 (min(n, N), *x_shape)."""
 
     @abstractmethod
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """The data without some, drawn at random, and these, float32 (M, *x_shape)."""
+        """Return the data without some, drawn at random, and these, float32 (M, *x_shape)."""
 
     @abstractmethod
     def checked(self, check: Check) -> Self:
-        """The same data, which ``check`` sees as soon as they are read."""
+        """Return the same data, which ``check`` sees as soon as they are read."""
 
-    def looked_at(self) -> Tensor:
-        """The data that presets and scales are taken from: all in memory, or always the same sample."""
-        return self.sample(LOOKED_AT, torch.Generator().manual_seed(0))
+    def calibration_sample(self) -> Tensor:
+        """Return data to take presets and scales from: all of those in memory, or always the same sample."""
+        return self.sample(CALIBRATION_SAMPLE, torch.Generator().manual_seed(0))
 
-    def near(self, device: torch.device) -> Source:
-        """The same data, on the device if they are in memory and it has room for them."""
+    def to(self, device: torch.device) -> Source:
+        """Move the data to the device if they are in memory and it has room for them, else leave them."""
         return self
 
 
@@ -85,7 +87,7 @@ class InMemory(Source):
         self.x_shape = tuple(x.shape[1:])
         self.device = x.device
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., InMemory], tuple[npt.NDArray[np.float32]]]:
         # As an array, which joblib shares between processes.
         return _in_memory, (self.x.numpy(),)
 
@@ -93,32 +95,32 @@ class InMemory(Source):
         return len(self.x)
 
     def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
-        """As :meth:`Source.batches`."""
+        """Draw part of an epoch; see :meth:`Source.batches`."""
         order = self._order(generator)
         for i in range(count):
             yield self.x[order[i * batch_size : (i + 1) * batch_size]]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """As :meth:`Source.sample`."""
+        """Draw different data at random; see :meth:`Source.sample`."""
         return self.x[self._order(generator)[:n]]
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """As :meth:`Source.hold_out`."""
+        """Hold out data drawn at random; see :meth:`Source.hold_out`."""
         count = number_held_out(fraction, len(self))
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).to(self.device)
         return InMemory(self.x[order[count:]]), self.x[order[:count]]
 
     def checked(self, check: Check) -> Self:
-        """As :meth:`Source.checked`; the data are there, and so are seen at once."""
+        """Let ``check`` see the data at once, since they are there; see :meth:`Source.checked`."""
         check(self.x, None)
         return self
 
-    def looked_at(self) -> Tensor:
-        """As :meth:`Source.looked_at`."""
+    def calibration_sample(self) -> Tensor:
+        """Return all data; see :meth:`Source.calibration_sample`."""
         return self.x
 
-    def near(self, device: torch.device) -> Source:
-        """On a GPU whose free memory they leave half of, and on any other device."""
+    def to(self, device: torch.device) -> Source:
+        """Move the data to any device but a GPU whose free memory they would take more than half of."""
         if device.type == "cuda" and self.x.nbytes > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
             return self
         return InMemory(self.x.to(device))
@@ -133,11 +135,11 @@ def _in_memory(x: npt.NDArray[np.float32]) -> InMemory:
 
 
 class _End:
-    """What comes after the last item."""
+    """Mark of the end, after the last item."""
 
 
 def number_held_out(fraction: float, size: int) -> int:
-    """How many of ``size`` data are held out.
+    """Count the data that are held out of ``size`` data, for a share of them.
 
     Raises:
         ValueError: if that is none or all.
@@ -145,13 +147,14 @@ def number_held_out(fraction: float, size: int) -> int:
     count = round(fraction * size)
     if not 0 < count < size:
         raise ValueError(
-            f"held_out: got {fraction} of {size} data, which leaves none to hold out or none to train on"
+            f"held_out: got {fraction} of {size} data, that is {count}, expected some to hold out and some "
+            "to train on; choose another share, or 0"
         )
     return count
 
 
 def cut(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Rows of blocks of any length as batches of ``size``, in the same order; a last rest is left out."""
+    """Cut blocks of any length into batches of ``size``, in the same order; a last rest is left out."""
     rest: Tensor | None = None
     for block in blocks:
         start = 0
@@ -168,7 +171,7 @@ def cut(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def prefetched(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """The same items, each made by a background thread while the one before it is in use.
+    """Yield the same items, each made by a background thread while the one before it is in use.
 
     To close the generator ends the thread, as does an exception on either side.
     """
@@ -180,15 +183,15 @@ def prefetched(items: Iterator[Item]) -> Generator[Item, None, None]:
 
 
 def on_device(source: Source, batches: Stream, device: torch.device) -> Stream:
-    """Batches of a source on the device of the model.
+    """Bring batches of a source to the device of the model.
 
     They are copied to a GPU from page-locked memory, by a thread and a stream of their own, while the
     model is busy with the batch before.
 
     Args:
-        source: of the batches.
+        source: data that the batches come from.
         batches: data, each (B, *x_shape).
-        device: of the model.
+        device: the model's device.
 
     Yields:
         The same data, on the device.
@@ -215,12 +218,12 @@ def on_device(source: Source, batches: Stream, device: torch.device) -> Stream:
 
 
 def seed_from(generator: torch.Generator) -> int:
-    """A seed for a generator of another kind."""
+    """Draw a seed for a generator of another kind."""
     return int(torch.randint(2**62, (), generator=generator, device=generator.device).item())
 
 
 def take(blocks: Iterable[Tensor], size: int) -> Tensor:
-    """The first ``size`` rows of all blocks, or all if there are fewer; the rest is not asked for."""
+    """Join the first ``size`` rows of all blocks, or all if there are fewer; the rest is not asked for."""
     parts: list[Tensor] = []
     missing = size
     for block in blocks:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import Dataset
 
 from pyro_mfcvae._utils.checks import WrongTypeError, integer, integers
 from pyro_mfcvae._utils.splitting import split_rows
@@ -14,6 +15,7 @@ from pyro_mfcvae._utils.splitting import split_rows
 __all__ = ["FACTORS", "Choice", "FactorImages"]
 
 Choice: TypeAlias = Sequence[int] | Literal["all"]
+Item: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 # Names and sizes, in the order in which 3D Shapes nests them; the last one varies fastest.
 FACTORS: Mapping[str, int] = MappingProxyType(
@@ -51,11 +53,10 @@ def _check_factors(factors: object) -> dict[str, tuple[int, ...]]:
     return {name: _check_choice(name, factors.get(name, (0,)), n) for name, n in FACTORS.items()}
 
 
-class FactorImages:
+class FactorImages(Dataset[Item]):
     """Square pictures of every combination of the chosen values of six factors.
 
-    Also a map-style data set for ``torch.utils.data.DataLoader``. Subclasses make ``images``, in the
-    order of ``labels``.
+    Its items are pairs of a picture and its labels. Subclasses make ``images``, in the order of ``labels``.
 
     Args:
         factors: For each factor the values to include, ints from 0, or ``"all"``. A factor left
@@ -115,7 +116,7 @@ class FactorImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> Item:
         """Return picture (3, S, S), uint8, and labels (6,), int64, of one row."""
         n, advice = len(self), "for several rows use .images[rows] and .labels[rows]"
         i = integer("index", index, advice=advice)

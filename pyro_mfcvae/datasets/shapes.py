@@ -149,8 +149,8 @@ def _camera(azimuth: float, image_size: int) -> tuple[Array, Array]:
     return TARGET_HEIGHT * UP + CAMERA_DISTANCE * back, _unit(d)
 
 
-def _room(o: Array, d: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """Find where rays meet the room: points (3, P), normals (3, P) and whether it is the floor.
+def hit_room(o: Array, d: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """Find where rays meet the room: points (3, P), normals (3, P) and whether it is the floor (P,).
 
     A ray meets the wall where it *leaves* the room, so the walls on the camera's side, which
     would stand in its way, are not seen.
@@ -181,7 +181,7 @@ def _cosine(normal: Array, direction: Array) -> Array:
     return np.maximum(cosine, 0.0)
 
 
-def _geometries(
+def geometries(
     scales: Sequence[int], shapes: Sequence[int], orientations: Sequence[int], image_size: int
 ) -> Iterator[tuple[tuple[int, int, int], Array]]:
     """Yield positions in the three lists and the weights (4, S, S) of the colours of a pixel.
@@ -192,7 +192,7 @@ def _geometries(
     pixels = (4, image_size, SUBSAMPLES, image_size, SUBSAMPLES)
     for k, orientation in enumerate(orientations):
         o, d = _camera(AZIMUTHS[orientation], image_size)
-        p, normal, floor = _room(o, d)
+        p, normal, floor = hit_room(o, d)
         diffuse = DIFFUSE * _cosine(normal, light - p)
         for i, j in itertools.product(range(len(scales)), range(len(shapes))):
             size, (hit, normal_at) = SCALES[scales[i]], SOLIDS[shapes[j]]
@@ -306,7 +306,7 @@ class RenderedShapes(FactorImages):
         side = self.image_size
         grid = (len(palettes), len(scales), len(shapes), len(orientations))
         images = np.empty((*grid, 3, side, side), dtype=np.uint8)
-        for (i, j, k), weights in _geometries(scales, shapes, orientations, side):
+        for (i, j, k), weights in geometries(scales, shapes, orientations, side):
             # A plain sum, not a matrix product: it comes out the same for any set of hues.
             parts = (palettes[:, part, :, None, None] * weights[part] for part in range(4))
             colour = np.minimum(sum(parts, np.zeros(())), 1.0)

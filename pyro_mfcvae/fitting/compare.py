@@ -16,7 +16,7 @@ from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import Streaming, as_source
-from pyro_mfcvae.data.inputs import as_tensor
+from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.fit import as_restarts, fit_source

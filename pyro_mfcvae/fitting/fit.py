@@ -18,14 +18,13 @@ from pyro_mfcvae._utils.devices import (
 )
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.data.checking import check_data, check_finite
 from pyro_mfcvae.data.choosing import Streaming, as_source
 from pyro_mfcvae.data.sources import Source
-from pyro_mfcvae.data.values import check_finite
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
-from pyro_mfcvae.results.predictor import check_data
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.loop import train
@@ -225,7 +224,7 @@ def fit_source(
 def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
     """The given configuration, or a preset that suits the data."""
     if config is None:
-        seen = data.looked_at()
+        seen = data.calibration_sample()
         check_finite(seen, "dataset")
         return presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
     if not isinstance(config, MFCVAEConfig):
@@ -248,7 +247,7 @@ def _train_one(
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
         history = train(
             model,
-            checked.near(device),
+            checked.to(device),
             seed=seed,
             precision=compute.network_precision,
             compile=compute.compile,
@@ -263,7 +262,7 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
     model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
     # A copy that stays on the CPU, where data are read.
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
-    model.likelihood.calibrate(checked.looked_at())
+    model.likelihood.calibrate(checked.calibration_sample())
     return model.to(device), checked
 
 

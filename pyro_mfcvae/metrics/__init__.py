@@ -1,4 +1,4 @@
-"""Scores of clusterings: one against labels, several against each other, and what needs no labels.
+"""Scores of clusterings: one against labels, several against each other, and some that need no labels.
 
 Clusters and labels are integers of any values: they are names, not sizes. Everything comes from contingency
 tables of the cells that occur, so neither time nor memory grows with the number of pairs of data. Information
@@ -15,7 +15,6 @@ from pyro_mfcvae.metrics.facets import (
     score_table,
 )
 from pyro_mfcvae.metrics.matched import MatchedConfusion, confusion, hungarian_accuracy, matched_confusion
-from pyro_mfcvae.metrics.pairs import PairCounts, pair_counts, pair_f1
 from pyro_mfcvae.metrics.scores import (
     ari,
     class_weighted_purity,
@@ -29,7 +28,6 @@ from pyro_mfcvae.metrics.usage import alive_clusters, effective_clusters, entrop
 __all__ = [
     "Calibration",
     "MatchedConfusion",
-    "PairCounts",
     "agreement",
     "alive_clusters",
     "ari",
@@ -46,8 +44,6 @@ __all__ = [
     "mean_confidence",
     "nmi",
     "one_to_one",
-    "pair_counts",
-    "pair_f1",
     "purity",
     "redundancy",
     "score_table",

@@ -1,4 +1,4 @@
-"""How sure a facet is of its clusters, and whether that can be trusted."""
+"""Confidence of a facet in its clusters, and its calibration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code
-from pyro_mfcvae.metrics.inputs import Floats, Integers, integers, probabilities, same_length
+from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Calibration:
         error: expected calibration error, in [0, 1].
         confidence: mean over the data of the largest responsibility.
         accuracy: share of the data whose cluster stands for their class.
-        edges: of the bins, (B + 1,), from 0 to 1; each has its upper edge.
+        edges: edges of the bins, (B + 1,), from 0 to 1; each bin has its upper edge.
         bin_counts: data in each bin, int64 (B,).
         bin_confidence: mean confidence in each bin, (B,); NaN where there are no data.
         bin_accuracy: accuracy in each bin, (B,); NaN where there are no data.
@@ -38,7 +38,7 @@ class Calibration:
 
 
 def mean_confidence(responsibilities: npt.ArrayLike) -> float:
-    """How sure a facet is of the clusters of the data.
+    """Average the largest responsibility of every datum.
 
     1/N sum_n max_k r_nk
 
@@ -46,7 +46,7 @@ def mean_confidence(responsibilities: npt.ArrayLike) -> float:
     0.75
 
     Args:
-        responsibilities: of every datum for every cluster, (N, K), as from ``predict_proba``.
+        responsibilities: probability of every cluster for every datum, (N, K), as from ``predict_proba``.
 
     Returns:
         A number from 1/K to 1.
@@ -62,7 +62,7 @@ def mean_confidence(responsibilities: npt.ArrayLike) -> float:
 def calibration(
     responsibilities: npt.ArrayLike, labels: npt.ArrayLike, *, bins: int = 15, seed: int = 0
 ) -> Calibration:
-    r"""Whether data whose cluster has probability p are of the class of that cluster with frequency p.
+    r"""Compare the probability of the clusters with the frequency at which their class is right.
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{N} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
@@ -75,10 +75,10 @@ def calibration(
     them are rightly unsure of their cluster and yet of that class: this, too, counts as error.
 
     Args:
-        responsibilities: of every datum for every cluster, (N, K), as from ``predict_proba``.
+        responsibilities: probability of every cluster for every datum, (N, K), as from ``predict_proba``.
         labels: class of every datum, integers (N,).
         bins: number of bins B.
-        seed: of the halves.
+        seed: seed of the division into halves.
 
     Returns:
         The error, and the reliability curve.
@@ -94,14 +94,14 @@ def calibration(
     r, y = probabilities(responsibilities, "responsibilities"), integers(labels, "labels", 1)
     same_length(r, y, "responsibilities")
     if bins < 1:
-        raise ValueError(f"bins is {bins}, expected an integer of at least 1")
+        raise ValueError(f"bins: got {bins}, expected an integer of at least 1")
     return calibrate(r.argmax(axis=1), r.max(axis=1), y, bins, seed)
 
 
 def calibrate(
-    clusters: Integers, confidence: Floats, labels: Integers, bins: int = 15, seed: int = 0
+    clusters: Integers, confidence: Probabilities, labels: Integers, bins: int = 15, seed: int = 0
 ) -> Calibration:
-    """The same of clusters (N,) and the confidence in each (N,), which several labels may share."""
+    """Compute `calibration` from clusters (N,) and the confidence in each (N,), which labels may share."""
     confidence = confidence.astype(np.float64).clip(max=1)
     right = _right(clusters, labels, seed)
     edges = np.linspace(0, 1, bins + 1)
@@ -121,7 +121,7 @@ def calibrate(
 
 
 def _right(clusters: Integers, labels: Integers, seed: int) -> npt.NDArray[np.bool_]:
-    """Whether the class of each datum is the majority class of its cluster in the other half of the data."""
+    """Tell for each datum if its class is the majority class of its cluster in the other half, (N,)."""
     c, y = code(clusters), code(labels)
     K, half = len(c.names), np.random.default_rng(seed).permutation(len(labels)) % 2
     table = Contingency.count(Coded(np.arange(2 * K), half * K + c.codes), y)  # clusters of each half

@@ -1,4 +1,4 @@
-"""How many data every cluster shares with every class, as the cells that occur."""
+"""Counts of the data that every cluster shares with every class, as the cells that occur."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Coded(NamedTuple):
 
 
 def code(values: Integers) -> Coded:
-    """Number the values that occur."""
+    """Number the values (N,) that occur, in ascending order."""
     low, high = int(values.min()), int(values.max())
     if high - low > DENSE * len(values) or values.dtype == np.uint64:  # which int64 may have no room for
         names, codes = np.unique(values, return_inverse=True)
@@ -97,12 +97,7 @@ class Contingency:
 
 
 def entropy(counts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> float:
-    """Entropy of shares, in nats: -sum_k p_k log p_k with p_k = counts_k / sum of counts."""
+    """Compute the entropy of shares, in nats: -sum_k p_k log p_k with p_k = counts_k / sum of counts."""
     counts = counts[counts > 0]
     total = counts.sum()
     return float((counts / total * np.log(total / counts)).sum())
-
-
-def together(counts: Counts) -> int:
-    """Number of pairs of data in the same cell: sum of n (n - 1) / 2."""
-    return int((counts * (counts - 1) // 2).sum())

@@ -1,10 +1,10 @@
-"""How every facet scores against every label, as one table."""
+"""Scores of every facet against every label, as one table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from pyro_mfcvae.metrics import (
 from pyro_mfcvae.metrics import matching as match
 from pyro_mfcvae.metrics.confidence import calibrate
 from pyro_mfcvae.metrics.facets import score_tables
-from pyro_mfcvae.metrics.inputs import columns, integers, probabilities, same_length
+from pyro_mfcvae.metrics.inputs import Integers, Probabilities, columns, integers, probabilities, same_length
+
+if TYPE_CHECKING:  # optional
+    import pandas as pd
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -47,14 +50,15 @@ class Evaluation:
         redundancy: NMI between every two facets, float (J, J).
         variation: variation of information between every two facets, in nats, float (J, J).
         alive: number of clusters with at least one datum, int (J,).
-        entropy: of the use of the clusters, in nats, float (J,): of the responsibilities, averaged over
-            the data, or of the shares of the data where there are none.
+        entropy: entropy of the use of the clusters, in nats, float (J,): from the responsibilities, averaged
+            over the data, or from the shares of the data where there are none.
         clusters: number of clusters that every facet has, K_j.
         classes: number of classes that occur in every label, F of them.
         label_names: names of the labels, F of them.
         num_data: number of data, N.
         confidence: mean of the largest responsibility, float (J,); None without responsibilities.
-        calibration: of every facet against every label, J tuples of F; None without responsibilities.
+        calibration: calibration of every facet against every label, J tuples of F; None without
+            responsibilities.
     """
 
     scores: dict[str, Floats]
@@ -89,7 +93,7 @@ class Evaluation:
         return tuple(name for name, n in zip(self.label_names, self.classes, strict=True) if n == 1)
 
     def score(self, facet: int, label_name: str, score: str = "purity") -> float:
-        """One score of one facet against one label.
+        """Look up one score of one facet against one label.
 
         Args:
             facet: index of the facet, 0 .. J-1; negative ones count from the deepest facet.
@@ -104,11 +108,11 @@ class Evaluation:
         """
         J = len(self.clusters)
         if not -J <= facet < J:
-            raise ValueError(f"facet is {facet}, expected 0 .. {J - 1}")
+            raise ValueError(f"facet: got {facet}, expected 0 .. {J - 1}")
         return float(self._column(label_name, score)[facet])
 
     def best_facet(self, label_name: str, score: str = "nmi") -> int:
-        """The facet that a score finds closest to a label; the first of equals.
+        """Find the facet that a score puts closest to a label; the first of equals.
 
         Args:
             label_name: one of `label_names`.
@@ -123,7 +127,7 @@ class Evaluation:
         return int(self._column(label_name, score).argmax())
 
     def matching(self, score: str = "nmi") -> dict[str, int]:
-        """Facets and labels one to one, with the largest sum of scores; see `pyro_mfcvae.metrics.matching`.
+        """Match facets and labels one to one, with the largest sum of scores; see `metrics.matching`.
 
         Args:
             score: one of the keys of `scores`.
@@ -136,8 +140,8 @@ class Evaluation:
         """
         return {self.label_names[f]: j for j, f in match(self._scores(score))}
 
-    def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with a row for each facet and label, which are its index.
+    def to_pandas(self) -> pd.DataFrame:
+        """Make a ``pandas.DataFrame`` with a row for each facet and label, which are its index.
 
         Its columns are those of the facet: ``clusters``, ``alive``, ``effective_clusters`` and, with
         responsibilities, ``confidence``; of the label: ``classes``; and of both: all `scores` and, with
@@ -153,7 +157,7 @@ class Evaluation:
                 "pandas is not installed, expected any version; run pip install pandas, or use scores"
             ) from error
         J, F = len(self.clusters), len(self.label_names)
-        table: dict[str, npt.NDArray[Any]] = {
+        table: dict[str, npt.NDArray[np.generic]] = {
             "clusters": np.repeat(self.clusters, F),
             "alive": np.repeat(self.alive, F),
             "effective_clusters": np.repeat(self.effective_clusters, F),
@@ -169,16 +173,16 @@ class Evaluation:
 
     def _scores(self, score: str) -> Floats:
         if score not in self.scores:
-            raise ValueError(f"score is {score!r}, expected one of {', '.join(self.scores)}")
+            raise ValueError(f"score: got {score!r}, expected one of {', '.join(self.scores)}")
         return self.scores[score]
 
     def _column(self, label_name: str, score: str) -> Floats:
         if label_name not in self.label_names:
-            raise ValueError(f"label_name is {label_name!r}, expected one of {', '.join(self.label_names)}")
+            raise ValueError(f"label_name: got {label_name!r}, expected one of {', '.join(self.label_names)}")
         return self._scores(score)[:, self.label_names.index(label_name)]
 
     def _table(self, titles: dict[str, str]) -> list[list[str]]:
-        """A row of titles, then one row for every facet and label."""
+        """Make a row of titles, then one row for every facet and label."""
         shown, errors = [self.scores[key] for key in titles], self.calibration_error
         rows = [["facet", "clusters", "label", "classes", *titles.values()]]
         if errors is not None:
@@ -282,54 +286,54 @@ def _names(names: Sequence[str] | None, F: int) -> tuple[str, ...]:
     if names is None:
         return ("label",) if F == 1 else tuple(f"label_{f}" for f in range(F))
     if isinstance(names, str) or len(names) != F or len(set(names)) != F:
-        raise ValueError(f"names is {names!r}, expected {F} different names, one for every label")
+        raise ValueError(f"names: got {names!r}, expected {F} different names, one for every label")
     return tuple(map(str, names))
 
 
-def _sizes(sizes: Sequence[int] | None, c: npt.NDArray[Any]) -> tuple[int, ...]:
+def _sizes(sizes: Sequence[int] | None, c: Integers) -> tuple[int, ...]:
     J, low, high = c.shape[1], c.min(axis=0), c.max(axis=0)
     if sizes is None:
         sizes = [int(k) + 1 for k in high]
     if len(sizes) != J:
-        raise ValueError(f"sizes is {tuple(sizes)}, expected {J} numbers of clusters, one a facet")
+        raise ValueError(f"sizes: got {tuple(sizes)}, expected {J} numbers of clusters, one a facet")
     for j, K in enumerate(sizes):
         if low[j] < 0 or high[j] >= K:
             raise ValueError(
-                f"clusters has values {low[j]} .. {high[j]} in facet {j}, expected 0 .. {K - 1}: "
+                f"clusters: got values {low[j]} .. {high[j]} in facet {j}, expected 0 .. {K - 1}; "
                 "give sizes the number of clusters of every facet"
             )
     return tuple(map(int, sizes))
 
 
 def _facets(values: Floats, form: str) -> str:
-    """A number of every facet as text."""
+    """Write a number of every facet as text."""
     return ", ".join(f"facet {j} {value:{form}}" for j, value in enumerate(values))
 
 
 def _pairs(matrix: Floats, unit: str) -> str:
-    """The entries of every two facets as text."""
+    """Write the entries of every two facets as text."""
     J = len(matrix)
     pairs = [f"{i}-{j} {matrix[i, j]:z.3f}" for i in range(J) for j in range(i + 1, J)]
     return ", ".join(pairs) + unit if pairs else "none, there is one facet"
 
 
 def _responsibilities(
-    responsibilities: Sequence[npt.ArrayLike] | None, c: npt.NDArray[Any], sizes: Sequence[int]
-) -> list[npt.NDArray[np.floating[Any]]]:
+    responsibilities: Sequence[npt.ArrayLike] | None, c: Integers, sizes: Sequence[int]
+) -> list[Probabilities]:
     """Check that the responsibilities are those of the clusters; none if there are none."""
     if responsibilities is None:
         return []
     if len(responsibilities) != len(sizes):
         raise ValueError(
-            f"responsibilities has {len(responsibilities)} arrays, expected {len(sizes)}, one a facet"
+            f"responsibilities: got {len(responsibilities)} arrays, expected {len(sizes)}, one a facet"
         )
     checked = [probabilities(r, f"responsibilities[{j}]") for j, r in enumerate(responsibilities)]
     for j, (r, K) in enumerate(zip(checked, sizes, strict=True)):
         if r.shape != (len(c), K):
-            raise ValueError(f"responsibilities[{j}] has shape {r.shape}, expected ({len(c)}, {K})")
+            raise ValueError(f"responsibilities[{j}]: got shape {r.shape}, expected ({len(c)}, {K})")
         if (r[np.arange(len(c)), c[:, j]] < r.max(axis=1)).any():
             raise ValueError(
-                f"responsibilities[{j}] is largest for other clusters than those of facet {j}, expected "
-                "the same: give the argmax as clusters"
+                f"responsibilities[{j}]: got its largest for other clusters than facet {j} has, expected "
+                "the same; give the argmax as clusters"
             )
     return checked

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from pyro_mfcvae.metrics.scores import (
 )
 
 Matrix = npt.NDArray[np.float64]
-Score = str | Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
+Score = str | Callable[[Integers, Integers], float]
 
 SCORES: dict[str, Callable[[Contingency], float]] = {
     "purity": purity_of,
@@ -39,7 +38,7 @@ SYMMETRIC = ("nmi", "ari", "variation_of_information", "ami")
 
 
 def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nmi") -> Matrix:
-    """A score of every facet against every label.
+    """Score every facet against every label.
 
     T_jf = score(c_j, y_f)
 
@@ -65,7 +64,7 @@ def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nm
 def score_tables(
     facets: npt.ArrayLike, labels: npt.ArrayLike, scores: Sequence[str] = tuple(SCORES)
 ) -> dict[str, Matrix]:
-    """Several scores by name, from one contingency table for every facet and label; see `score_table`."""
+    """Compute several scores by name, from one table for each facet and label; see `score_table`."""
     c, y = ([code(column) for column in array.T] for array in _facets_and_labels(facets, labels))
     for score in scores:
         _check(score, SCORES)
@@ -78,7 +77,7 @@ def score_tables(
 
 
 def matching(table: npt.ArrayLike) -> tuple[tuple[int, int], ...]:
-    """The one-to-one matching of facets to labels with the largest sum of scores.
+    """Match facets to labels one to one, with the largest sum of scores.
 
     >>> matching([[0.9, 0.8], [0.7, 0.1]])
     ((1, 0), (0, 1))
@@ -101,7 +100,7 @@ def matching(table: npt.ArrayLike) -> tuple[tuple[int, int], ...]:
 
 
 def one_to_one(table: npt.ArrayLike) -> float:
-    """Mean score over the labels when each has a facet of its own, at its best.
+    """Average the score over the labels when each has a facet of its own, at its best.
 
     1/F max_m sum_f T_{m(f), f}, over all m that give a facet to one label at most
 
@@ -124,7 +123,7 @@ def one_to_one(table: npt.ArrayLike) -> float:
 
 
 def best_per_label(table: npt.ArrayLike) -> float:
-    """Mean score over the labels when each has the facet that suits it best, be it that of another label.
+    """Average the score over the labels when each has its best facet, be it that of another label.
 
     1/F sum_f max_j T_jf
 
@@ -144,7 +143,7 @@ def best_per_label(table: npt.ArrayLike) -> float:
 
 
 def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
-    """How much every two facets tell of each other.
+    """Measure the information that every two facets share.
 
     R_ij = NMI(c_i, c_j), which is 0 if they tell different things; or another score
 
@@ -169,7 +168,7 @@ def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
 
 
 def agreement(runs: Sequence[npt.ArrayLike]) -> Matrix:
-    """Whether several runs find the same clusters, facet by facet; no label is needed.
+    """Compare the clusters of several runs, facet by facet; no label is needed.
 
     A_jrs = ARI(c_j of run r, c_j of run s)
 
@@ -190,7 +189,7 @@ def agreement(runs: Sequence[npt.ArrayLike]) -> Matrix:
     shapes = {run.shape for run in clusters}
     if len(shapes) != 1:
         raise ValueError(
-            f"runs have shapes {sorted(shapes)}, expected one for all: give the clusters of the same data "
+            f"runs: got shapes {sorted(shapes)}, expected one for all; give the clusters of the same data "
             "in the same number of facets"
         )
     by_facet = np.stack(clusters, axis=2).transpose(1, 0, 2)  # (J, N, R)
@@ -203,16 +202,16 @@ def _facets_and_labels(facets: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[In
     return c, y
 
 
-def _check(score: str, known: Sequence[str] | dict[str, Any]) -> None:
+def _check(score: str, known: Collection[str]) -> None:
     if score not in known:
-        raise ValueError(f"score is {score!r}, expected one of {', '.join(known)}")
+        raise ValueError(f"score: got {score!r}, expected one of {', '.join(known)}")
 
 
 def _scores(table: npt.ArrayLike) -> Matrix:
     scores = np.asarray(table, dtype=np.float64)
     if scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
         raise ValueError(
-            f"table has shape {scores.shape}, expected finite scores (J, F) of every facet and label: "
+            f"table: got shape {scores.shape}, expected finite scores (J, F) of every facet and label; "
             "use score_table(facets, labels)"
         )
     return scores

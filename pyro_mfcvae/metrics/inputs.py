@@ -1,4 +1,4 @@
-"""What the metrics take: integers and responsibilities, checked."""
+"""Checks of what the metrics take: integers and responsibilities."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Integers = npt.NDArray[np.integer[Any]]
-Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.integer]
+Probabilities = npt.NDArray[np.floating]
 
 TOLERANCE = 1e-2  # of the sum of a datum's responsibilities, which may come from a bfloat16 network
 
@@ -19,7 +19,7 @@ def integers(values: npt.ArrayLike, name: str, *ndims: int) -> Integers:
 
     Args:
         values: an array, a tensor or nested lists.
-        name: what error messages call it.
+        name: argument that error messages name.
         *ndims: 1 for (N,), 2 for (N, J), or both.
 
     Returns:
@@ -31,17 +31,17 @@ def integers(values: npt.ArrayLike, name: str, *ndims: int) -> Integers:
     """
     array = _array(values)
     if array.size == 0:
-        raise ValueError(f"{name} is empty, shape {array.shape}: expected at least one datum")
+        raise ValueError(f"{name}: got no data, shape {array.shape}, expected at least one datum")
     if array.dtype.kind not in "bui":
         raise TypeError(
-            f"{name} has dtype {array.dtype}, expected integers: cast whole numbers with "
+            f"{name}: got dtype {array.dtype}, expected integers; cast whole numbers with "
             ".astype(int), code names with np.unique(names, return_inverse=True)[1], "
             "and leave out data where they are unknown"
         )
     if array.ndim not in ndims:
         expected = " or ".join({1: "(N,)", 2: "(N, columns)"}[ndim] for ndim in ndims)
         remedy = "use reshape(-1, 1)" if array.ndim < min(ndims) else "select columns, or use ravel"
-        raise ValueError(f"{name} has shape {array.shape}, expected {expected}: {remedy}")
+        raise ValueError(f"{name}: got shape {array.shape}, expected {expected}; {remedy}")
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
@@ -58,31 +58,33 @@ def pair(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Inte
     return c, y
 
 
-def same_length(c: npt.NDArray[Any], y: npt.NDArray[Any], name: str, other: str = "labels") -> None:
-    """Check that two arrays have a row for the same data; name and other are what messages call them."""
+def same_length(
+    c: npt.NDArray[np.generic], y: npt.NDArray[np.generic], name: str, other: str = "labels"
+) -> None:
+    """Check that two arrays, arguments ``name`` and ``other``, have a row for each of the same data."""
     if len(c) != len(y):
         raise ValueError(
-            f"{name} and {other} differ in length, {len(c)} and {len(y)}: expected one of each "
-            "for every datum, so take both from the same data"
+            f"{name}: got {len(c)} rows and {len(y)} of {other}, expected one of each for every datum; "
+            "take both from the same data"
         )
 
 
-def probabilities(values: npt.ArrayLike, name: str) -> Floats:
+def probabilities(values: npt.ArrayLike, name: str) -> Probabilities:
     """Check that values are probabilities (N, K), which sum to 1 for every datum."""
     array = _array(values)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(
-            f"{name} has shape {array.shape}, expected (N, K) with at least one datum: give the "
+            f"{name}: got shape {array.shape}, expected (N, K) with at least one datum; give the "
             "responsibilities of one facet, as in predict_proba(x)[0]"
         )
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected numbers, the probabilities q(c | x)")
+        raise TypeError(f"{name}: got dtype {array.dtype}, expected numbers, the probabilities q(c | x)")
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
     total = array.sum(axis=1, dtype=np.float64)
     if not (array.min() >= 0 and np.abs(total - 1).max() <= TOLERANCE):  # also for NaN
         raise ValueError(
-            f"{name} has values {array.min():g} .. {array.max():g} and sums {total.min():g} .. "
+            f"{name}: got values {array.min():g} .. {array.max():g} and sums {total.min():g} .. "
             f"{total.max():g} over the clusters, expected probabilities that sum to 1 for every datum"
         )
     return array

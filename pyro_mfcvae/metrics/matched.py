@@ -35,7 +35,7 @@ class MatchedConfusion:
 
 
 def hungarian_accuracy(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Share of data that the best one-to-one matching of clusters to classes gets right.
+    """Compute the share of data that the best one-to-one matching of clusters to classes gets right.
 
     accuracy = 1/N max_m sum_n [m(c_n) = y_n], over all m that give a class to one cluster at most
 
@@ -120,7 +120,7 @@ def matched_confusion(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Matched
 
 
 def best_assignment(table: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> tuple[Counts, Counts]:
-    """Rows and columns, each once at most, with the largest sum; in ascending order of the columns."""
+    """Choose rows and columns, each once at most, with the largest sum, in ascending order of the columns."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(table, maximize=True)
@@ -129,18 +129,18 @@ def best_assignment(table: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> t
 
 
 def hungarian_accuracy_of(table: Contingency) -> float:
-    """Hungarian accuracy of a table."""
+    """Compute the Hungarian accuracy of a table."""
     counts = _all_cells(table)
     return float(counts[best_assignment(counts)].sum() / table.num_data)
 
 
 def _all_cells(table: Contingency) -> Counts:
-    """The table with its empty cells, (K, L)."""
+    """Fill in the empty cells of a table, (K, L)."""
     K, L = len(table.rows), len(table.columns)
     if K * L > MAX_CELLS:
         raise ValueError(
-            f"clusters and labels have {K:,} and {L:,} different values, expected a table of at most "
-            f"{MAX_CELLS:,} cells: give clusters and classes, not what identifies single data"
+            f"clusters: got {K:,} different values and {L:,} of labels, expected a table of at most "
+            f"{MAX_CELLS:,} cells; give clusters and classes, not what identifies single data"
         )
     counts = np.zeros((K, L), dtype=np.int64)
     counts[table.k, table.l] = table.n
@@ -148,5 +148,5 @@ def _all_cells(table: Contingency) -> Counts:
 
 
 def _first(chosen: Counts, number: int) -> Counts:
-    """All of 0 .. number - 1, the chosen ones first."""
+    """List 0 .. number - 1, the chosen ones first."""
     return np.concatenate([chosen, np.setdiff1d(np.arange(number), chosen)])

@@ -11,7 +11,7 @@ from pyro_mfcvae.metrics.contingency import Contingency
 
 
 def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Share of data that the majority class of their cluster gets right.
+    """Compute the share of data that the majority class of their cluster gets right.
 
     purity = 1/N sum_k max_l n_kl,  n_kl = #{n: c_n = k, y_n = l}
 
@@ -39,7 +39,7 @@ def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def class_weighted_purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Share of each class that the majority class of its cluster gets right, as a mean over the classes.
+    """Average over the classes the share of each that the majority class of its cluster gets right.
 
     class-weighted purity = 1/L sum_l 1/n_l #{n: y_n = l = m(c_n)},  m(k) = argmax_l n_kl
 
@@ -69,7 +69,7 @@ def class_weighted_purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> flo
 
 
 def homogeneity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """How far each cluster has data of a single class, by entropies.
+    """Measure by entropies how far each cluster has data of a single class.
 
     homogeneity = 1 - H(y | c) / H(y)
 
@@ -92,7 +92,7 @@ def homogeneity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def nmi(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Normalised mutual information, with the arithmetic mean of the entropies.
+    """Compute the normalised mutual information, with the arithmetic mean of the entropies.
 
     NMI = 2 I(c; y) / (H(c) + H(y))
 
@@ -115,9 +115,9 @@ def nmi(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """What each of two clusterings leaves unknown of the other, in nats: a metric on partitions.
+    """Compute the variation of information, in nats: a metric on partitions.
 
-    VI = H(c | y) + H(y | c)
+    VI = H(c | y) + H(y | c), the information that each of the two clusterings leaves unknown of the other
 
     >>> round(variation_of_information([0, 0, 1, 1], [0, 1, 0, 1]), 6)  # log 4, two bits
     1.386294
@@ -141,7 +141,7 @@ def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> 
 
 
 def ari(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Adjusted Rand index: agreement on pairs of data, corrected for chance.
+    """Compute the adjusted Rand index: agreement on pairs of data, corrected for chance.
 
     ARI = (t - E[t]) / ((a + b) / 2 - E[t]),  E[t] = a b / (N (N - 1) / 2)
 
@@ -169,33 +169,33 @@ def ari(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def purity_of(table: Contingency) -> float:
-    """Purity of a table."""
+    """Compute the purity of a table."""
     return float(table.n[table.largest].sum() / table.num_data)
 
 
 def class_weighted_purity_of(table: Contingency) -> float:
-    """Class-weighted purity of a table."""
+    """Compute the class-weighted purity of a table."""
     right, of_class = table.n[table.largest], table.columns[table.l[table.largest]]
     return min(1.0, float((right / of_class).sum() / len(table.columns)))
 
 
 def homogeneity_of(table: Contingency) -> float:
-    """Homogeneity of a table."""
+    """Compute the homogeneity of a table."""
     return _sklearn("homogeneity_score", table)
 
 
 def nmi_of(table: Contingency) -> float:
-    """Normalised mutual information of a table."""
+    """Compute the normalised mutual information of a table."""
     return _sklearn("normalized_mutual_info_score", table)
 
 
 def ari_of(table: Contingency) -> float:
-    """Adjusted Rand index of a table."""
+    """Compute the adjusted Rand index of a table."""
     return _sklearn("adjusted_rand_score", table)
 
 
 def ami_of(table: Contingency) -> float:
-    """Adjusted mutual information of a table: what is left of NMI if chance is taken away.
+    """Compute the adjusted mutual information of a table, which is NMI corrected for chance.
 
     AMI = (I(c; y) - E[I]) / ((H(c) + H(y)) / 2 - E[I]),  E[I] over all tables with the same margins
 
@@ -206,13 +206,13 @@ def ami_of(table: Contingency) -> float:
 
 
 def variation_of(table: Contingency) -> float:
-    """Variation of information of a table; no term is negative, so nothing cancels."""
+    """Compute the variation of information of a table; no term is negative, so nothing cancels."""
     left = np.log(table.rows[table.k] / table.n) + np.log(table.columns[table.l] / table.n)
     return float((table.n * left).sum() / table.num_data)
 
 
 def _sklearn(name: str, table: Contingency) -> float:
-    """A score of scikit-learn's, rounding errors at its upper end cut off."""
+    """Compute a score of scikit-learn's, rounding errors at its ends cut off."""
     from sklearn import metrics
 
     with warnings.catch_warnings():  # it takes many different integers for a regression

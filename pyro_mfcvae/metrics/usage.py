@@ -1,4 +1,4 @@
-"""How many of its clusters a facet uses, for which no label is needed."""
+"""Numbers of the clusters that a facet uses, for which no label is needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def alive_clusters(clusters: npt.ArrayLike) -> int:
 
 
 def entropy_of_use(clusters: npt.ArrayLike) -> float:
-    """Entropy of the shares that the clusters have of the data, in nats.
+    """Compute the entropy of the shares that the clusters have of the data, in nats.
 
     H = -sum_k s_k log s_k,  s_k = 1/N #{n: c_n = k}, or of responsibilities s_k = 1/N sum_n r_nk
 
@@ -46,7 +46,7 @@ def entropy_of_use(clusters: npt.ArrayLike) -> float:
 
 
 def effective_clusters(clusters: npt.ArrayLike) -> float:
-    """Number of clusters in use: how many equally large ones would be as diverse.
+    """Compute the number of clusters in use: so many equally large ones would be as diverse.
 
     exp(H), the perplexity, with the entropy of `entropy_of_use`
 

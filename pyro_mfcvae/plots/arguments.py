@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pyro_mfcvae.data.choosing import data_for
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.results.fitted import FittedMFCVAE
-from pyro_mfcvae.results.predictor import data_for
 
 
 def data_of(fitted: FittedMFCVAE, x: Any, name: str = "x") -> Array:
     """Data (N, *x_shape), a missing channel of size one added."""
-    return data_for(fitted.model, x, name).numpy()
+    return data_for(x, fitted.model.likelihood, fitted.model.x_shape, name).numpy()
 
 
 def facet_of(fitted: FittedMFCVAE, facet: int, name: str = "facet") -> int:

@@ -123,11 +123,7 @@ class MixturePosterior:
         return "\n".join(lines)
 
     def to_inference_data(self) -> Any:
-        """The draws for ArviZ, with dims ``cluster`` and ``dim``, and the sampler's statistics.
-
-        Raises:
-            ImportError: if ArviZ is not installed.
-        """
+        """The draws for ArviZ, with dims ``cluster`` and ``dim``, and the sampler's statistics."""
         rest = ("cluster", "dim", "dim_of_column")
         posterior: Variables = {}
         for name in QUANTITIES:
@@ -183,7 +179,6 @@ def sample_mixture(
 
     Raises:
         ValueError: for arrays that do not fit together or are not finite, or an unknown kernel.
-        ImportError: if ArviZ is not installed, which R-hat and ESS come from.
 
     Warns:
         SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.

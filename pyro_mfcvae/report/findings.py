@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyro_mfcvae.data.choosing import data_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
-from pyro_mfcvae.results.predictor import data_for
 
 if TYPE_CHECKING:
     from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -115,7 +115,7 @@ def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None,
     """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
     if labels is None and names is not None:
         raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
-    data = data_for(fitted.model, x)
+    data = data_for(x, fitted.model.likelihood, fitted.model.x_shape)
     posteriors = fitted.predict_proba(data)
     clusters = np.stack([r.argmax(-1) for r in posteriors], axis=1)
     evaluation = y = None

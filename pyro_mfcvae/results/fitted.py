@@ -13,6 +13,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import resolve_device, seeded
+from pyro_mfcvae.data.choosing import data_for, rows_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
 from pyro_mfcvae.posterior import importance
@@ -21,7 +22,7 @@ from pyro_mfcvae.posterior.inference_data import groups
 from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior, sample_mixture
 from pyro_mfcvae.posterior.mixture_density import Mixture
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
-from pyro_mfcvae.results.predictor import Predictor, data_for, rows_for
+from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
 
@@ -81,7 +82,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: if the data have another shape or are invalid under the likelihood.
         """
-        x = rows_for(self.model, x, support=True)
+        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
 
         def elbo(batch: Tensor) -> list[Tensor]:
             terms: ELBOTerms = self.model.elbo_terms(batch)
@@ -156,7 +157,7 @@ class FittedMFCVAE(Predictor):
             ValueError: as :meth:`log_likelihood`.
         """
         num_particles = integer("num_particles", num_particles, least=1)
-        x = rows_for(self.model, x, support=True)
+        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
         with self.evaluating(), seeded(seed, self.model.device):
             return importance.bounds(self.model, x, num_particles)
 
@@ -264,7 +265,7 @@ class FittedMFCVAE(Predictor):
             Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
             (1981), The Bayesian bootstrap.
         """
-        x = data_for(self.model, x)
+        x = data_for(x, self.model.likelihood, self.model.x_shape)
         self.model.likelihood.check(x, "x")
         with self.evaluating(), seeded(seed, self.model.device):
             data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
@@ -316,7 +317,6 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: for a facet or cluster that does not exist, components that are not Gaussian, or data
                 of another shape.
-            ImportError: if ArviZ is not installed.
 
         Warns:
             SamplingWarning: if an R-hat is above 1.01, a bulk ESS below 400, or a trajectory diverged.

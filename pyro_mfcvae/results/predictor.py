@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +12,9 @@ from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer, number
 from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
-from pyro_mfcvae.data.choosing import mapped
-from pyro_mfcvae.data.inputs import as_tensor
-from pyro_mfcvae.data.memmap import Rows, StoredRows
-from pyro_mfcvae.data.values import check_finite
-from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.data.choosing import rows_for
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
-
-Array = TypeVar("Array", Tensor, np.ndarray)
 
 BLOCK = 512  # data that are computed at a time, at most
 
@@ -243,7 +236,7 @@ class Predictor:
     @torch.inference_mode()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
         """Apply a function of a batch to all data, and join each of its results."""
-        data = rows_for(self.model, x)
+        data = rows_for(x, self.model.likelihood, self.model.x_shape)
         results: list[Tensor] = []
         # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
         block = torch.empty(BLOCK, *self.model.x_shape)
@@ -261,71 +254,3 @@ class Predictor:
 
     def _mean(self, z: list[Tensor]) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(z))
-
-
-def data_for(model: MFCVAE, x: Any, name: str = "x") -> Tensor:
-    r"""Data (N, *x_shape) on the CPU, in any form that :func:`pyro_mfcvae.fit` takes.
-
-    Args:
-        model: what they are for.
-        x: data; a missing channel of size one is added.
-        name: what messages call them.
-
-    Raises:
-        ValueError: if the data have another shape, or are not finite.
-    """
-    return _shaped(as_tensor(x, name=name, allow_missing=model.likelihood.allows_missing), model, name)
-
-
-def rows_for(model: MFCVAE, x: Any, name: str = "x", *, support: bool = False) -> Tensor | StoredRows:
-    r"""The same data, of which those of a file are read, and checked, where ``split`` comes to them.
-
-    Args:
-        model: what they are for.
-        x: data; a missing channel of size one is added.
-        name: what messages call them.
-        support: whether they must be valid under the likelihood.
-
-    Raises:
-        ValueError: as :func:`data_for`, and for data that are invalid.
-    """
-    if isinstance(x, StoredRows):
-        return x
-    array = mapped(x, name)
-    if array is not None:
-        check = functools.partial(check_data, model.likelihood, name, support=support)
-        return StoredRows(_shaped(array, model, name), name, check)
-    tensor = data_for(model, x, name)
-    if support:
-        model.likelihood.check(tensor, name)
-    return tensor
-
-
-def check_data(
-    likelihood: Likelihood, name: str, x: Tensor, rows: Rows | None = None, *, support: bool = True
-) -> None:
-    """Raise a ValueError for data (N, *x_shape) that are not finite, or not valid under the likelihood.
-
-    Args:
-        likelihood: of the model.
-        name: what messages call the data.
-        x: some of them, on the CPU.
-        rows: which; None if they are all, or if that is not known.
-        support: whether they must be valid under the likelihood, and not finite only.
-    """
-    check_finite(x, name, likelihood.allows_missing, rows)
-    if support:
-        likelihood.check(x, name if rows is None else f"{name}, rows {rows[0]} to {rows[-1]}")
-
-
-def _shaped(x: Array, model: MFCVAE, name: str) -> Array:
-    """The data with a channel, if it is that what they lack."""
-    shape = model.x_shape
-    if shape[0] == 1 and tuple(x.shape[1:]) == shape[1:]:
-        x = x[:, None]
-    if tuple(x.shape[1:]) != shape:
-        raise ValueError(
-            f"{name}: got data of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}); "
-            "for a single datum add a dimension, as in x[None]"
-        )
-    return x

@@ -47,8 +47,6 @@ def rows(clusters, labels, responsibilities):
     ):
         yield name, lambda name=name: getattr(metrics, name)(c, y)
     yield "calibration, 1 facet", lambda: metrics.calibration(responsibilities[1], y)
-    yield "pair_f1, 2 facets, 2 labels", lambda: metrics.pair_f1(clusters, labels[:, :2])
-    yield "pair_f1, 2 facets, 4 labels", lambda: metrics.pair_f1(clusters, labels)
     yield "agreement of 5 runs", lambda: metrics.agreement([np.roll(clusters, r, 0) for r in range(5)])
     yield "evaluate, 2 facets, 4 labels", lambda: evaluate(clusters, labels)
     yield (

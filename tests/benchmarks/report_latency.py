@@ -50,7 +50,7 @@ const drawn = () => new Promise((resolve) => requestAnimationFrame(() => {
 def held_out(name: str, root: str | None):
     """Data that models of this name were not trained on, their labels, and names of these."""
     if name == "mnist":
-        x, y = mf.data.inputs.as_labelled(mf.data.mnist(root, train=False))
+        x, y = mf.data.as_labelled(mf.data.mnist(root, train=False))
         return x, y, ["digit"]
     _, test = mf.data.RenderedShapes().split(test_fraction=0.2, seed=0)
     return test.images, test.labels, test.label_names

@@ -335,7 +335,7 @@ def test_bad_data_are_refused(tmp_path, capsys):
     np.save(tmp_path / "objects.npy", np.array([{}, None]))
     assert "is not an array that NumPy can read" in fit("objects.npy")
     np.save(tmp_path / "nan.npy", np.full((30, 3), np.nan))
-    assert "contains NaN" in fit("nan.npy")
+    assert "got NaN" in fit("nan.npy")
     np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
     assert "expected real numbers" in fit("words.npy")
     np.save(tmp_path / "flat.npy", np.zeros(30))
@@ -454,8 +454,8 @@ def test_what_takes_long_to_import_is_imported_when_used():
 
 def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     """It is streamed; a sample of it is judged and drawn, and all of it is clustered."""
-    monkeypatch.setattr("pyro_mfcvae.data.choosing._available_memory", lambda: 100.0)
-    monkeypatch.setattr("pyro_mfcvae.data.sources.LOOKED_AT", 40)
+    monkeypatch.setattr("pyro_mfcvae.data.choosing.available_memory", lambda: 100.0)
+    monkeypatch.setattr("pyro_mfcvae.data.sources.CALIBRATION_SAMPLE", 40)
     seen = []
     monkeypatch.setattr(Trainer, "run", spy(seen))
     out = tmp_path / "out"

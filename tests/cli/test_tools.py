@@ -358,7 +358,7 @@ def test_data_that_do_not_suit_the_model(make_config, tmp_path, capsys, command)
         (np.zeros((5, 2, 4)), "dataset: got data of 2 x 4, expected 2 x 3, as the model was trained on"),
         (np.zeros((5, 6)), "dataset: got data of 6, expected 2 x 3"),
         (2 * x, "dataset: values from .* but the Bernoulli likelihood needs values in"),
-        (np.full((5, 2, 3), np.nan), "x.npy contains NaN or infinity"),
+        (np.full((5, 2, 3), np.nan), "x.npy: got NaN or infinity"),
     ):
         np.save(tmp_path / "x.npy", data)
         out = tmp_path / "new" / f"out.{suffix}"

@@ -69,7 +69,9 @@ def test_batches_of_others_are_cut_anew(data, make_config):
     assert sorted(source.sample(99, seeded())[:, 0].tolist()) == list(range(50))
     schedule = Schedule((Stage((0,), 2, 8),), held_out=0.1)
     config = make_config(J=1, likelihood="gaussian", schedule=schedule)
-    with pytest.raises(ValueError, match=r"held_out: got 0.1, but a DataLoader that is streamed cannot"):
+    with pytest.raises(
+        ValueError, match=r"held_out: got 0.1, expected 0 for a DataLoader that is streamed; give its"
+    ):
         fit(data, config, in_memory=False, progress=False)
 
 
@@ -92,24 +94,24 @@ def test_items_that_are_not_finite(make_config):
     x = np.random.default_rng(0).random((200, 6))
     x[50] = np.nan
     for data in (Items(x), DataLoader(Items(x), 50, shuffle=True)):
-        with pytest.raises(ValueError, match=r"^dataset contains NaN or infinity"):
+        with pytest.raises(ValueError, match=r"^dataset: got NaN or infinity"):
             fit(data, make_config(J=1), in_memory=False, progress=False)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Stream(numbered(9)), "its length is not known"),
-        (DataLoader(Stream(numbered(9)), 3), "its length is not known.*in_memory=True"),
-        (DataLoader(Items(numbered(9)), 3), "does not shuffle; give it shuffle=True"),
+        (Stream(numbered(9)), "got a Stream whose length is not known.*in_memory=True"),
+        (DataLoader(Stream(numbered(9)), 3), "got a Stream whose length is not known.*in_memory=True"),
+        (DataLoader(Items(numbered(9)), 3), "does not shuffle, .*; give it shuffle=True"),
         (DataLoader(Items(numbered(9)), batch_size=None), "no batch_size"),
-        (Items(numbered(0)), "is empty"),
-        (Items(np.zeros(5)), r"has shape \(5,\), expected"),
-        (CountedStream([]), "gave no item"),
-        (np.zeros((0, 3)), "is empty"),
-        (np.zeros(3), r"has shape \(3,\), expected"),
+        (Items(numbered(0)), "got no data"),
+        (Items(np.zeros(5)), r"got shape \(5,\), expected"),
+        (CountedStream([]), "got no data, not a single item"),
+        (np.zeros((0, 3)), "got no data"),
+        (np.zeros(3), r"got shape \(3,\), expected"),
     ],
 )
 def test_what_cannot_be_streamed(data, message, make_config):
-    with pytest.raises(ValueError, match=f"^dataset.*{message}"):
+    with pytest.raises(ValueError, match=f"^dataset: .*{message}"):
         fit(data, make_config(J=1), in_memory=False, progress=False)

@@ -19,7 +19,6 @@ from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.memmap import Stored, StoredRows
 from pyro_mfcvae.data.sources import InMemory, Source, cut, on_device, prefetched
 from pyro_mfcvae.metrics import nmi
-from pyro_mfcvae.training.step import Stepper
 
 CPU = torch.device("cpu")
 
@@ -113,10 +112,10 @@ def test_an_error_in_the_thread_reaches_the_caller(no_threads_left):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_no_thread_survives_an_interruption(make_config, tmp_path, monkeypatch, error, no_threads_left):
-    def interrupted(stepper, batch, weights, optimizer):
+    def interrupted(optimizer, closure=None):
         raise error
 
-    monkeypatch.setattr(Stepper, "__call__", interrupted)
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
     path = save(tmp_path / "x.npy", numbered(300, 6) / 300)
     with pytest.raises(error):
         fit(path, make_config(J=1), in_memory=False, progress=False)
@@ -142,9 +141,9 @@ def test_data_that_leave_a_gpu_no_room_stay_in_memory(monkeypatch):
     """Batches are the same, and on the device."""
     device = torch.device("cuda")
     x = torch.rand(1_000, 64)
-    on_gpu = InMemory(x).near(device)
+    on_gpu = InMemory(x).to(device)
     monkeypatch.setattr(sources, "DEVICE_SHARE", 0.0)
-    on_host = InMemory(x).near(device)
+    on_host = InMemory(x).to(device)
     assert (on_gpu.device.type, on_host.device.type) == ("cuda", "cpu")
     generators = [torch.Generator(device=device).manual_seed(0) for _ in range(2)]
     for _ in range(3):
@@ -328,12 +327,12 @@ def test_a_sorted_file_trains_as_well_as_memory(tmp_path, monkeypatch):
 
 def test_what_depends_on_all_data_is_taken_from_a_sample(make_config, tmp_path, monkeypatch):
     """Scales, and the preset where there is no configuration; history and mixtures as well."""
-    monkeypatch.setattr(sources, "LOOKED_AT", 50)
+    monkeypatch.setattr(sources, "CALIBRATION_SAMPLE", 50)
     x = np.random.default_rng(0).normal(3, 2, size=(2_000, 6)).astype(np.float32)
     path = save(tmp_path / "x.npy", x)
     config = make_config(J=1, likelihood=presets.tabular().likelihood)
     fitted = fit(path, config, in_memory=False, progress=False)
-    sample = as_source(path, in_memory=False).looked_at()
+    sample = as_source(path, in_memory=False).calibration_sample()
     assert sample.shape == (50, 6)
     assert torch.allclose(fitted.model.likelihood.loc, sample.mean(0))
     assert fitted.history[-1].steps == 2 * (2_000 // 32)
@@ -351,21 +350,21 @@ def test_held_out_rows_are_at_most_so_many(make_config, tmp_path, monkeypatch):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e39])
 def test_rows_that_are_not_finite(make_config, tmp_path, monkeypatch, bad, small_windows, no_threads_left):
     """One in 1,000, that no sample has seen; the message says which it is."""
-    monkeypatch.setattr(sources, "LOOKED_AT", 5)
+    monkeypatch.setattr(sources, "CALIBRATION_SAMPLE", 5)
     monkeypatch.setattr("pyro_mfcvae.training.loop.EMBEDDING_SIZE", 5)
     x = np.random.default_rng(0).random((1_000, 3))
     x[777, 1] = bad
     path = save(tmp_path / "x.npy", x)
-    message = r"^dataset contains NaN or infinity \(as float32\) in 1 of 4 rows, the first is row 777:"
+    message = r"^dataset: got NaN or infinity \(as float32\) in 1 of 4 rows, the first is row 777,"
     with pytest.raises(ValueError, match=message):
         fit(path, make_config(J=1), in_memory=False, progress=False)
     rows = "1 of 488 rows, the first is row 777"
-    with pytest.raises(ValueError, match=rf"^x contains NaN or infinity \(as float32\) in {rows}"):
+    with pytest.raises(ValueError, match=rf"^x: got NaN or infinity \(as float32\) in {rows}"):
         fit(x[:700], make_config(J=1), progress=False).predict(path)
 
 
 def test_rows_that_are_invalid(make_config, tmp_path, monkeypatch, small_windows):
-    monkeypatch.setattr(sources, "LOOKED_AT", 5)
+    monkeypatch.setattr(sources, "CALIBRATION_SAMPLE", 5)
     monkeypatch.setattr("pyro_mfcvae.training.loop.EMBEDDING_SIZE", 5)
     x = np.random.default_rng(0).random((1_000, 3))
     x[777] = 2

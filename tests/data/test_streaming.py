@@ -68,12 +68,14 @@ def test_grey_pictures_without_a_channel(make_config, tmp_path):
 
 @pytest.mark.parametrize("data", [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], None, 3])
 def test_what_is_no_array_cannot_be_streamed(data, make_config):
-    with pytest.raises(TypeError, match=r"^dataset is a .*in_memory=False cannot stream; expected an array"):
+    with pytest.raises(
+        TypeError, match=r"^dataset: got a .*in_memory=False cannot stream, expected an array"
+    ):
         fit(data, make_config(J=1), in_memory=False, progress=False)
 
 
 def test_numbers_that_are_not_real():
-    with pytest.raises(TypeError, match=r"^dataset has dtype complex128"):
+    with pytest.raises(TypeError, match=r"^dataset: got dtype complex128"):
         as_source(np.zeros((3, 2), complex), in_memory=False)
 
 
@@ -85,15 +87,15 @@ def test_large_data_are_streamed(tmp_path, monkeypatch):
     large = [path, str(path), mapped, (mapped, np.zeros(100, int)), items, DataLoader(items, 5, shuffle=True)]
     never = [np.zeros((100, 10)), TensorDataset(torch.zeros(100, 10)), Stream(np.zeros((100, 10)))]
     for available, is_streamed in ((4 * 4_000, False), (4 * 3_999, True)):
-        monkeypatch.setattr(choosing, "_available_memory", lambda available=available: available)
+        monkeypatch.setattr(choosing, "available_memory", lambda available=available: available)
         assert [isinstance(as_source(data), InMemory) for data in large] == len(large) * [not is_streamed]
         assert all(isinstance(as_source(data), InMemory) for data in never)
         assert all(isinstance(as_source(data, in_memory=True), InMemory) for data in large)
         assert not any(isinstance(as_source(data, in_memory=False), InMemory) for data in large)
 
 
-def test_available_memory():
-    assert 2**20 < choosing._available_memory() < 2**50
+def testavailable_memory():
+    assert 2**20 < choosing.available_memory() < 2**50
 
 
 @pytest.mark.parametrize("in_memory", [None, "yes", 1.5])
@@ -103,13 +105,13 @@ def test_other_values_of_in_memory(in_memory, make_config):
 
 
 def test_paths(tmp_path, make_config):
-    with pytest.raises(FileNotFoundError, match=r"^dataset: there is no file .*nothing\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"^dataset: got .*nothing\.npy', where there is no file"):
         fit(tmp_path / "nothing.npy", make_config(J=1), progress=False)
     (tmp_path / "x.npy").write_bytes(b"not an array")
-    with pytest.raises(ValueError, match=r"^dataset: .*x\.npy is not an array that NumPy can map"):
+    with pytest.raises(ValueError, match=r"^dataset: .*x\.npy', which NumPy cannot map"):
         fit(tmp_path / "x.npy", make_config(J=1), progress=False)
     np.savez(tmp_path / "x.npz", x=numbered(9))
-    with pytest.raises(ValueError, match=r"^dataset: .*x\.npz is not an array that NumPy can map"):
+    with pytest.raises(ValueError, match=r"^dataset: .*x\.npz', which NumPy cannot map"):
         fit(tmp_path / "x.npz", make_config(J=1), progress=False)
 
 

@@ -27,7 +27,7 @@ def small():
 
 
 def weights(shape, *, scale=4, orientation=9, size=32):
-    (_, found), *rest = module._geometries([scale], [shape], [orientation], size)
+    (_, found), *rest = module.geometries([scale], [shape], [orientation], size)
     assert not rest
     return found
 
@@ -117,7 +117,7 @@ def test_room_is_left_through_floor_and_walls():
     r = module.ROOM_HALF
     o = np.array([[0.0], [1.0], [9.0]])
     d = np.array([[0.0, 0.0, 5.0, -5.0], [-1.0, 0.0, 0.0, 0.0], [-8.0, -1.0, -10.0, -10.0]])
-    p, normal, floor = module._room(o, d)
+    p, normal, floor = module.hit_room(o, d)
     assert floor.tolist() == [True, False, False, False]
     expected = [[0.0, 0.0, r, -r], [0.0, 1.0, 1.0, 1.0], [1.0, -r, 9.0 - 2 * r, 9.0 - 2 * r]]
     np.testing.assert_allclose(p, expected, atol=1e-9)

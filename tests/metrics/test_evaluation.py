@@ -49,11 +49,11 @@ def test_scores_by_name():
     assert result.score(0, "hue") == 1
     assert result.score(-1, "shape", "ari") == 1
     assert result.score(0, "shape") == pytest.approx(5 / 6)
-    with pytest.raises(ValueError, match=r"^label_name is 'size', expected one of hue, shape"):
+    with pytest.raises(ValueError, match=r"^label_name: got 'size', expected one of hue, shape"):
         result.best_facet("size")
-    with pytest.raises(ValueError, match=r"^score is 'accuracy', expected one of purity, hung"):
+    with pytest.raises(ValueError, match=r"^score: got 'accuracy', expected one of purity, hung"):
         result.score(0, "hue", "accuracy")
-    with pytest.raises(ValueError, match=r"^facet is 2, expected 0 \.\. 1"):
+    with pytest.raises(ValueError, match=r"^facet: got 2, expected 0 \.\. 1"):
         result.score(2, "hue")
 
 
@@ -98,24 +98,26 @@ def test_html_escapes_names():
 
 
 def test_evaluations_that_are_refused():
-    with pytest.raises(ValueError, match=r"^clusters has shape \(6,\), expected \(N, columns\)"):
+    with pytest.raises(ValueError, match=r"^clusters: got shape \(6,\), expected \(N, columns\)"):
         evaluate(CLUSTERS[:, 0], LABELS)
-    with pytest.raises(ValueError, match=r"^labels has shape \(1, 6, 2\), expected \(N,\) or \(N,"):
+    with pytest.raises(ValueError, match=r"^labels: got shape \(1, 6, 2\), expected \(N,\) or \(N,"):
         evaluate(CLUSTERS, LABELS[None])
-    with pytest.raises(ValueError, match="clusters and labels differ in length, 6 and 5"):
+    with pytest.raises(ValueError, match=r"^clusters: got 6 rows and 5 of labels, expected one of each"):
         evaluate(CLUSTERS, LABELS[:5])
     for names in (["hue"], ["hue", "hue"], "ab"):
-        with pytest.raises(ValueError, match=r"^names is .* expected 2 different names"):
+        with pytest.raises(ValueError, match=r"^names: got .* expected 2 different names"):
             evaluate(CLUSTERS, LABELS, names)
-    with pytest.raises(ValueError, match=r"^sizes is \(3,\), expected 2 numbers of clusters"):
+    with pytest.raises(ValueError, match=r"^sizes: got \(3,\), expected 2 numbers of clusters"):
         evaluate(CLUSTERS, LABELS, sizes=[3])
     with pytest.raises(ValueError, match=r"values 0 \.\. 2 in facet 1, expected 0 \.\. 1"):
         evaluate(CLUSTERS, LABELS, sizes=[3, 2])
     with pytest.raises(ValueError, match=r"values -1 \.\. 1 in facet 0, expected 0 \.\. 1"):
         evaluate(CLUSTERS - 1, LABELS)
-    with pytest.raises(TypeError, match=r"^labels has dtype <U3, expected integers.*code names with np\.uni"):
+    with pytest.raises(
+        TypeError, match=r"^labels: got dtype <U3, expected integers.*code names with np\.uni"
+    ):
         evaluate(CLUSTERS, ["red", "red", "hot", "red", "hot", "hot"])
-    with pytest.raises(TypeError, match=r"^labels has dtype float64.*leave out data where they are unknown"):
+    with pytest.raises(TypeError, match=r"^labels: got dtype float64.*leave out data where they are unknown"):
         evaluate(CLUSTERS, [0, 1, np.nan, 0, 0, 1])
 
 
@@ -126,7 +128,7 @@ def test_one_to_one_matching():
     alike = evaluate(CLUSTERS, LABELS[:, [0, 0]], ["a", "b"])
     assert (alike.best_facet("a"), alike.best_facet("b")) == (0, 0)
     assert sorted(alike.matching().values()) == [0, 1]
-    with pytest.raises(ValueError, match=r"^score is 'accuracy', expected one of purity"):
+    with pytest.raises(ValueError, match=r"^score: got 'accuracy', expected one of purity"):
         both.matching("accuracy")
 
 
@@ -180,13 +182,15 @@ def test_responsibilities_that_are_refused():
     r = responsibilities((3, 3), 6)
     c = np.stack([r_j.argmax(1) for r_j in r], 1)
     y = LABELS[:, 0]
-    with pytest.raises(ValueError, match=r"^responsibilities has 1 arrays, expected 2, one a facet"):
+    with pytest.raises(ValueError, match=r"^responsibilities: got 1 arrays, expected 2, one a facet"):
         evaluate(c, y, sizes=(3, 3), responsibilities=r[:1])
-    with pytest.raises(ValueError, match=r"^responsibilities\[1\] has shape \(6, 3\), expected \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"^responsibilities\[1\]: got shape \(6, 3\), expected \(6, 4\)"):
         evaluate(c, y, sizes=(3, 4), responsibilities=r)
-    with pytest.raises(ValueError, match=r"^responsibilities\[0\] is largest for other clusters than those"):
+    with pytest.raises(
+        ValueError, match=r"^responsibilities\[0\]: got its largest for other clusters than facet"
+    ):
         evaluate((c + 1) % 3, y, sizes=(3, 3), responsibilities=r)
-    with pytest.raises(ValueError, match=r"^responsibilities\[0\] has values .*, expected probabilities"):
+    with pytest.raises(ValueError, match=r"^responsibilities\[0\]: got values .*, expected probabilities"):
         evaluate(c, y, sizes=(3, 3), responsibilities=[2 * r[0], r[1]])
 
 
@@ -200,7 +204,7 @@ def test_a_fitted_model_has_them(make_model, blobs):
         assert result.alive[j] == metrics.alive_clusters(fitted.predict(x)[:, j])
         for f in range(2):
             assert result.calibration_error[j, f] == metrics.calibration(r, y[:, f]).error
-    with pytest.raises(TypeError, match=r"^labels has dtype <U"):
+    with pytest.raises(TypeError, match=r"^labels: got dtype <U"):
         fitted.evaluate(x, y[:, 0].astype(str))
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_mfcvae.metrics import (
-    PairCounts,
     agreement,
     alive_clusters,
     ari,
@@ -27,8 +26,6 @@ from pyro_mfcvae.metrics import (
     mean_confidence,
     nmi,
     one_to_one,
-    pair_counts,
-    pair_f1,
     purity,
     redundancy,
     score_table,
@@ -220,24 +217,24 @@ def test_lists_tensors_and_booleans_are_taken(score):
 
 @pytest.mark.parametrize("score", [*SCORES.values(), confusion])
 def test_pairs_that_are_refused(score):
-    with pytest.raises(ValueError, match="clusters and labels differ in length, 3 and 2"):
+    with pytest.raises(ValueError, match=r"^clusters: got 3 rows and 2 of labels, expected one of each"):
         score([0, 1, 2], [0, 1])
-    with pytest.raises(ValueError, match=r"^clusters is empty, shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"^clusters: got no data, shape \(0,\)"):
         score(np.array([], dtype=int), np.array([], dtype=int))
-    with pytest.raises(TypeError, match=r"^labels has dtype float64, expected integers.*astype"):
+    with pytest.raises(TypeError, match=r"^labels: got dtype float64, expected integers.*astype"):
         score([0, 1], [0.0, 1.0])
-    with pytest.raises(TypeError, match=r"^labels has dtype <U1, expected integers.*np\.unique"):
+    with pytest.raises(TypeError, match=r"^labels: got dtype <U1, expected integers.*np\.unique"):
         score([0, 1], ["a", "b"])
-    with pytest.raises(ValueError, match=r"^clusters has shape \(2, 1\), expected \(N,\): select"):
+    with pytest.raises(ValueError, match=r"^clusters: got shape \(2, 1\), expected \(N,\); select"):
         score([[0], [1]], [0, 1])
 
 
 def test_single_clusterings_that_are_refused():
-    with pytest.raises(ValueError, match=r"^facets has shape \(3,\), expected \(N, columns\): use"):
+    with pytest.raises(ValueError, match=r"^facets: got shape \(3,\), expected \(N, columns\); use"):
         redundancy([0, 1, 2])
-    with pytest.raises(TypeError, match=r"^facets has dtype float64"):
+    with pytest.raises(TypeError, match=r"^facets: got dtype float64"):
         redundancy([[0.0]])
-    with pytest.raises(ValueError, match=r"^clusters has shape \(\), expected \(N,\)"):
+    with pytest.raises(ValueError, match=r"^clusters: got shape \(\), expected \(N,\)"):
         alive_clusters(3)
 
 
@@ -314,7 +311,9 @@ def test_matched_confusion_is_the_confusion_in_another_order(pair):
 def test_tables_that_no_memory_holds_are_refused():
     names = np.arange(20_000)
     for score in (hungarian_accuracy, confusion, matched_confusion):
-        with pytest.raises(ValueError, match=r"have 20,000 and 20,000 different values, expected a table"):
+        with pytest.raises(
+            ValueError, match=r"^clusters: got 20,000 different values and 20,000 of labels, expected a table"
+        ):
             score(names, names)
     assert nmi(names, names) == purity(names, names) == ari(names, names) == 1  # which need none
 
@@ -350,79 +349,18 @@ def test_score_table(columns):
 
 
 def test_tables_that_are_refused():
-    with pytest.raises(ValueError, match=r"^score is 'accuracy', expected one of purity, hungarian_accuracy"):
+    with pytest.raises(
+        ValueError, match=r"^score: got 'accuracy', expected one of purity, hungarian_accuracy"
+    ):
         score_table([[0]], [[0]], "accuracy")
-    with pytest.raises(ValueError, match=r"^facets and labels differ in length, 2 and 1"):
+    with pytest.raises(ValueError, match=r"^facets: got 2 rows and 1 of labels, expected one of each"):
         score_table([[0], [1]], [0])
-    with pytest.raises(ValueError, match=r"^score is 'purity', expected one of nmi, ari, variation"):
+    with pytest.raises(ValueError, match=r"^score: got 'purity', expected one of nmi, ari, variation"):
         redundancy([[0]], "purity")
     for table in ([0.5], [[]], [[np.nan]]):
         for function in (matching, one_to_one, best_per_label):
-            with pytest.raises(ValueError, match=r"^table has shape .*, expected finite scores \(J, F\)"):
+            with pytest.raises(ValueError, match=r"^table: got shape .*, expected finite scores \(J, F\)"):
                 function(table)
-
-
-# pairs of data
-
-
-def brute_pairs(facets, labels):
-    """All pairs, one by one."""
-    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    for n, m in itertools.combinations(range(len(facets)), 2):
-        counts[bool((facets[n] == facets[m]).any()), bool((labels[n] == labels[m]).any())] += 1
-    return PairCounts(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
-
-
-@quick
-@given(clusterings(columns=5, max_size=25), st.integers(1, 4))
-def test_pairs_are_those_of_all_pairs(columns, J):
-    facets, labels = np.stack(columns[:J], 1), np.stack(columns[J:], 1)
-    expected = brute_pairs(facets, labels)
-    assert pair_counts(facets, labels, ignore_constant=False) == expected
-    varied = [array[:, (array != array[0]).any(0)] for array in (facets, labels)]
-    counted = pair_counts(facets, labels)
-    assert counted == brute_pairs(*varied)
-    tp, fp, fn = counted.both, counted.facets_only, counted.labels_only
-    assert counted.precision == (tp / (tp + fp) if tp + fp else 1)
-    assert counted.recall == (tp / (tp + fn) if tp + fn else 1)
-    assert pair_f1(facets, labels) == counted.f1 == (2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1)
-
-
-@quick
-@given(clusterings())
-def test_pairs_of_one_facet_and_label_are_those_of_sklearn(pair):
-    counted = pair_counts(*pair, ignore_constant=False)
-    (neither, facets_only), (labels_only, both) = (
-        sklearn.metrics.cluster.pair_confusion_matrix(*pair[::-1]) // 2
-    )
-    assert counted == PairCounts(both, facets_only, labels_only, neither)
-
-
-def test_pairs_of_many_labellings_with_many_values():
-    rng = np.random.default_rng(0)
-    facets, labels = rng.integers(0, 40, (150, 3)), rng.integers(0, 9, (150, 3))
-    facets[:, 0] = 5 * labels[:, 0] + rng.integers(0, 5, 150)
-    assert pair_counts(facets, labels) == brute_pairs(facets, labels)
-    assert pair_f1(labels, labels[:, ::-1]) == 1
-    assert pair_f1(facets + 2**40, -labels) == pair_f1(facets, labels)
-
-
-def test_a_constant_labelling_hides_all_others_unless_left_out():
-    labels = np.repeat([0, 1], 5)
-    facets = np.stack([labels, np.zeros(10, int)], 1)
-    assert pair_f1(facets, labels) == 1
-    assert pair_f1(facets, labels, ignore_constant=False) == pytest.approx(2 * 20 / (45 + 20))
-    assert pair_f1(facets[:, 1], labels) == 0
-    assert pair_f1(facets[:, 1], facets[:, 1]) == pair_f1([3], [4]) == 1
-
-
-def test_pair_counts_that_are_refused():
-    with pytest.raises(ValueError, match=r"^facets and labels have 15 and 6 columns, expected at most 20"):
-        pair_f1(np.zeros((3, 15), int), np.zeros((3, 6), int))
-    with pytest.raises(ValueError, match=r"^facets and labels differ in length, 2 and 3"):
-        pair_counts([0, 1], [0, 1, 2])
-    with pytest.raises(TypeError, match=r"^facets has dtype float64"):
-        pair_counts([[0.5]], [0])
 
 
 # between runs
@@ -437,9 +375,9 @@ def test_agreement():
         expected = sklearn.metrics.adjusted_rand_score(runs[r][:, j], runs[s][:, j])
         assert matrices[j, r, s] == pytest.approx(expected)
     assert agreement([run[:, 0] for run in runs]).shape == (1, 3, 3)
-    with pytest.raises(ValueError, match=r"^runs have shapes \[\(2, 1\), \(3, 1\)\], expected one for all"):
+    with pytest.raises(ValueError, match=r"^runs: got shapes \[\(2, 1\), \(3, 1\)\], expected one for all"):
         agreement([[0, 1], [0, 1, 2]])
-    with pytest.raises(TypeError, match=r"^runs\[1\] has dtype float64"):
+    with pytest.raises(TypeError, match=r"^runs\[1\]: got dtype float64"):
         agreement([[0], [0.5]])
 
 
@@ -523,20 +461,22 @@ def test_calibration_of_one_datum():
 
 
 def test_probabilities_that_are_refused():
-    with pytest.raises(ValueError, match=r"^responsibilities has shape \(2,\), expected \(N, K\)"):
+    with pytest.raises(ValueError, match=r"^responsibilities: got shape \(2,\), expected \(N, K\)"):
         mean_confidence([0.5, 0.5])
     for values in ([[0.5, 0.6]], [[-0.5, 1.5]], [[np.nan, 1.0]]):
         with pytest.raises(
-            ValueError, match=r"^responsibilities has values .*, expected probabilities that sum"
+            ValueError, match=r"^responsibilities: got values .*, expected probabilities that sum"
         ):
             mean_confidence(values)
-    with pytest.raises(TypeError, match=r"^responsibilities has dtype <U1"):
+    with pytest.raises(TypeError, match=r"^responsibilities: got dtype <U1"):
         mean_confidence([["a", "b"]])
-    with pytest.raises(ValueError, match=r"^clusters has values .*, expected probabilities that sum to 1"):
+    with pytest.raises(ValueError, match=r"^clusters: got values .*, expected probabilities that sum to 1"):
         entropy_of_use([[2, 1], [0, 3]])
-    with pytest.raises(ValueError, match=r"^responsibilities and labels differ in length, 1 and 2"):
+    with pytest.raises(
+        ValueError, match=r"^responsibilities: got 1 rows and 2 of labels, expected one of each"
+    ):
         calibration([[1.0]], [0, 1])
-    with pytest.raises(ValueError, match=r"^bins is 0, expected an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"^bins: got 0, expected an integer of at least 1"):
         calibration([[1.0]], [0], bins=0)
 
 
@@ -552,15 +492,3 @@ def test_one_datum_one_cluster_or_one_class(c):
     if len(c) > 1:
         assert nmi(c, y) == homogeneity(c, y) == ari(c, y) == 0
         assert variation_of_information(c, y) == pytest.approx(np.log(3))
-
-
-def test_memory_of_pairs_is_linear_in_the_data():
-    """A few copies of each labelling; all pairs of 10**5 data would be 37 GiB."""
-    rng = np.random.default_rng(0)
-    facets, labels = rng.integers(0, 200, (10**5, 2)), rng.integers(0, 10, (10**5, 3))
-    tracemalloc.start()
-    try:
-        pair_f1(facets, labels)
-        assert tracemalloc.get_traced_memory()[1] < 15 * (facets.nbytes + labels.nbytes)
-    finally:
-        tracemalloc.stop()

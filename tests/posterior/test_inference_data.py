@@ -3,7 +3,7 @@
 Python 3.11 has ArviZ 0.23, Python 3.12 and newer has version 1. To test with the other one::
 
     python3.12 -m venv other && other/bin/pip install -e '.[test]' h5netcdf
-    other/bin/python -m pytest tests/test_inference_data.py tests/test_log_likelihood.py
+    other/bin/python -m pytest tests/posterior
 """
 
 import dataclasses
@@ -300,7 +300,7 @@ def test_either_kind_from_the_same_groups(fitted, x, data):
         assert old.posterior["a"].values.tolist() == [0, 1, 2]
 
 
-# --- without ArviZ, and quietly ------------------------------------------------------------------
+# --- quietly -------------------------------------------------------------------------------------
 
 
 def test_arviz_is_imported_quietly(tmp_path, monkeypatch):
@@ -313,15 +313,6 @@ def test_arviz_is_imported_quietly(tmp_path, monkeypatch):
     with pytest.raises(FutureWarning):
         importlib.reload(sys.modules["arviz"])
     monkeypatch.delitem(sys.modules, "arviz")
-
-
-def test_without_arviz(fitted, x, monkeypatch):
-    def absent(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
-    with pytest.raises(ImportError, match=r"arviz is not installed.*pip install arviz"):
-        fitted.to_inference_data(x, num_draws=2)
 
 
 # --- errors --------------------------------------------------------------------------------------

@@ -453,11 +453,11 @@ def test_errors_leave_nothing_behind(grey, tmp_path, monkeypatch):
         (IsADirectoryError, "is a folder, expected a file", (tmp_path, x)),
         (FileNotFoundError, "does not exist; create it first", (tmp_path / "no" / "report.html", x)),
         (ValueError, "got data of shape", (path, x[..., :3])),
-        (ValueError, "differ in length", (path, x, labels[:5])),
-        (ValueError, "names is", (path, x, labels, ["one"])),
+        (ValueError, "clusters: got .* rows and 5 of labels", (path, x, labels[:5])),
+        (ValueError, "names: got", (path, x, labels, ["one"])),
         (ValueError, "without labels; give labels", (path, x, None, ["one"])),
         (TypeError, "expected integers", (path, x, labels + 0.5)),
-        (ValueError, "contains NaN", (path, np.full_like(x, np.nan))),
+        (ValueError, "got NaN", (path, np.full_like(x, np.nan))),
     ):
         with pytest.raises(error, match=match):
             fitted.report(*arguments)

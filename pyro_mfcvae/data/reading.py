@@ -1,0 +1,390 @@
+"""Arrays, tensors, datasets and loaders as one float32 tensor on the CPU.
+
+Anything that is read becomes a raw tensor first, either uint8 (pictures as stored, 0 to 255) or
+float32 (taken as it is). Only the joined result is scaled, so that pictures stay small until then.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from pyro_mfcvae.data.checking import check_finite, check_shape
+from pyro_mfcvae.datasets.labelled import LabelledData
+
+if TYPE_CHECKING:  # needs no import where there are no pictures
+    from PIL.Image import Image
+
+Labelled: TypeAlias = tuple[Tensor, Tensor | None]
+Join: TypeAlias = Callable[[list[Tensor]], Tensor]
+Mapped: TypeAlias = np.memmap[tuple[int, ...], np.dtype[np.generic]]
+
+ACCEPTED = (
+    "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of numbers, a torch "
+    "or torchvision Dataset, a torch DataLoader, or the path of a .npy file"
+)
+
+# Modules whose datasets return their arrays unchanged when they have no transform, and the
+# attributes that hold the inputs and the labels there.
+IN_MEMORY_MODULES = ("torchvision.datasets.", "pyro_mfcvae.datasets.")
+IN_MEMORY_ATTRIBUTES = (("data", "targets"), ("data", "labels"), ("images", "labels"))
+
+
+class MapStyle(Protocol):
+    """Dataset with a length, whose items are numbered from 0."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+
+# --- all kinds of data ---------------------------------------------------------------------------
+
+
+def as_tensor(data: object, *, name: str = "x", allow_missing: bool = False) -> Tensor:
+    """Turn data into one float32 tensor on the CPU; labels that come with it are dropped.
+
+    Args:
+        data: anything that `as_labelled` takes.
+        name: argument that error messages name.
+        allow_missing: whether entries may be missing, as for `as_labelled`.
+
+    Returns:
+        Inputs, float32 (N, ...).
+
+    Raises:
+        TypeError: as `as_labelled`.
+        ValueError: as `as_labelled`.
+    """
+    return as_labelled(data, name=name, allow_missing=allow_missing)[0]
+
+
+def as_labelled(data: object, *, name: str = "dataset", allow_missing: bool = False) -> Labelled:
+    """Turn data into one float32 tensor on the CPU and, where there are any, integer labels.
+
+    uint8 is a picture and becomes x / 255; every other number is cast to float32. Arrays and
+    tensors keep their shape, PIL images become (C, H, W), with C = 1 for grey ones. A DataLoader
+    is read once, in its own order; torch's random stream is restored afterwards.
+
+    >>> x, y = as_labelled((np.full((2, 3), 51, dtype=np.uint8), [4, 7]))
+    >>> x[0], y
+    (tensor([0.2000, 0.2000, 0.2000]), tensor([4, 7]))
+
+    Args:
+        data: an array or tensor (N, ...); a pair (x, y) of them; anything with ``to_numpy``;
+            nested lists of numbers; `LabelledData`; a torch Dataset or IterableDataset with items
+            ``x`` or ``(x, y, ...)``, such as `RenderedShapes` and `Shapes3D`, or a list of such
+            items; a DataLoader (without automatic batching, what it yields are batches); the path
+            of a ``.npy`` file. A tensor or array that is float32 already is not copied.
+        name: argument that error messages name.
+        allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
+
+    Returns:
+        Inputs, float32 (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
+        absent or not integers.
+
+    Raises:
+        TypeError: data of a kind that is not accepted, or not real numbers.
+        ValueError: data that is empty, has one dimension, is not finite, or whose parts differ
+            in shape or length.
+    """
+    x, labels = _read(data, name)
+    check_shape(x.shape, name)
+    x = scaled(x.contiguous())
+    check_finite(x, name, allow_missing)
+    if labels is not None and labels.ndim > 2:  # masks and the like are no labels
+        labels = None
+    return x, labels
+
+
+def without_labels(data: object) -> object:
+    """Return the x of a pair (x, y) or of `LabelledData`, and any other data as they are."""
+    if isinstance(data, LabelledData):
+        return data.x
+    if isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0]):
+        return data[0]
+    return data
+
+
+def _read(data: object, name: str) -> Labelled:
+    """Dispatch on the kind of data; the inputs come back raw."""
+    if isinstance(data, LabelledData):
+        return _read_pair(data.x, data.labels, name)
+    if isinstance(data, (str, Path)):
+        return as_stored(open_npy(data, name), name), None
+    if isinstance(data, (tuple, list)):
+        return _read_sequence(data, name)
+    if isinstance(data, DataLoader):
+        with torch.random.fork_rng(devices=()):  # a loader draws a seed even without shuffling
+            return _collect(data, name, torch.cat)
+    if isinstance(data, IterableDataset):
+        return _collect(data, name, torch.stack)
+    if isinstance(data, Dataset):
+        return _read_dataset(data, name)
+    if is_array(data):
+        return as_stored(data, name), None
+    raise TypeError(f"{name}: got a {type(data).__name__}, expected {ACCEPTED}")
+
+
+def _read_sequence(data: Sequence[object], name: str) -> Labelled:
+    """Read a pair (x, y), a list of items as a Dataset has them, or nested lists of numbers."""
+    if len(data) == 0:
+        raise ValueError(f"{name}: got no data, expected at least one datum")
+    if len(data) == 2 and is_array(data[0]):
+        return _read_pair(data[0], data[1], name)
+    first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
+    if is_array(first) or is_picture(first):
+        return _collect(data, name, torch.stack)
+    try:
+        array = np.asarray(data)
+    except ValueError:  # ragged: name the first two shapes that differ
+        return joined([as_stored(row, name) for row in data], name, torch.stack), None
+    return as_stored(array, name), None
+
+
+def _read_pair(x: object, y: object, name: str) -> Labelled:
+    inputs = as_stored(x, name)
+    if y is None:
+        return inputs, None
+    y = y.to_numpy() if hasattr(y, "to_numpy") else y
+    shape = _shape_of_labels(y)
+    if len(shape) not in (1, 2):
+        raise ValueError(
+            f"{name}: got a pair whose second element has shape {shape}, expected labels (N,) or "
+            "(N, F); pass the inputs alone, or np.stack two inputs into one array"
+        )
+    if inputs.ndim == 0 or shape[0] != len(inputs):
+        raise ValueError(
+            f"{name}: got a pair (x, y) of unequal length, shapes {tuple(inputs.shape)} and {shape}, "
+            "expected one label for every datum; take both from the same data"
+        )
+    return inputs, _integers(y)
+
+
+def _shape_of_labels(y: object) -> tuple[int, ...]:
+    if hasattr(y, "shape"):
+        return tuple(y.shape)
+    try:
+        return np.asarray(y).shape
+    except ValueError:  # ragged
+        return (len(y),) if isinstance(y, Sized) else ()
+
+
+# --- datasets ------------------------------------------------------------------------------------
+
+
+def _read_dataset(data: Dataset[object], name: str) -> Labelled:
+    """Read a map-style dataset: from its arrays where that is the same, else item by item."""
+    if type(data) is TensorDataset:
+        labels = _integers(data.tensors[1]) if len(data.tensors) > 1 else None
+        return as_stored(data.tensors[0], name), labels
+    if not isinstance(data, Sized):
+        return _collect(data, name, torch.stack)  # type: ignore[arg-type]  # by __getitem__
+    if len(data) == 0:
+        raise ValueError(f"{name}: got no data, a Dataset of length 0, expected at least one datum")
+    in_memory = _in_memory(data, name)
+    if in_memory is not None:
+        return in_memory
+    return _collect((data[i] for i in range(len(data))), name, torch.stack)
+
+
+def _in_memory(data: MapStyle, name: str) -> Labelled | None:
+    """Return inputs and labels of a dataset that holds them as arrays; None where its items may differ.
+
+    The code that makes the items must be torchvision's or ours, without transforms, and the first
+    item must be the first entry of the arrays, which also settles the order of the axes.
+    """
+    if not type(data).__getitem__.__module__.startswith(IN_MEMORY_MODULES):
+        return None
+    transforms = ("transform", "target_transform", "transforms")
+    if any(getattr(data, transform, None) is not None for transform in transforms):
+        return None
+    first_x, first_label = split_item(data[0], name)
+    first = scaled(as_stored(first_x, name))
+    for inputs, targets in IN_MEMORY_ATTRIBUTES:
+        if not (is_array(getattr(data, inputs, None)) and hasattr(data, targets)):
+            continue
+        x, labels = as_stored(getattr(data, inputs), name), _integers(getattr(data, targets))
+        if len(x) != len(data) or not _starts_with(labels, _integers(first_label), len(data)):
+            continue
+        layouts = [x]
+        if x.ndim == 3:
+            layouts.append(x.unsqueeze(1))  # grey pictures (N, H, W)
+        elif x.ndim == 4:
+            layouts.append(x.permute(0, 3, 1, 2))  # colours last
+        for layout in layouts:
+            if torch.equal(scaled(layout[0]), first):
+                return layout, labels
+    return None
+
+
+def _starts_with(labels: Tensor | None, first: Tensor | None, N: int) -> bool:
+    if labels is None or first is None:
+        return labels is None and first is None
+    return len(labels) == N and torch.equal(labels[0], first)
+
+
+def _collect(items: Iterable[object], name: str, join: Join) -> Labelled:
+    """Read items (joined by stacking) or batches (by concatenation), with labels or without."""
+    inputs: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    for item in items:
+        x, label = split_item(item, name)
+        inputs.append(as_stored(x, name))
+        labels.append(_integers(label))
+    if not inputs:
+        raise ValueError(f"{name}: got no data, not a single item, expected at least one datum")
+    return joined(inputs, name, join), _join_labels(labels, join)
+
+
+def split_item(item: object, name: str) -> tuple[object, object]:
+    """Split an item or batch ``x`` or ``(x, y, ...)`` into x and y, None without one."""
+    if isinstance(item, dict):
+        raise TypeError(
+            f"{name}: got items that are a dict with keys {list(item)}, expected x or (x, y); wrap "
+            "it in a Dataset whose __getitem__ picks them"
+        )
+    if isinstance(item, tuple) or (
+        isinstance(item, list) and item and (is_array(item[0]) or is_picture(item[0]))
+    ):
+        if not item:
+            raise ValueError(f"{name}: got an item that is an empty tuple, expected x or (x, y)")
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
+def joined(parts: list[Tensor], name: str, join: Join) -> Tensor:
+    """Join items (by ``torch.stack``) or batches (by ``torch.cat``), whose shapes must agree."""
+    shapes = [tuple(part.shape) for part in parts]
+    kind, shared = "item", slice(None)
+    if join is torch.cat:
+        kind, shared = "batch", slice(1, None)
+        if shapes[0] == ():
+            raise ValueError(f"{name}: got a number, expected batches; give the DataLoader a batch_size")
+    for i, shape in enumerate(shapes):
+        if len(shape) != len(shapes[0]) or shape[shared] != shapes[0][shared]:
+            raise ValueError(
+                f"{name}: got {kind} 0 of shape {shapes[0]} and {kind} {i} of shape {shape}, expected one "
+                "shape for all; resize, crop or pad them first"
+            )
+    if len({part.dtype for part in parts}) > 1:
+        parts = [scaled(part) for part in parts]
+    return join(parts)
+
+
+def _join_labels(parts: list[Tensor | None], join: Join) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if join is torch.cat:
+        return join(known) if len({part.shape[1:] for part in known}) == 1 else None
+    return join(known) if len({part.shape for part in known}) == 1 else None
+
+
+# --- arrays --------------------------------------------------------------------------------------
+
+
+def is_array(value: object) -> bool:
+    """Tell whether a value holds an array: NumPy's, torch's, or one that converts itself."""
+    convertible = hasattr(value, "__array__") or hasattr(value, "to_numpy")
+    return convertible and not isinstance(value, np.generic) and not is_picture(value)
+
+
+def is_picture(value: object) -> TypeGuard[Image]:
+    """Tell whether a value is a PIL image; if so, its module has been imported already."""
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(value, pil.Image)
+
+
+def as_stored(value: object, name: str) -> Tensor:
+    """Turn an array, a picture or numbers into a raw tensor on the CPU: uint8, or else float32."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu()
+        tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+        tensor = tensor.as_subclass(Tensor)
+        if tensor.is_complex():
+            raise not_real(tensor.dtype, name)
+        return tensor if tensor.dtype == torch.uint8 else tensor.to(torch.float32)
+    array = _array(value, name)
+    if array.dtype.kind not in "buif":
+        raise not_real(array.dtype, name)
+    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+    with np.errstate(over="ignore"):  # what overflows float32 is reported with the infinities
+        if isinstance(array, np.ma.MaskedArray):
+            masked = np.ma.is_masked(array)
+            array = np.ma.filled(array.astype(np.float32), np.nan) if masked else array.data
+        return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+
+
+def _array(value: object, name: str) -> npt.NDArray[np.generic]:
+    if is_picture(value):
+        picture = np.asarray(value.convert("RGB") if value.mode == "P" else value)
+        return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+    try:
+        return np.asanyarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: got values that are no array ({error}), expected numbers; make all rows equally long"
+        ) from error
+
+
+def _integers(value: object) -> Tensor | None:
+    """Turn labels into int64; None for anything but integers."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex():
+            return None
+        return value.detach().cpu().as_subclass(Tensor).to(torch.int64)
+    if value is None or is_picture(value):
+        return None
+    try:
+        array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except (TypeError, ValueError):
+        return None
+    return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "bui" else None
+
+
+def scaled(raw: Tensor) -> Tensor:
+    """Scale pictures to [0, 1], x / 255 for uint8, and return all else as it is."""
+    return raw.to(torch.float32).div_(255) if raw.dtype == torch.uint8 else raw
+
+
+def not_real(dtype: object, name: str) -> TypeError:
+    """Make the error to raise for data that are no real numbers."""
+    return TypeError(
+        f"{name}: got dtype {dtype}, expected real numbers (integers, floats or booleans); encode "
+        "categories as numbers first, give complex numbers as real and imaginary parts, and "
+        "convert objects that are numbers with .astype('float32')"
+    )
+
+
+def open_npy(path: str | Path, name: str) -> Mapped:
+    """Map a file that ``np.save`` wrote into memory, to read from.
+
+    Args:
+        path: the file.
+        name: argument that error messages name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if NumPy cannot map it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a .npy file; "
+            "look at the folder and the spelling"
+        )
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{name}: got {str(path)!r}, which NumPy cannot map ({error}), expected an array of numbers; "
+            "write it with np.save"
+        ) from error
