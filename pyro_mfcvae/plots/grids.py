@@ -195,7 +195,7 @@ def compositions(
         height, width = (cells.extent(n, axis, lead) for n, axis in ((R + 1, 0), (C + 1, 1)))
         rest = "" if fitted.num_facets == 2 else " and all others"
         below = f"Facet {row_facet}{rest} of the input on the left, facet {column_facet} of the input above."
-        space = HEADING + LINE * bool(cells.note)
+        space = HEADING + LINE if cells.note else HEADING
         figure = new_figure(width + 0.4 + 2 * MARGIN, max(height, 1.2) + space + 0.25 + MARGIN)
         write_heading(figure, "Compositions", f"{below}\n{cells.note}")
         ax = place_axes(figure, MARGIN + 0.35, space + 0.22, width, height)
