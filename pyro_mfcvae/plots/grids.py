@@ -10,7 +10,7 @@ import numpy as np
 
 from pyro_mfcvae.plots.arguments import check_positive, data_of, facet_of, on_host
 from pyro_mfcvae.plots.cells import Cells, draw_rows
-from pyro_mfcvae.plots.choosing import by_size, surest
+from pyro_mfcvae.plots.choosing import by_size, most_confident
 from pyro_mfcvae.plots.style import (
     GREY,
     HEADING,
@@ -41,7 +41,7 @@ def cluster_examples(
     max_clusters: int = 60,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""The data that each cluster of a facet is surest of.
+    r"""Draw the data that each cluster of a facet is most confident of.
 
     One row for each cluster that is alive, labelled with its index and its number of data, the largest
     first; clusters without data are only counted. From left to right the examples are ever less certain
@@ -85,12 +85,12 @@ def draw_examples(
     order, sizes = by_size(r)
     alive = int((sizes > 0).sum())
     order = order[: min(alive, max_clusters)]
-    rows = [images[surest(r, k, num_examples)] for k in order]
+    rows = [images[most_confident(r, k, num_examples)] for k in order]
     labels = [f"{k} ({sizes[k]:,})" for k in order]
     heading = f"Facet {facet}: {alive} of {r.shape[1]} clusters alive"
     if alive > len(order):
         heading += f", the {len(order)} largest shown"
-    below = f"Rows: cluster (how many of {len(images):,} data). Surest examples first."
+    below = f"Rows: cluster (how many of {len(images):,} data). Most confident examples first."
     return draw_rows(Cells.of(fitted, images), rows, labels, heading, below, ax)
 
 

@@ -44,7 +44,8 @@ def save_all(
     them together, ``latent_space.png``, ``compositions.png`` if there are two facets or more,
     ``reconstructions.png`` and, if the model has a history, ``training.png``.
 
-    The inputs of the compositions are the surest data of clusters that are large and far from each other.
+    The inputs of the compositions are the most confident data of clusters that are large and far from each
+    other.
     Of several kinds of label an embedding shows the one that agrees best with the facet, by NMI, and the
     latent space none.
 

@@ -49,11 +49,13 @@ class Scale:
     @property
     def start(self) -> Array:
         """Height of the value that bars start from, in [0, 1]."""
-        return (self.zero - self.low) / (self.high - self.low)
+        start: Array = (self.zero - self.low) / (self.high - self.low)
+        return start
 
     def scaled(self, data: Array) -> Array:
         """Scale data to [0, 1], what lies outside is clipped; missing entries stay NaN."""
-        return np.clip((data - self.low) / (self.high - self.low), 0.0, 1.0)
+        scaled: Array = np.clip((data - self.low) / (self.high - self.low), 0.0, 1.0)
+        return scaled
 
 
 def is_picture(x_shape: Sequence[int]) -> bool:

@@ -101,7 +101,7 @@ def _draw_weights(ax: Axes, fitted: FittedMFCVAE) -> None:
         fade_in = [record.fade_in[j] for record in fitted.history]
         kl_weight = [record.kl_weights[j] for record in fitted.history]
         wide = Curve(rf"facet {j}: fade-in $\alpha$", epochs, fade_in)
-        _plot(ax, wide, color, "-", linewidth=5, alpha=0.3)
+        _plot(ax, wide, color, "-", width=5.0, alpha=0.3)
         _plot(ax, Curve(rf"facet {j}: KL weight $\beta$", epochs, kl_weight), color, dashes)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("weights")
@@ -121,11 +121,19 @@ def _style(j: int) -> tuple[str, str]:
     return COLORS[j % len(COLORS)], DASHES[j % len(DASHES)]
 
 
-def _plot(ax: Axes, curve: Curve, color: str, dashes: str, **look: float) -> None:
+def _plot(
+    ax: Axes, curve: Curve, color: str, dashes: str, width: float | None = None, alpha: float = 1.0
+) -> None:
     """Draw a curve; a single point would not show without a marker."""
-    marker = "." if len(curve.values) < 3 else ""
     ax.plot(
-        curve.epochs, curve.values, color=color, linestyle=dashes, marker=marker, label=curve.name, **look
+        curve.epochs,
+        curve.values,
+        color=color,
+        linestyle=dashes,
+        linewidth=width,
+        alpha=alpha,
+        marker="." if len(curve.values) < 3 else "",
+        label=curve.name,
     )
 
 

@@ -139,7 +139,7 @@ def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["grey", "colour", "flat"])
 @pytest.mark.parametrize("facet", [0, 1])
-def test_surest_examples_come_first(models, name, facet):
+def test_most_confident_examples_come_first(models, name, facet):
     fitted, x = models[name]
     figure = plots.cluster_examples(fitted, x, facet, num_examples=5)
     r = fitted.predict_proba(x)[facet]
