@@ -1,4 +1,4 @@
-"""Curves of the training, as numbers: what is drawn of a history, here and in a report."""
+"""Curves of the training, as numbers, for figures and for reports."""
 
 from __future__ import annotations
 

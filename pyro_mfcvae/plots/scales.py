@@ -1,4 +1,4 @@
-"""How values become brightness, colours or heights: the same in figures and in reports."""
+"""Scales that turn values into brightness, colours or heights, for figures and for reports."""
 
 from __future__ import annotations
 
