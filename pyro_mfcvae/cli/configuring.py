@@ -1,4 +1,4 @@
-"""The configuration that options come to."""
+"""The making of a configuration from options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import presets
@@ -26,10 +25,10 @@ PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
 
 
 def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
-    """The preset with what the options change."""
+    """Change the preset as the options say."""
     preset = suitable(dataset) if arguments.preset == "auto" else PRESETS[arguments.preset]
     config = preset()
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, object] = {}
     clusters, latent_dims = arguments.clusters, arguments.latent_dims
     if clusters or latent_dims:
         J = len(clusters) if clusters else len(config.facets)
@@ -48,13 +47,11 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
         overrides["likelihood"] = arguments.likelihood
     config = preset(**overrides)
     epochs = arguments.epochs and _each("--epochs", arguments.epochs, len(config.stages), "stage")
-    options = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
-    given = {name: value for name, value in options.items() if value is not None}
-    return with_stages(config, epochs, **given)
+    return with_stages(config, epochs, arguments.batch_size, arguments.learning_rate)
 
 
 def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
-    """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
+    """Choose the preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
     x = as_source(dataset.train.x).looked_at()
@@ -62,12 +59,24 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
     return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
 
 
-def with_stages(config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Any) -> MFCVAEConfig:
-    """Other options of the stages; warm-up and fade-in shrink with the epochs."""
+def with_stages(
+    config: MFCVAEConfig,
+    epochs: Sequence[int] | None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> MFCVAEConfig:
+    """Change what is given in all stages; warm-up and fade-in shrink with the epochs."""
     stages = list(config.stages)
     if epochs:
         stages = [_lasting(stage, n) for stage, n in zip(stages, epochs, strict=True)]
-    stages = [dataclasses.replace(stage, **options) for stage in stages]
+    stages = [
+        dataclasses.replace(
+            stage,
+            batch_size=stage.batch_size if batch_size is None else batch_size,
+            learning_rate=stage.learning_rate if learning_rate is None else learning_rate,
+        )
+        for stage in stages
+    ]
     return dataclasses.replace(config, schedule=Schedule(tuple(stages)))
 
 
@@ -87,10 +96,10 @@ def _lasting(stage: Stage, epochs: int) -> Stage:
 
 
 def _each(name: str, values: Sequence[int], number: int, what: str) -> list[int]:
-    """One value for each; a single one serves all."""
+    """Return one value for each; a single one serves all."""
     if len(values) == 1:
         return list(values) * number
     if len(values) != number:
         expected = "1" if number == 1 else f"1 or {number}, one for each {what}"
-        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
+        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}; give as many")
     return list(values)

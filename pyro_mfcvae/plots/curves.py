@@ -33,8 +33,8 @@ class Span:
 
     Attributes:
         stage: index of the stage.
-        first: its first epoch, counted from 1.
-        last: its last epoch.
+        first: first epoch, counted from 1.
+        last: last epoch.
     """
 
     stage: int

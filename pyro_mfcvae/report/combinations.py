@@ -38,10 +38,10 @@ class Plan:
     """The content of an explorer.
 
     Attributes:
-        temperatures: in ascending order.
+        temperatures: temperatures in ascending order.
         draws: number of pictures at each temperature above zero, where there is one.
         examples: number of real data of a combination, at most.
-        kept: for each facet, the numbers of the clusters that take part, ascending.
+        kept: numbers of the clusters that take part, ascending, for each facet.
     """
 
     temperatures: tuple[float, ...]
@@ -74,8 +74,8 @@ class Explorer:
 
     Args:
         fitted: the model.
-        findings: what it makes of the data.
-        drawing: how data are drawn.
+        findings: findings of the model in the data.
+        drawing: way to draw data.
         seed: seed of the draws.
     """
 
@@ -149,7 +149,7 @@ class Explorer:
         return sizes[0], sizes[1]
 
     @torch.no_grad()
-    def _latents(self, plan: Plan, temperature: float) -> list[Tensor]:
+    def latents(self, plan: Plan, temperature: float) -> list[Tensor]:
         """Draw for each facet latents (S, K'_j, D_j) of the clusters kept.
 
         The noise of a cluster is the same at all temperatures and in all combinations: what changes in
@@ -167,7 +167,7 @@ class Explorer:
     def _generated(self, plan: Plan, shape: Sequence[int], temperature: float) -> Array:
         """Make tiles of E[x | z], the draws of each combination one after another."""
         model, draws = self.fitted.model, plan.draws_at(temperature)
-        z = self._latents(plan, temperature)
+        z = self.latents(plan, temperature)
         combination, draw = np.divmod(np.arange(plan.num_combinations * draws), draws)
         clusters = np.unravel_index(combination, tuple(shape))
         tiles = []
@@ -219,9 +219,9 @@ class Explorer:
     def _means(self, plan: Plan) -> list[Array]:
         """Compute component means (K'_j, D_j), or those of many draws."""
         if self.knows_means:
-            return [z_j[0].cpu().numpy() for z_j in self._latents(plan, 0.0)]
+            return [z_j[0].cpu().numpy() for z_j in self.latents(plan, 0.0)]
         many = Plan((1.0,), DRAWS_OF_A_MEAN, plan.examples, plan.kept)
-        return [z_j.mean(0).cpu().numpy() for z_j in self._latents(many, 1.0)]
+        return [z_j.mean(0).cpu().numpy() for z_j in self.latents(many, 1.0)]
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ SORTS = {
 
 @dataclass(frozen=True)
 class Card:
-    """A cluster.
+    """A card with a cluster.
 
     Attributes:
         number: index of the cluster.
@@ -34,7 +34,7 @@ class Card:
         real: its most confident data; None if there are none.
         real_width: share of the card's width that they take.
         real_text: description of them.
-        generated: what the model generates for it.
+        generated: data that the model generates for it.
     """
 
     number: int
@@ -83,8 +83,8 @@ def galleries(
 
     Args:
         fitted: the model.
-        findings: what it makes of the data.
-        drawing: how data are drawn.
+        findings: findings of the model in the data.
+        drawing: way to draw data.
         bytes_per_tile: size of one picture.
         temperature: temperature of what is generated.
         seed: seed of what is generated.

@@ -1,4 +1,4 @@
-"""The page of a report: what its templates draw, as plain data."""
+"""The page of a report: plain data, and the templates that draw it."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Scores:
-    """What facets found, by labels.
+    """Scores of facets by labels.
 
     Attributes:
-        found: name of each label, and which facet found it.
-        table: all scores.
+        found: name of each label, and the facet that found it in words.
+        table: table of all scores.
         pairs: NMI of every two facets.
     """
 
@@ -189,7 +189,7 @@ def _templates() -> Templates:
 
 
 def _trained_in(environment: Environment) -> list[list[str]]:
-    """List what a model was trained in."""
+    """List the environment that a model was trained in."""
     return [
         ["precision", environment.precision],
         ["device", environment.device],

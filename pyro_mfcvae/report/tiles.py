@@ -99,7 +99,7 @@ class Pictures:
 
     @classmethod
     def of(cls, x: Array) -> Pictures:
-        """Draw all data (N, H, W) or (N, C, H, W) on one scale."""
+        """Choose one scale for all data (N, H, W) or (N, C, H, W)."""
         scale = Scale.shared(x, is_picture=True)
         side = max(x.shape[-2:])
         shrink = min(1.0, MAX_SIDE / side)
@@ -174,7 +174,7 @@ class Profiles:
 
     @classmethod
     def of(cls, x: Array, own_scales: bool) -> Profiles:
-        """Draw data (N, ...), on one scale for all elements or not."""
+        """Choose a scale for data (N, ...), one for all elements or not."""
         flat = x.reshape(len(x), -1)
         size, step = flat.shape[1], _step(flat.shape[1])
         flat = flat[:, ::step]

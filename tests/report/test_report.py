@@ -18,6 +18,7 @@ from PIL import Image
 from pyro_mfcvae import Facet, FittedMFCVAE, Schedule, fit, likelihoods, presets, priors, report
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.plots.scales import MISSING_RGB
+from pyro_mfcvae.report import combinations
 from pyro_mfcvae.report.combinations import AMOUNTS, MAX_TILES, Explorer
 from pyro_mfcvae.report.findings import find, most_confident
 from pyro_mfcvae.report.tiles import Pictures, Profiles, drawing
@@ -161,7 +162,7 @@ def test_draws_share_their_noise(grey, tmp_path):
     fitted, x, _ = grey
     explorer = Explorer(fitted, find(fitted, x, None, None, 0), drawing(x, own_scales=True), 0)
     plan = explorer.plan(1e7)
-    half, full = explorer._latents(plan, 0.5), explorer._latents(plan, 1.0)
+    half, full = explorer.latents(plan, 0.5), explorer.latents(plan, 1.0)
     for j in range(2):
         mean = _means(fitted, j)
         np.testing.assert_allclose(2 * (half[j].numpy() - mean), full[j].numpy() - mean, atol=1e-5)
@@ -322,7 +323,7 @@ def test_an_estimate_that_is_too_low_is_corrected(models, tmp_path, monkeypatch)
     fitted, x = models["lines"]
     monkeypatch.setattr(report, "MAX_BYTES", 110_000)
     monkeypatch.setattr(report, "REST", 40_000)
-    monkeypatch.setattr(Explorer, "_tile_sizes", lambda self: (30.0, 30.0))  # they are larger
+    monkeypatch.setattr(combinations, "MARGIN", 0.05)
     budgets = []
     plan = Explorer.plan
     monkeypatch.setattr(Explorer, "plan", lambda self, budget: budgets.append(budget) or plan(self, budget))
