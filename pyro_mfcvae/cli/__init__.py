@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments after the program's name; None takes those of the process.
+        argv: arguments after the program's name; None takes those of the process.
 
     Returns:
         The exit code: 0; 1 if training diverged; 2 for bad arguments or data, after one line that says
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> Parser:
-    """The parser of all commands; what it returns has the command to call as ``run``."""
+    """Make the parser of all commands; what it parses has the command to call as ``run``."""
     whole = Parser(
         prog=f"python -m {PROGRAM}",
         description=DESCRIPTION,

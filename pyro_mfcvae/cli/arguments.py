@@ -1,4 +1,4 @@
-"""The parser, and what several commands take."""
+"""The parser, and arguments that several commands take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, Protocol
 
 from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.cli.values import file_name
@@ -17,7 +17,21 @@ DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}"
 
 Run = Callable[[argparse.Namespace], None]
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+class Commands(Protocol):
+    """The list of commands of a parser."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str,
+        epilog: str,
+        formatter_class: type[argparse.HelpFormatter],
+    ) -> argparse.ArgumentParser:
+        """Add a command."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def complain(error: Exception | str, code: int) -> int:
-    """Say on the standard error what is wrong, in one line; returns the exit code."""
+    """Say on the standard error what is wrong, in one line, and return the exit code."""
     print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 
@@ -44,7 +58,7 @@ def add_command(
     description: str,
     examples: str,
 ) -> argparse.ArgumentParser:
-    """A command that ``run`` carries out, with its line in the list of commands and its own help."""
+    """Add a command that ``run`` carries out, with its line in the list of commands and its own help."""
     command = commands.add_parser(
         name,
         help=line,
@@ -57,7 +71,7 @@ def add_command(
 
 
 def add_source(command: argparse.ArgumentParser) -> None:
-    """Where data sets are, and which part of them."""
+    """Add arguments for the place of data sets, and for their part."""
     command.add_argument(
         "--root", type=Path, help=f"folder of mnist, svhn, shapes3d (default: ${DATA_VARIABLE}, else data)"
     )
@@ -69,7 +83,7 @@ def add_source(command: argparse.ArgumentParser) -> None:
 
 
 def add_out(command: argparse.ArgumentParser, *suffixes: str) -> None:
-    """A file to write, of one of these kinds."""
+    """Add an argument for a file to write, of one of these kinds."""
     command.add_argument(
         "--out",
         type=file_name(*suffixes),
@@ -80,19 +94,19 @@ def add_out(command: argparse.ArgumentParser, *suffixes: str) -> None:
 
 
 def add_device(command: argparse.ArgumentParser) -> None:
-    """Where to compute."""
+    """Add an argument for the device."""
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
 
 
 def add_threads(command: argparse.ArgumentParser) -> None:
-    """How much of the processor to use."""
+    """Add an argument for the number of processor threads."""
     command.add_argument(
         "--threads", type=int, metavar="N", help="processor threads to use (default: PyTorch's choice)"
     )
 
 
 def add_computing(command: argparse.ArgumentParser) -> None:
-    """Where to compute, and how much of the processor to use."""
+    """Add arguments for the device and for the number of processor threads."""
     add_device(command)
     add_threads(command)
 
@@ -101,6 +115,6 @@ def add_computing(command: argparse.ArgumentParser) -> None:
 def using_threads(number: int | None) -> Iterator[None]:
     """Let PyTorch use this many threads within."""
     if number is not None and number < 1:
-        raise ValueError(f"--threads: got {number}, expected at least 1")
+        raise ValueError(f"--threads: got {number}, expected at least 1; leave it out for PyTorch's choice")
     with threads(number):
         yield

@@ -1,4 +1,4 @@
-"""The configuration that options come to."""
+"""The making of a configuration from options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
 
 
 def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
-    """The preset with what the options change."""
+    """Change the preset as the options say."""
     preset = suitable(dataset) if arguments.preset == "auto" else PRESETS[arguments.preset]
     config = preset()
     overrides: ConfigFields = {}
@@ -57,7 +57,7 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
 
 
 def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
-    """The preset for these data, else the one that ``fit`` takes, ready for overrides."""
+    """Choose the preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
     x = as_source(dataset.train.x).calibration_sample()
@@ -68,7 +68,7 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
 def with_stages(
     config: MFCVAEConfig, epochs: Sequence[int] | None, **options: Unpack[StageOptions]
 ) -> MFCVAEConfig:
-    """Other options of the stages; warm-up and fade-in shrink with the epochs."""
+    """Change what is given in all stages; warm-up and fade-in shrink with the epochs."""
     stages = list(config.stages)
     if epochs:
         stages = [_lasting(stage, n) for stage, n in zip(stages, epochs, strict=True)]
@@ -92,10 +92,10 @@ def _lasting(stage: Stage, epochs: int) -> Stage:
 
 
 def _each(name: str, values: Sequence[int], number: int, what: str) -> list[int]:
-    """One value for each; a single one serves all."""
+    """Return one value for each; a single one serves all."""
     if len(values) == 1:
         return list(values) * number
     if len(values) != number:
         expected = "1" if number == 1 else f"1 or {number}, one for each {what}"
-        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}")
+        raise ValueError(f"{name}: got {len(values)} numbers, expected {expected}; give as many")
     return list(values)

@@ -1,4 +1,4 @@
-"""The data sets that commands know by name, and files of NumPy."""
+"""Data sets that commands know by name, and files of NumPy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from pyro_mfcvae import likelihoods
 from pyro_mfcvae.cli.arguments import DATA_VARIABLE
@@ -37,31 +38,31 @@ class Part:
     Attributes:
         x: data (N, *x_shape).
         labels: integers (N, F), or None.
-        label_names: of the F labels; None leaves the naming to the evaluation.
+        label_names: names of the F labels; None leaves the naming to the evaluation.
         kind: ``"training"`` or ``"test"``; empty if nobody knows.
     """
 
-    x: Any
+    x: Tensor | np.ndarray
     labels: npt.NDArray[np.int64] | None = None
     label_names: tuple[str, ...] | None = None
     kind: str = ""
 
     @property
     def where(self) -> str:
-        """What scores are about."""
+        """Number and kind of the data, in words."""
         return " ".join(filter(None, (f"{len(self.x):,}", self.kind, "data")))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one run trains on and what it is judged by.
+    """Data of a run, to train on and to judge by.
 
     Attributes:
-        title: what it is, for the user.
-        train: what is trained on.
-        judged: what is predicted, scored and drawn; the same where nothing is held out.
-        preset: the one that is made for it; None leaves the choice to ``fit``.
-        whole: all that ``judged`` is a sample of, where that is too large for memory.
+        title: description for the user.
+        train: data to train on.
+        judged: data to predict, score and draw; the same where nothing is held out.
+        preset: preset that is made for the data; None leaves the choice to ``fit``.
+        whole: data that ``judged`` is a sample of, where they are too large for memory.
     """
 
     title: str
@@ -72,7 +73,7 @@ class Dataset:
 
 
 def load(arguments: argparse.Namespace) -> Dataset:
-    """All of a data set, to train and to judge a model.
+    """Read all of a data set, to train and to judge a model.
 
     Raises:
         ValueError: if there is no such data set, its files are damaged, or options do not suit it.
@@ -98,10 +99,10 @@ def load(arguments: argparse.Namespace) -> Dataset:
 
 
 def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
-    """The part of a data set that ``--split`` says, to look at with a model that is there.
+    """Read the part of a data set that ``--split`` says, to look at with a model that is there.
 
     Args:
-        arguments: of the command line.
+        arguments: arguments of the command line.
         allow_missing: whether entries of a file may be NaN.
 
     Raises:
@@ -116,12 +117,14 @@ def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
         return dataset.train if split == "train" else dataset.judged
     if split is not None:
         known = ", ".join((*DIGITS, *ROOMS))
-        raise ValueError(f"--split: it is for {known} only; all of a file is taken")
+        raise ValueError(
+            f"--split: got {split} with {name}, expected one of {known}; leave it out for a file"
+        )
     return _file(Path(name), allow_missing, "")
 
 
 def rooms(pictures: FactorImages) -> Dataset:
-    """Pictures of rooms, a fifth of them held out, with the factors that vary as labels."""
+    """Split pictures of rooms, a fifth of them held out, with the factors that vary as labels."""
     train, test = pictures.split(TEST_FRACTION)
     varying = [f for f, name in enumerate(pictures.factor_names) if len(pictures.factors[name]) > 1]
     names = tuple(pictures.factor_names[f] for f in varying)
@@ -138,15 +141,20 @@ def rooms(pictures: FactorImages) -> Dataset:
 
 
 def _known(arguments: argparse.Namespace) -> str:
-    """The name of the data set, if there is one and the options are for it."""
+    """Return the name of the data set, if there is one and the options are for it."""
     name: str = arguments.dataset
     if arguments.root is not None and name not in ("mnist", "svhn", "shapes3d"):
-        raise ValueError("--root: it is for mnist, svhn and shapes3d only; give a file by its path")
+        raise ValueError(
+            f"--root: got {arguments.root} with {name}, expected mnist, svhn or shapes3d; give files by "
+            "their path"
+        )
     if arguments.subset is not None and name not in ROOMS:
-        raise ValueError("--subset: it is for shapes and shapes3d only")
+        raise ValueError(
+            f"--subset: got {arguments.subset} with {name}, expected shapes or shapes3d; leave it out"
+        )
     if name not in (*DIGITS, *ROOMS) and Path(name).suffix not in (".npy", ".npz"):
         known = "mnist, svhn, shapes, shapes3d, or a file .npy or .npz"
-        raise ValueError(f"dataset: got {name!r}, expected {known}")
+        raise ValueError(f"dataset: got {name!r}, expected {known}; give one of these")
     return name
 
 
@@ -169,9 +177,9 @@ def _pictures(arguments: argparse.Namespace) -> FactorImages:
 
 
 def _file(path: Path, allow_missing: bool, kind: str) -> Part:
-    """Data, and labels if there are any, from a NumPy file; an array too large for memory stays there."""
+    """Read data, and labels if any, from a NumPy file; an array too large for memory stays there."""
     if not path.is_file():
-        raise FileNotFoundError(f"dataset: there is no file {path}")
+        raise FileNotFoundError(f"dataset: got {path}, expected a file that is there; check its path")
     try:
         content = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -181,14 +189,19 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
                 held = list(content)
                 arrays = {name: content[name] for name in ("x", "y") if name in content}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"dataset: {path} is not an array that NumPy can read ({error})") from error
+        raise ValueError(
+            f"dataset: got {path}, expected an array that NumPy can read ({error}); write it with np.save"
+        ) from error
     if is_large(arrays.get("x"), str(path)):
         return Part(StoredRows(arrays["x"], str(path)).array, kind=kind)
     if "x" not in arrays:
         names = ", ".join(held) or "none"
-        raise ValueError(f"dataset: {path} holds the arrays {names}, expected one of the name x")
+        raise ValueError(
+            f"dataset: got {path} with the arrays {names}, expected one of the name x; write it with "
+            "np.savez(file, x=data)"
+        )
     x, labels = as_labelled((arrays["x"], arrays.get("y")), name=str(path), allow_missing=allow_missing)
     if "y" in arrays and labels is None:
         dtype = arrays["y"].dtype
-        raise ValueError(f"dataset: y in {path} is of {dtype}, expected integers; number the classes")
+        raise ValueError(f"dataset: got y of {dtype} in {path}, expected integers; number the classes")
     return Part(x, None if labels is None else labels.reshape(len(x), -1).numpy(), kind=kind)

@@ -1,4 +1,4 @@
-"""The commands that train: ``demo`` and ``fit``."""
+"""Commands that train: ``demo`` and ``fit``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ COMPILE: dict[str, Compile] = {
 
 @dataclass(frozen=True)
 class _Result:
-    """What one seed came to."""
+    """Outcome of one seed."""
 
     seed: int
     seconds: float
@@ -92,7 +92,7 @@ class _Result:
 
 
 def add_demo(commands: Commands) -> None:
-    """The command ``demo``."""
+    """Add the command ``demo``."""
     line = "see it work, on pictures that it renders itself"
     text = "Render rooms with an object, cluster them, compare with the truth, and draw what was found."
     command = add_command(commands, "demo", _demo, line, text, DEMO_EXAMPLE)
@@ -108,7 +108,7 @@ def add_demo(commands: Commands) -> None:
 
 
 def add_fit(commands: Commands) -> None:
-    """The command ``fit``."""
+    """Add the command ``fit``."""
     line = "cluster a data set"
     text = "Cluster a data set, score the clusters if there are labels, and draw what was found."
     command = add_command(commands, "fit", _fit, line, text, FIT_EXAMPLES)
@@ -186,7 +186,7 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
 
 
 def _environment(arguments: argparse.Namespace) -> Environment:
-    """What training is about to compute in."""
+    """Describe what training is about to compute in."""
     return describe_environment(resolve_device(arguments.device), resolve_precision(arguments.precision))
 
 
@@ -232,7 +232,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _next_commands(out: Path) -> list[str]:
-    """What to type after the demo."""
+    """List what to type after the demo."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
@@ -277,7 +277,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _fits(
     arguments: argparse.Namespace, dataset: Dataset, config: MFCVAEConfig, *, bar: bool
 ) -> Iterator[tuple[int, FittedMFCVAE]]:
-    """Models with their seeds: as they are finished one after another, or all at once from processes."""
+    """Fit models: one after another, as they are finished, or all at once in processes."""
     seeds, restarts, workers, x = arguments.seed, arguments.restarts, arguments.workers, dataset.train.x
     options: dict[str, Any] = {
         "device": arguments.device,
@@ -291,7 +291,7 @@ def _fits(
     if restarts is not None:
         if len(seeds) > 1:
             raise ValueError(
-                f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only"
+                f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only; give that"
             )
         best = fit(x, config, seed=seeds[0], restarts=restarts, **{"workers": 1} | options)
         for seed, elbo in best.restarts.items():
@@ -317,12 +317,12 @@ def _report(fitted: FittedMFCVAE, judged: Part, seed: int, place: Path) -> _Resu
 
 
 def _written(place: Path, *files: str | Path) -> str:
-    """Where the results are."""
+    """List the files of the results."""
     return "\n".join([f"Wrote to the folder {place}:", *(f"  {Path(file).name}" for file in files)])
 
 
 def _summary(results: Sequence[_Result], judged: Part) -> str:
-    """Mean and standard deviation over seeds."""
+    """Compute mean and standard deviation over seeds."""
     scores = [result.scores for result in results]
     seeds = ", ".join(str(result.seed) for result in results)
     best = max(results, key=lambda result: result.scores.elbo)

@@ -36,7 +36,7 @@ array (N, ...) with the shape of a datum for the dots, and for all clusters of a
 
 
 def add_sample(commands: Commands) -> None:
-    """The command ``sample``."""
+    """Add the command ``sample``."""
     line = "generate data from a cluster"
     text = "Generate data from a cluster, from all clusters of a facet, or from the whole prior."
     command = add_command(commands, "sample", _sample, line, text, EXAMPLES)
@@ -75,7 +75,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 
 def _array(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> npt.NDArray[np.float32]:
-    """Data (n, *x_shape), or for all clusters of a facet (K, n, *x_shape)."""
+    """Generate data (n, *x_shape), or for all clusters of a facet (K, n, *x_shape)."""
     facet, cluster = arguments.facet, arguments.cluster
     options = {"temperature": arguments.temperature, "seed": arguments.seed}
     if facet is None:
@@ -103,25 +103,26 @@ def _figure(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> Figure:
 def _check_number(arguments: argparse.Namespace, is_picture: bool) -> None:
     n, facet, cluster = arguments.n, arguments.facet, arguments.cluster
     if cluster is not None and facet is None:
-        raise ValueError(f"--cluster: got {cluster} without --facet; say whose cluster it is")
+        raise ValueError(f"--cluster: got {cluster} without --facet, expected both; say whose cluster it is")
     limit = MAX_ROW if facet is not None and cluster is None else MAX_SQUARE
     if is_picture and n > limit:
         raise ValueError(f"-n: got {n}, expected at most {limit} for such a picture; a file .npy takes more")
 
 
 def _source(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> str:
-    """What is drawn from, if it is there."""
+    """Name what is drawn from, if it is there."""
     facet, cluster = arguments.facet, arguments.cluster
     if facet is None:
         return "the whole prior"
     if facet not in range(fitted.num_facets):
         last = fitted.num_facets - 1
-        raise ValueError(f"--facet: got {facet}, expected one of the model's facets, 0 .. {last}")
+        raise ValueError(f"--facet: got {facet}, expected one of the model's facets, 0 .. {last}; choose one")
     K = fitted.clusters[facet]
     if cluster is None:
         return f"each of the {K} clusters of facet {facet}"
     if cluster not in range(K):
         raise ValueError(
-            f"--cluster: got {cluster}, expected one of the clusters of facet {facet}, 0 .. {K - 1}"
+            f"--cluster: got {cluster}, expected one of the clusters of facet {facet}, 0 .. {K - 1}; "
+            "choose one"
         )
     return f"cluster {cluster} of facet {facet}"

@@ -1,4 +1,4 @@
-"""The commands that bring a model and data together: ``evaluate``, ``report`` and ``predict``."""
+"""Commands that bring a model and data together: ``evaluate``, ``report`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import csv
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATASET,
     Commands,
-    Run,
     add_command,
     add_computing,
     add_out,
@@ -59,7 +59,7 @@ probability. A file .npy holds the clusters, integers (N, J); a file .npz "clust
 
 
 def add_evaluate(commands: Commands) -> None:
-    """The command ``evaluate``."""
+    """Add the command ``evaluate``."""
     line = "score a model on data, by labels if there are any"
     text = "Score every facet of a model against every label of data."
     command = _add(commands, "evaluate", _evaluate, line, text, EVALUATE_EXAMPLES)
@@ -70,7 +70,7 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def add_report(commands: Commands) -> None:
-    """The command ``report``."""
+    """Add the command ``report``."""
     line = "write a page of HTML about what a model finds in data"
     text = "Write a page of HTML about what a model finds in data, with pictures and scores."
     command = _add(commands, "report", _report, line, text, REPORT_EXAMPLES)
@@ -80,7 +80,7 @@ def add_report(commands: Commands) -> None:
 
 
 def add_predict(commands: Commands) -> None:
-    """The command ``predict``."""
+    """Add the command ``predict``."""
     line = "write the clusters of data, with their probabilities"
     text = "Write the cluster of every datum in every facet, with its probability."
     command = _add(commands, "predict", _predict, line, text, PREDICT_EXAMPLES)
@@ -88,9 +88,14 @@ def add_predict(commands: Commands) -> None:
 
 
 def _add(
-    commands: Commands, name: str, run: Run, line: str, description: str, examples: str
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    line: str,
+    description: str,
+    examples: str,
 ) -> argparse.ArgumentParser:
-    """A command with what all of these take."""
+    """Add a command with the arguments that all of these take."""
     command = add_command(commands, name, run, line, description, examples)
     add_model(command)
     command.add_argument("dataset", metavar="DATASET", help=DATASET)
@@ -148,7 +153,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
-    """The model, and data that suit it, before the folder for the result is made."""
+    """Open the model, and data that suit it, before the folder for the result is made."""
     fitted = open_model(arguments)
     likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
     part = load_part(arguments, likelihood.allows_missing)
@@ -157,7 +162,9 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
         x = as_tensor(x, name="dataset", allow_missing=True)
     if x.shape[1:] != shape and (1, *x.shape[1:]) != shape:  # a missing channel of size one is added
         got, expected = (" x ".join(map(str, sizes)) for sizes in (x.shape[1:], shape))
-        raise ValueError(f"dataset: got data of {got}, expected {expected}, as the model was trained on")
+        raise ValueError(
+            f"dataset: got data of {got}, expected {expected}, as the model was trained on; give such"
+        )
     if isinstance(x, torch.Tensor):
         likelihood.check(x, "dataset")
     if arguments.out is not None:
@@ -166,7 +173,7 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
 
 
 def _headlines(arguments: argparse.Namespace, fitted: FittedMFCVAE, part: Part) -> list[str]:
-    """Which model looks at which data."""
+    """Name the model and the data."""
     return [f"model: {provenance(arguments, fitted)}", f"data: {arguments.dataset}, {part.where}"]
 
 

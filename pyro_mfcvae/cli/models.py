@@ -12,7 +12,7 @@ MODEL_FILE = "model.mfcvae"
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """Which model."""
+    """Add an argument for the model."""
     command.add_argument(
         "model", type=Path, metavar="MODEL", help="folder that fit wrote, or a file of FittedMFCVAE.save"
     )
@@ -32,7 +32,7 @@ def open_model(arguments: argparse.Namespace) -> FittedMFCVAE:
 
 
 def model_file(path: Path) -> Path:
-    """The file itself, or the one in the folder that ``fit`` wrote.
+    """Find the file of a model: the path itself, or in the folder that ``fit`` wrote.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -41,14 +41,14 @@ def model_file(path: Path) -> Path:
     if file.is_file():
         return file
     if not path.is_dir():
-        raise FileNotFoundError(f"model: there is no file or folder {path}")
+        raise FileNotFoundError(f"model: got {path}, expected a file or folder that is there; check its path")
     others = sorted(path.glob(f"*/{MODEL_FILE}"))
-    hint = f"there are {', '.join(map(str, others))}" if others else "give the file that holds the model"
-    raise FileNotFoundError(f"model: there is no {MODEL_FILE} in the folder {path}; {hint}")
+    hint = f"choose from {', '.join(map(str, others))}" if others else "give the file that holds the model"
+    raise FileNotFoundError(f"model: got the folder {path}, expected {MODEL_FILE} in it; {hint}")
 
 
 def provenance(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> str:
-    """Where the model is and how it came about."""
+    """Say where the model is and how it came about."""
     text = str(model_file(arguments.model))
     if fitted.seed is not None:
         text += f", trained with seed {fitted.seed}"

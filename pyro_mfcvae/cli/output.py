@@ -1,4 +1,4 @@
-"""What commands print and write."""
+"""Output of commands: text, files and progress."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def progress(*, quiet: bool = False) -> Iterator[bool]:
 
 
 class _Sparsely(logging.Filter):
-    """A line, and then none for a few seconds."""
+    """A filter that lets a line pass, and then none for a few seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +63,13 @@ class _Sparsely(logging.Filter):
 
 
 def folder(path: Path) -> Path:
-    """The folder, made with its parents."""
+    """Make a folder with its parents, and return it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out: {path} cannot be made a folder ({error.strerror})") from error
+        raise ValueError(
+            f"--out: got {path}, expected a folder that can be made ({error.strerror}); choose another"
+        ) from error
     return path
 
 
@@ -77,12 +79,15 @@ def destination(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(f"--out: {path} cannot be written ({error.strerror or error})") from error
+        raise ValueError(
+            f"--out: got {path}, expected a file that can be written ({error.strerror or error}); "
+            "choose another place"
+        ) from error
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that is at ``path`` once all of it is written, and not before."""
+    """Write a binary file that is at ``path`` once all of it is written, and not before."""
     with destination(path), replacing(path) as file:
         yield file
 

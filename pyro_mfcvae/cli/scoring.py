@@ -1,4 +1,4 @@
-"""How well a model does on data, in words."""
+"""Scores of a model on data, in words."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MAX_REDUNDANCY = 0.1  # between two facets, corrected for chance
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model makes of data.
+    """Scores of a model on data.
 
     Attributes:
-        where: what the data are.
+        where: number and kind of the data.
         elbo: mean over the data, nats per datum.
-        clusters: number K_j of each facet.
-        alive: those that are the most probable one for some datum, for each facet.
+        clusters: number K_j of clusters of each facet.
+        alive: number of clusters that are the most probable one for some datum, for each facet.
         confidence: mean over the data of the largest responsibility, for each facet.
         redundancy: adjusted mutual information between every two facets, (J, J).
         evaluation: scores by labels, if there are any.
@@ -47,7 +47,7 @@ class Scores:
     evaluation: Evaluation | None
 
     def lines(self) -> list[str]:
-        """ELBO, and the table of facets and labels or, without labels, what is known without them."""
+        """Write the ELBO, and the table of facets and labels or what is known without labels."""
         lines = [f"mean ELBO of {self.where}: {self.elbo:.2f} nats per datum"]
         if self.evaluation is None:
             alive = zip(self.alive, self.clusters, strict=True)
@@ -63,7 +63,7 @@ def judge(fitted: FittedMFCVAE, part: Part, seed: int = 0) -> Scores:
     Args:
         fitted: the model.
         part: data, with labels or without.
-        seed: of the samples that the ELBO takes.
+        seed: seed of the samples that the ELBO takes.
     """
     responsibilities = fitted.predict_proba(part.x)
     clusters = np.stack([r.argmax(-1) for r in responsibilities], axis=1)
@@ -85,9 +85,9 @@ def verdict(scores: Scores, usual_elbo: float | None = None) -> list[str]:
     """Say whether a run has separated its facets, by what needs no label.
 
     Args:
-        scores: of the model.
-        usual_elbo: what the configuration usually reaches on these data at least, nats per datum; None if
-            that is not known.
+        scores: scores of the model.
+        usual_elbo: ELBO that the configuration usually reaches on these data at least, nats per datum; None
+            if that is not known.
 
     Returns:
         Lines of text: the verdict, and what speaks against the run.

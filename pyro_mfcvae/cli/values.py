@@ -1,4 +1,4 @@
-"""What the values of options are: functions of their text, for ``argparse``."""
+"""Values of options, as functions of their text for ``argparse``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_mfcvae.fitting.parallel import MAX_SEED
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between."""
+    """Read whole numbers with commas between."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -20,7 +20,7 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Different seeds with commas between."""
+    """Read different seeds with commas between."""
     numbers = integers(text)
     if not all(0 <= seed <= MAX_SEED for seed in numbers) or len(set(numbers)) < len(numbers):
         raise ArgumentTypeError(f"got {text!r}, expected different numbers from 0 to {MAX_SEED}")
@@ -28,7 +28,7 @@ def seeds(text: str) -> tuple[int, ...]:
 
 
 def seed(text: str) -> int:
-    """One seed."""
+    """Read one seed."""
     numbers = seeds(text)
     if len(numbers) > 1:
         raise ArgumentTypeError(f"got {text!r}, expected one number")
@@ -36,7 +36,7 @@ def seed(text: str) -> int:
 
 
 def workers(text: str) -> int | str:
-    """A number of processes, or ``"auto"``."""
+    """Read a number of processes, or ``"auto"``."""
     if text == "auto":
         return text
     try:
@@ -46,14 +46,14 @@ def workers(text: str) -> int | str:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Read a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
     return int(text)
 
 
 def temperature(text: str) -> float:
-    """A finite number from 0."""
+    """Read a finite number from 0."""
     try:
         number = float(text)
     except ValueError:
@@ -64,7 +64,7 @@ def temperature(text: str) -> float:
 
 
 def file_name(*suffixes: str) -> Callable[[str], Path]:
-    """The type of a file to write, whose name ends in one of these, or in anything if there are none."""
+    """Make the type of a file to write, whose name ends in one of these, or in anything if there are none."""
 
     def parse(text: str) -> Path:
         path = Path(text)
@@ -72,7 +72,7 @@ def file_name(*suffixes: str) -> Callable[[str], Path]:
             expected = " or ".join(suffixes)
             raise ArgumentTypeError(f"got {text!r}, expected a name that ends in {expected}")
         if path.is_dir():
-            raise ArgumentTypeError(f"{path} is a folder, expected the name of a file")
+            raise ArgumentTypeError(f"got {text!r}, which is a folder, expected the name of a file")
         return path
 
     return parse

@@ -1,4 +1,4 @@
-"""Data of any shape, drawn as small pictures in a grid."""
+"""Grids of cells, in which data of any shape are small pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from pyro_mfcvae.likelihoods import GaussianLikelihood
 from pyro_mfcvae.plots.arguments import on_host
+from pyro_mfcvae.plots.scales import MAX_BARS, MISSING, Scale, as_pictures, channel_notes, is_picture
 from pyro_mfcvae.plots.style import (
     CHARACTER,
     COLORS,
@@ -30,66 +31,48 @@ if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot i
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = "#F2B866"
-
 CELL = 0.5  # height of one image, in inches
 ROWS_PER_COLUMN = 20
 MAX_PIXELS = 96  # side of an image; larger ones are thinned out
-MAX_BARS = 24  # longer vectors are drawn as lines
 
 
 @dataclass(frozen=True)
 class Cells:
-    """How data of one shape are drawn in a grid of cells.
+    """A grid of cells, in which data of one shape are drawn.
 
-    Data of shape (H, W) or (C, H, W) are images: three channels are colours, and of more the first three;
-    two are averaged. All others are profiles, of bars or a line.
+    Data of shape (H, W) or (C, H, W) are images, all others are profiles, of bars or a line.
 
     Attributes:
         x_shape: shape of a datum.
-        low: value at the bottom of a profile, or of black; a number or (*x_shape).
-        high: value at the top of a profile, or of full brightness.
-        zero: value that bars start from.
+        scale: scale of brightness or height.
         has_missing: whether entries are missing.
     """
 
     x_shape: tuple[int, ...]
-    low: Array
-    high: Array
-    zero: Array
+    scale: Scale
     has_missing: bool
 
     @classmethod
     def of(cls, fitted: FittedMFCVAE, *data: Array) -> Cells:
-        """Cells for these data, each (N, *x_shape): on one scale for all, unless columns have their own."""
+        """Make cells for data (N, *x_shape), on one scale unless columns are standardized."""
         x_shape, likelihood = fitted.model.x_shape, fitted.model.likelihood
         values = np.concatenate([d.ravel() for d in data])
-        observed = values[~np.isnan(values)]
-        has_missing = len(observed) < len(values)
-        is_image = len(x_shape) in (2, 3)
+        has_missing = bool(np.isnan(values).any())
+        is_image = is_picture(x_shape)
         if isinstance(likelihood, GaussianLikelihood) and likelihood.standardize and not is_image:
             loc, scale = on_host(likelihood.loc), on_host(likelihood.scale)
-            return cls(x_shape, loc - 2.5 * scale, loc + 2.5 * scale, loc, has_missing)
-        low, high = np.percentile(observed, (0.5, 99.5)) if len(observed) else (0.0, 1.0)
-        if low >= -0.2 and high <= 1.2 and (is_image or low >= 0):
-            low, high = 0.0, 1.0
-        if high <= low:
-            high = low + 1.0
-        return cls(x_shape, np.asarray(low), np.asarray(high), np.clip(0.0, low, high), has_missing)
+            return cls(x_shape, Scale(loc - 2.5 * scale, loc + 2.5 * scale, loc), has_missing)
+        return cls(x_shape, Scale.shared(values, is_picture=is_image), has_missing)
 
     @property
     def is_image(self) -> bool:
         """Whether a datum is drawn as an image."""
-        return len(self.x_shape) in (2, 3)
+        return is_picture(self.x_shape)
 
     @property
     def note(self) -> str:
-        """What a reader must know of the cells; empty if they are as expected."""
-        notes = []
-        if len(self.x_shape) == 3 and self.x_shape[0] == 2:
-            notes.append("Brightness: the mean of both channels.")
-        elif len(self.x_shape) == 3 and self.x_shape[0] > 3:
-            notes.append(f"Colours: the first three of {self.x_shape[0]} channels.")
+        """Sentences on what is not as expected; empty if there is nothing."""
+        notes = channel_notes(self.x_shape)
         if self.has_missing:
             notes.append("Missing entries are orange.")
         return " ".join(notes)
@@ -112,11 +95,11 @@ class Cells:
         return -(-max(self.x_shape[-2:]) // MAX_PIXELS)
 
     def offsets(self, n: int, axis: int, lead: int = 0) -> Array:
-        """First pixel of each of n cells along an axis, with ``lead`` pixels more after the first."""
+        """Place n cells along an axis: the first pixel of each, ``lead`` pixels more after the first."""
         return np.arange(n) * (self.size[axis] + self.gap) + lead * (np.arange(n) > 0)
 
     def extent(self, n: int, axis: int, lead: int = 0) -> float:
-        """Inches that n cells take along an axis."""
+        """Compute the inches that n cells take along an axis."""
         height, width = self.size
         inches = CELL * min(1.0, 2.0 * height / width) * (1.0 if self.is_image else 0.7)
         return float(self.offsets(n, axis, lead)[-1] + self.size[axis]) * inches / height
@@ -128,8 +111,7 @@ class Cells:
         height, width = int(y[-1]) + self.size[0], int(x[-1]) + self.size[1]
         filled = [(y[i], x[k], d) for i, row in enumerate(rows) for k, d in enumerate(row) if d is not None]
         corners = np.array([(top, left) for top, left, _ in filled])  # (n, 2)
-        data = np.stack([d for _, _, d in filled])
-        scaled = np.clip((data - self.low) / (self.high - self.low), 0.0, 1.0)
+        scaled = self.scale.scaled(np.stack([d for _, _, d in filled]))
         if self.is_image:
             ax.imshow(self._montage(scaled, corners, height, width), aspect="auto")
         else:
@@ -141,27 +123,21 @@ class Cells:
         ax.spines[:].set_visible(False)
 
     def _montage(self, scaled: Array, corners: Array, height: int, width: int) -> Array:
-        """One image (height, width, 3) in [0, 1] of images (n, *x_shape) at their corners (n, 2)."""
-        from matplotlib.colors import to_rgb
-
+        """Put images (n, *x_shape) at their corners (n, 2) in one of shape (height, width, 3)."""
         H, W = self.size
-        pixels = scaled[..., :: self._thinning, :: self._thinning].reshape(len(scaled), -1, H, W)
-        pixels = pixels.mean(1, keepdims=True) if pixels.shape[1] == 2 else pixels[:, :3]
-        pixels = np.broadcast_to(pixels, (len(pixels), 3, H, W)).transpose(0, 2, 3, 1)
-        is_missing = np.isnan(pixels).any(-1, keepdims=True)
-        pixels = np.where(is_missing, np.array(to_rgb(MISSING)), pixels)
         montage = np.ones((height, width, 3), np.float32)
-        for (top, left), image in zip(corners, pixels, strict=True):
-            montage[top : top + H, left : left + W] = image
+        pictures = as_pictures(scaled[..., :: self._thinning, :: self._thinning])
+        for (top, left), picture in zip(corners, pictures, strict=True):
+            montage[top : top + H, left : left + W] = picture
         return montage
 
     def _profiles(self, ax: Axes, scaled: Array, corners: Array) -> None:
-        """Bars from zero for short vectors (n, D), else lines; corners are (n, 2)."""
+        """Draw bars from zero for short vectors (n, D), else lines, at corners (n, 2)."""
         from matplotlib.collections import LineCollection
 
         (H, W), (n, D) = self.size, scaled.shape
         top, left = corners[:, :1] - 0.5, corners[:, 1:] - 0.5  # (n, 1)
-        zero = np.broadcast_to((self.zero - self.low) / (self.high - self.low), self.x_shape).ravel()
+        zero = np.broadcast_to(self.scale.start, self.x_shape).ravel()
         heights = top + H * (1 - scaled)  # (n, D)
         _add_boxes(ax, left, left + W, top, top + H, color=PALE)
         start, end = left + W * np.arange(D) / D, left + W * (np.arange(D) + 1) / D
@@ -186,7 +162,7 @@ def draw_rows(
     below: str,
     ax: Axes | None = None,
 ) -> Figure:
-    """Labelled rows of data, in as many columns of rows as keep the figure's height in bounds.
+    """Draw labelled rows of data, in as many columns of rows as keep the figure's height in bounds.
 
     With ``ax`` they stand below each other in these axes, under the heading alone.
     """
@@ -201,7 +177,7 @@ def draw_rows(
     label_width = CHARACTER * max(map(len, labels)) + 0.08
     width, height = cells.extent(C, 1), cells.extent(R, 0)
     step = MARGIN + label_width + width
-    space = HEADING + LINE * bool(cells.note)
+    space = HEADING + LINE if cells.note else HEADING
     figure = new_figure(num_columns * step + 2 * MARGIN, height + space + MARGIN)
     write_heading(figure, heading, f"{below}\n{cells.note}")
     for column in range(num_columns):
@@ -213,7 +189,7 @@ def draw_rows(
 
 
 def draw_square(cells: Cells, data: Array) -> Figure:
-    """Data (N, *x_shape) in as many rows as columns, or one row fewer, and nothing else."""
+    """Draw data (N, *x_shape) in as many rows as columns, or one row fewer, and nothing else."""
     from matplotlib.figure import Figure
 
     C = math.ceil(math.sqrt(len(data)))
@@ -224,14 +200,14 @@ def draw_square(cells: Cells, data: Array) -> Figure:
 
 
 def _draw_column(cells: Cells, ax: Axes, rows: Sequence[Array], labels: Sequence[str], C: int) -> None:
-    """Labelled rows in one grid of C cells a row."""
+    """Draw labelled rows in one grid of C cells a row."""
     cells.draw(ax, [[*row, *[None] * (C - len(row))] for row in rows])
     ax.set_yticks(cells.offsets(len(rows), 0) + (cells.size[0] - 1) / 2, labels, fontsize=8)
     ax.tick_params(axis="y", length=0, pad=3)
 
 
 def _add_boxes(ax: Axes, left: Array, right: Array, top: Array, bottom: Array, *, color: str) -> None:
-    """Filled boxes, with edges of one shape."""
+    """Draw filled boxes, whose edges have one shape."""
     from matplotlib.collections import PolyCollection
 
     corners = np.broadcast_arrays(left, top, left, bottom, right, bottom, right, top)

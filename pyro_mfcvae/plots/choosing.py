@@ -1,4 +1,4 @@
-"""Which data, clusters and classes to show, and in which order."""
+"""The choice of data, clusters and classes to show, and their order."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pyro_mfcvae.plots.style import Array
 
 
 def by_size(r: Array) -> tuple[Array, Array]:
-    """Clusters by their number of data, largest first, and that number of each, both (K,)."""
+    """Sort clusters by their number of data, largest first, and count these, both (K,)."""
     sizes = np.bincount(r.argmax(-1), minlength=r.shape[1])
     return np.argsort(-sizes, kind="stable"), sizes
 
 
-def surest(r: Array, k: int, num: int) -> Array:
-    """Indices of the data of cluster k, surest first; r is (N, K)."""
+def most_confident(r: Array, k: int, num: int) -> Array:
+    """Choose the data of cluster k with the highest responsibilities r (N, K), the highest first."""
     members = np.flatnonzero(r.argmax(-1) == k)
     # Many posteriors are exactly one, and data often come sorted: do not just show the first of them.
     members = np.random.default_rng(0).permutation(members)
@@ -24,9 +24,9 @@ def surest(r: Array, k: int, num: int) -> Array:
 
 
 def distinct(r: Array, z: Array, num: int) -> Array:
-    """Indices of the surest data of clusters that are large and far apart, largest cluster first."""
+    """Choose the most confident data of clusters that are large and far apart, largest cluster first."""
     order, sizes = by_size(r)
-    candidates = np.array([surest(r, k, 1)[0] for k in order[: 2 * num] if sizes[k]])
+    candidates = np.array([most_confident(r, k, 1)[0] for k in order[: 2 * num] if sizes[k]])
     chosen = [0]
     distance = np.full(len(candidates), np.inf)
     while len(chosen) < min(num, len(candidates)):
@@ -39,7 +39,7 @@ def distinct(r: Array, z: Array, num: int) -> Array:
 
 
 def at_random(N: int, num: int, seed: int) -> Array:
-    """Indices of at most ``num`` of N data, in ascending order."""
+    """Choose at most ``num`` of N data at random, in ascending order."""
     if num >= N:
         return np.arange(N)
     return np.sort(np.random.default_rng(seed).choice(N, num, replace=False))

@@ -1,4 +1,4 @@
-"""A picture of a comparison."""
+"""The picture of a comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OFFSET = 0.16  # between the two marks of an entry, of the distance of two entri
 
 
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Figure:
-    """Held-out log-likelihood and ELBO of every entry, best on top, in nats per datum.
+    """Draw held-out log-likelihood and ELBO of every entry, best on top, in nats per datum.
 
     A filled mark is the importance-weighted log p(x), an open one the ELBO below it; their bars are the
     standard error over the data. Black strokes are the single runs. A triangle is the log-likelihood again,
@@ -26,8 +26,8 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Figure:
     hard for all, and so this says more about which one is better.
 
     Args:
-        comparison: what :func:`pyro_mfcvae.compare` returned.
-        ax: where to draw; None makes a figure that belongs to nobody else.
+        comparison: result of :func:`pyro_mfcvae.compare`.
+        ax: axes to draw in; None makes a figure that belongs to nobody else.
 
     Returns:
         The figure.

@@ -1,16 +1,16 @@
-"""Data beside each other: examples, samples, compositions and reconstructions."""
+"""Pictures of data beside each other: examples, samples, compositions and reconstructions."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyro_mfcvae.plots.arguments import check_positive, data_of, facet_of, on_host
 from pyro_mfcvae.plots.cells import Cells, draw_rows
-from pyro_mfcvae.plots.choosing import by_size, surest
+from pyro_mfcvae.plots.choosing import by_size, most_confident
 from pyro_mfcvae.plots.style import (
     GREY,
     HEADING,
@@ -34,14 +34,14 @@ PER_LINE = 16  # reconstructions
 
 def cluster_examples(
     fitted: FittedMFCVAE,
-    x: Any,
+    x: object,
     facet: int,
     *,
     num_examples: int = 8,
     max_clusters: int = 60,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""The data that each cluster of a facet is surest of.
+    r"""Draw the data that each cluster of a facet is most confident of.
 
     One row for each cluster that is alive, labelled with its index and its number of data, the largest
     first; clusters without data are only counted. From left to right the examples are ever less certain
@@ -51,9 +51,9 @@ def cluster_examples(
         fitted: the model.
         x: data (N, *x_shape); not necessarily those it was trained on.
         facet: index of the facet, 0 .. J-1.
-        num_examples: examples of a cluster, at most.
-        max_clusters: clusters shown, at most.
-        ax: where to draw; None makes a figure of its own.
+        num_examples: number of examples of a cluster, at most.
+        max_clusters: number of clusters shown, at most.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -81,16 +81,16 @@ def draw_examples(
     max_clusters: int = 60,
     ax: Axes | None = None,
 ) -> Figure:
-    """The figure of :func:`cluster_examples`, given the facet's posteriors r, (N, K)."""
+    """Draw the figure of :func:`cluster_examples`, given the facet's posteriors r, (N, K)."""
     order, sizes = by_size(r)
     alive = int((sizes > 0).sum())
     order = order[: min(alive, max_clusters)]
-    rows = [images[surest(r, k, num_examples)] for k in order]
+    rows = [images[most_confident(r, k, num_examples)] for k in order]
     labels = [f"{k} ({sizes[k]:,})" for k in order]
     heading = f"Facet {facet}: {alive} of {r.shape[1]} clusters alive"
     if alive > len(order):
         heading += f", the {len(order)} largest shown"
-    below = f"Rows: cluster (how many of {len(images):,} data). Surest examples first."
+    below = f"Rows: cluster (how many of {len(images):,} data). Most confident examples first."
     return draw_rows(Cells.of(fitted, images), rows, labels, heading, below, ax)
 
 
@@ -104,7 +104,7 @@ def cluster_samples(
     clusters: Sequence[int] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""Data that the model generates for each cluster of a facet.
+    r"""Draw data that the model generates for each cluster of a facet.
 
     One row for each cluster, labelled with its index and its mixture weight in percent. Within a column
     the draws of everything else are shared, so that rows differ by this facet's cluster only.
@@ -112,11 +112,11 @@ def cluster_samples(
     Args:
         fitted: the model.
         facet: index of the facet, 0 .. J-1.
-        num_samples: samples of a cluster.
+        num_samples: number of samples of a cluster.
         temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
-        seed: of the draws.
-        clusters: which clusters, from top to bottom; None takes the 60 of largest weight, in this order.
-        ax: where to draw; None makes a figure of its own.
+        seed: seed of the draws.
+        clusters: indices of clusters, from top to bottom; None takes the 60 of largest weight, in this order.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -130,7 +130,7 @@ def cluster_samples(
     if clusters is None:
         clusters = np.argsort(-weights, kind="stable")[:60].tolist()
     elif len(clusters) == 0:
-        raise ValueError("clusters: got none, expected at least one; None shows all")
+        raise ValueError("clusters: got none, expected at least one; give None for the largest")
     rows = [
         fitted.sample(num_samples, {facet: k}, temperature=temperature, seed=seed)
         for k in map(operator.index, clusters)
@@ -143,14 +143,14 @@ def cluster_samples(
 
 def compositions(
     fitted: FittedMFCVAE,
-    x_rows: Any,
-    x_columns: Any,
+    x_rows: object,
+    x_columns: object,
     *,
     row_facet: int = 0,
     column_facet: int = 1,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""One facet from each of some inputs, combined with another facet of each of other inputs.
+    r"""Combine one facet of each of some inputs with another facet of each of other inputs.
 
     The first column shows the inputs that give ``row_facet``, the first row those that give
     ``column_facet``, and the cells between what :meth:`FittedMFCVAE.compose` makes of the two. Facets
@@ -162,7 +162,7 @@ def compositions(
         x_columns: data (C, *x_shape), at most 40.
         row_facet: index of the facet that the data on the left give.
         column_facet: index of the facet that the data on top give.
-        ax: where to draw; None makes a figure of its own.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -172,11 +172,11 @@ def compositions(
             data are too many or do not suit the model.
     """
     if fitted.num_facets < 2:
-        raise ValueError("fitted: it has 1 facet, expected at least 2 to combine")
+        raise ValueError("fitted: got 1 facet, expected at least 2 to combine; train a model with more")
     row_facet = facet_of(fitted, row_facet, "row_facet")
     column_facet = facet_of(fitted, column_facet, "column_facet")
     if row_facet == column_facet:
-        raise ValueError(f"column_facet: got {column_facet}, which is row_facet too; expected another")
+        raise ValueError(f"column_facet: got {column_facet}, expected another than row_facet; change one")
     left, top = data_of(fitted, x_rows, "x_rows"), data_of(fitted, x_columns, "x_columns")
     for name, given in (("x_rows", left), ("x_columns", top)):
         if len(given) > MAX_COMPOSED:
@@ -195,7 +195,7 @@ def compositions(
         height, width = (cells.extent(n, axis, lead) for n, axis in ((R + 1, 0), (C + 1, 1)))
         rest = "" if fitted.num_facets == 2 else " and all others"
         below = f"Facet {row_facet}{rest} of the input on the left, facet {column_facet} of the input above."
-        space = HEADING + LINE * bool(cells.note)
+        space = HEADING + LINE if cells.note else HEADING
         figure = new_figure(width + 0.4 + 2 * MARGIN, max(height, 1.2) + space + 0.25 + MARGIN)
         write_heading(figure, "Compositions", f"{below}\n{cells.note}")
         ax = place_axes(figure, MARGIN + 0.35, space + 0.22, width, height)
@@ -208,14 +208,14 @@ def compositions(
     return figure_of(ax)
 
 
-def reconstructions(fitted: FittedMFCVAE, x: Any, *, num: int = 16, ax: Axes | None = None) -> Figure:
-    r"""Data above what the model makes of them: E[x | z] at the means of q(z | x).
+def reconstructions(fitted: FittedMFCVAE, x: object, *, num: int = 16, ax: Axes | None = None) -> Figure:
+    r"""Draw data above their reconstructions: E[x | z] at the means of q(z | x).
 
     Args:
         fitted: the model.
         x: data (N, *x_shape).
-        num: how many of them, spread evenly over x; sixteen to a line.
-        ax: where to draw; None makes a figure of its own.
+        num: number of data, spread evenly over x; sixteen to a line.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.

@@ -1,11 +1,12 @@
-"""The latents of facets: where the data lie, and the components of the prior."""
+"""Pictures of the latents of facets: the data in them, and the components of the prior."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pyro_mfcvae.plots.arguments import (
@@ -35,15 +36,15 @@ PANELS_PER_ROW = 3
 
 def latent_space(
     fitted: FittedMFCVAE,
-    x: Any,
+    x: object,
     *,
     facets: int | Sequence[int] | None = None,
-    labels: Any = None,
+    labels: npt.ArrayLike | None = None,
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""The latent of each facet: data, and the components of the prior that sort them.
+    r"""Draw the latent of each facet: data, and the components of the prior that sort them.
 
     Points are means of q(z_j | x), coloured by cluster; ellipses are one and two standard deviations of the
     components, the heavier the thicker, and grey where no datum of x is in the cluster. Components that
@@ -57,9 +58,9 @@ def latent_space(
         x: data (N, *x_shape).
         facets: indices of facets, or one of them; None shows all.
         labels: classes (N,), integers or strings: a second panel for each facet is coloured by them.
-        max_points: data that are drawn; of more, a random sample.
-        seed: of the sample.
-        ax: where to draw a single facet without labels; None makes a figure of its own.
+        max_points: number of data that are drawn; of more, a random sample.
+        seed: seed of the sample.
+        ax: axes to draw in, for a single facet without labels; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -74,9 +75,10 @@ def latent_space(
     """
     chosen = facets_of(fitted, facets)
     if ax is not None and (len(chosen) > 1 or labels is not None):
+        also = "" if labels is None else " and labels"
         raise ValueError(
-            f"ax: got one for {len(chosen)} facets{' and labels' * (labels is not None)}, expected a single "
-            "panel; give facets=0 and no labels, or leave ax out"
+            f"ax: got one for {len(chosen)} facets{also}, expected a single panel; give facets=0 and no "
+            "labels, or leave ax out"
         )
     data = data_of(fitted, x)
     return draw_latent_space(
@@ -96,23 +98,26 @@ def draw_latent_space(
     latents: Sequence[Array],
     clusters: Array,
     facets: Sequence[int],
-    labels: Any = None,
+    labels: npt.ArrayLike | None = None,
     *,
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Figure:
-    """The figure of :func:`latent_space`, given means (N, D_j) of q(z_j | x) and clusters (N, J)."""
+    """Draw the figure of :func:`latent_space`, given means (N, D_j) of q(z_j | x) and clusters (N, J)."""
     check_positive("max_points", max_points)
     N = len(clusters)
     names, y = ([], None) if labels is None else classes_of(labels, N)
     shown = at_random(N, max_points, seed)
     kinds = 1 if y is None else 2
     if ax is None:
+        colouring = "by cluster" if y is None else "by cluster and by label"
+        lines = "1 and 2 standard deviations"
+        if any(latents[j].shape[1] == 1 for j in facets):
+            lines += ", or densities"
         below = (
-            f"{len(shown):,} of {N:,} data, means of q(z | x), by cluster{' and by label' * (kinds - 1)}.\n"
-            "Components of the prior, thick by weight, dashed without data: 1 and 2 standard deviations"
-            f"{', or densities' * any(latents[j].shape[1] == 1 for j in facets)}."
+            f"{len(shown):,} of {N:,} data, means of q(z | x), {colouring}.\n"
+            f"Components of the prior, thick by weight, dashed without data: {lines}."
         )
         columns = kinds if kinds > 1 else min(len(facets), PANELS_PER_ROW)
         panels = lay_out("Latent space", below, kinds * len(facets), columns, names)
@@ -131,16 +136,16 @@ def draw_latent_space(
 
 def embedding(
     fitted: FittedMFCVAE,
-    x: Any,
+    x: object,
     facet: int,
     *,
-    labels: Any = None,
+    labels: npt.ArrayLike | None = None,
     method: Method = "pca",
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""The means of q(z_j | x) of one facet by cluster and, beside it, by label.
+    r"""Draw the means of q(z_j | x) of one facet by cluster and, beside it, by label.
 
     Of a latent of more than two dimensions, ``"pca"`` shows the first two principal components, in
     which distances are at most those in the latent space. ``"tsne"`` keeps neighbours together, and
@@ -153,9 +158,9 @@ def embedding(
         facet: index of the facet, 0 .. J-1.
         labels: classes (N,), integers or strings.
         method: ``"pca"`` or ``"tsne"``.
-        max_points: data that are drawn; of more, a random sample.
-        seed: of the sample, and of t-SNE.
-        ax: where to draw, without labels; None makes a figure of its own.
+        max_points: number of data that are drawn; of more, a random sample.
+        seed: seed of the sample, and of t-SNE.
+        ax: axes to draw in, without labels; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -170,7 +175,9 @@ def embedding(
     """
     facet = facet_of(fitted, facet)
     if ax is not None and labels is not None:
-        raise ValueError("ax: got one and labels, which need a second panel; leave one of the two out")
+        raise ValueError(
+            "ax: got one and labels, expected no labels, which need a second panel; leave one out"
+        )
     data = data_of(fitted, x)
     z, c = fitted.transform(data)[facet], fitted.predict(data)[:, facet]
     return draw_embedding(fitted, z, c, facet, labels, method=method, max_points=max_points, seed=seed, ax=ax)
@@ -181,16 +188,16 @@ def draw_embedding(
     z: Array,
     c: Array,
     facet: int,
-    labels: Any = None,
+    labels: npt.ArrayLike | None = None,
     *,
     method: Method = "pca",
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Figure:
-    """The figure of :func:`embedding`, given means z (N, D) of q(z | x) and clusters c (N,)."""
+    """Draw the figure of :func:`embedding`, given means z (N, D) of q(z | x) and clusters c (N,)."""
     if method not in get_args(Method):
-        raise ValueError(f"method: got {method!r}, expected one of {get_args(Method)}")
+        raise ValueError(f"method: got {method!r}, expected one of {get_args(Method)}; choose one")
     check_positive("max_points", max_points)
     names, y = ([], None) if labels is None else classes_of(labels, len(z))
     shown = at_random(len(z), max_points, seed)
@@ -213,7 +220,7 @@ def draw_embedding(
 
 
 def _flat(z: Array, method: Method, seed: int) -> tuple[Array, tuple[str, str]]:
-    """One or two coordinates (n, 1 or 2) of latents (n, D), and the labels of their axes."""
+    """Compute one or two coordinates (n, 1 or 2) of latents (n, D), and label their axes."""
     if z.shape[1] == 1:
         return z, ("latent", "density")
     if z.shape[1] == 2:
@@ -232,7 +239,7 @@ def _flat(z: Array, method: Method, seed: int) -> tuple[Array, tuple[str, str]]:
 def _draw_facet(
     ax: Axes, prior: FacetPrior, z: Array, index: Array, is_alive: Array, names: Sequence[str] = ()
 ) -> None:
-    """Latents z (n, D) coloured by an index, over components that are alive or not, (K,).
+    """Draw latents z (n, D) coloured by an index, over components that are alive or not, (K,).
 
     Given names, the index is of classes, and the components are grey.
     """
@@ -261,7 +268,7 @@ def _draw_facet(
 
 
 def _limits(places: Array, components: Components, is_alive: Array) -> tuple[Array, Array]:
-    """Corners of a panel: nearly all points, and one standard deviation of components with data."""
+    """Find corners for nearly all points, and for one standard deviation of components with data."""
     shown = components.has_moments & is_alive
     means, covariances = components.means[shown], components.covariances[shown]
     reach = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
@@ -272,7 +279,7 @@ def _limits(places: Array, components: Components, is_alive: Array) -> tuple[Arr
 
 
 def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey: bool) -> None:
-    """One and two standard deviations of components in two dimensions."""
+    """Draw one and two standard deviations of components in two dimensions."""
     from matplotlib.collections import EllipseCollection
 
     for kind, style in ((is_alive, "-"), (~is_alive, "--")):
@@ -305,7 +312,7 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey
 
 @torch.no_grad()
 def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, *, is_grey: bool) -> None:
-    """The density of every component of a latent of one dimension, times its weight."""
+    """Draw the density of every component of a latent of one dimension, times its weight."""
     weights = prior.weights().probs
     component = prior.component(torch.arange(prior.clusters, device=weights.device))
     grid = np.linspace(*ax.get_xlim(), GRID)

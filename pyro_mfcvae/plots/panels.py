@@ -35,14 +35,14 @@ LEGEND = 0.95  # width of a column of 20 classes
 
 
 def lay_out(heading: str, below: str, num: int, columns: int, names: Sequence[str]) -> list[Axes]:
-    """Square panels of a figure of their own, row by row, with a legend of classes if there are any.
+    """Make square panels in a figure of their own, row by row, with a legend of classes if there are any.
 
     Args:
-        heading: of the figure.
-        below: lines below it.
+        heading: heading of the figure.
+        below: lines below the heading.
         num: number of panels.
-        columns: panels in a row.
-        names: of the classes; their legend is to the right of the first row.
+        columns: number of panels in a row.
+        names: names of the classes; their legend is to the right of the first row.
     """
     step, height = LEFT + PANEL + MARGIN, TITLE + PANEL + BOTTOM
     top = HEADING + LINE * below.count("\n")
@@ -65,7 +65,7 @@ def draw_points(
     names: Sequence[str] = (),
     span: tuple[float, float] | None = None,
 ) -> None:
-    """Faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,).
+    """Draw faint points (n, 2), or a histogram of (n, 1), coloured by an index (n,).
 
     The histogram is of a span; None is that of the points. Names, if there are any, are written in the
     middle of the points, those of most points first.
@@ -110,7 +110,7 @@ def draw_points(
 
 
 def _middle(points: Array) -> Array:
-    """The point (2,) nearest to the median of points (n, 2): of several groups, one that is there."""
+    """Find the point (2,) nearest to the median of points (n, 2): in several groups, one that is there."""
     nearest: Array = points[np.square(points - np.median(points, 0)).sum(1).argmin()]
     return nearest
 
@@ -122,7 +122,7 @@ def _legend_width(names: Sequence[str]) -> float:
 
 
 def _draw_legend(ax: Axes, names: Sequence[str]) -> None:
-    """Classes by colour and marker, to the right of some axes."""
+    """Write classes by colour and marker, to the right of some axes."""
     from matplotlib.lines import Line2D
 
     handles = []

@@ -23,9 +23,9 @@ class Components:
     """The mixture of a facet by its first two moments, not finite where a component has none.
 
     Attributes:
-        weights: p(c), (K,).
-        means: (K, D).
-        covariances: (K, D, D).
+        weights: probabilities p(c), (K,).
+        means: means (K, D).
+        covariances: covariances (K, D, D).
     """
 
     weights: Array
@@ -35,7 +35,7 @@ class Components:
     @classmethod
     @torch.no_grad()
     def of(cls, prior: FacetPrior) -> Components:
-        """Those of a prior: exact for Gaussians and for independent coordinates, else by samples."""
+        """Compute the moments of a prior: exact for Gaussians and independent coordinates, else sampled."""
         weights = prior.weights().probs
         component = prior.component(torch.arange(prior.clusters, device=weights.device))
         base = component.base_dist if isinstance(component, Independent) else component
@@ -57,12 +57,12 @@ class Components:
 
     @property
     def has_moments(self) -> Array:
-        """Which components have a mean and a covariance, (K,)."""
+        """Mask (K,) of the components that have a mean and a covariance."""
         is_finite = np.isfinite(self.means).all(-1) & np.isfinite(self.covariances).all((-2, -1))
         return np.asarray(is_finite)
 
     def projected(self, directions: Array) -> Components:
-        """Their marginal distribution in the coordinates z @ directions, which is (D, 2)."""
+        """Project the components to the coordinates z @ directions, which is (D, 2)."""
         with np.errstate(invalid="ignore"):  # infinite ones
             covariances = directions.T @ self.covariances @ directions
         return Components(self.weights, self.means @ directions, covariances)
@@ -73,8 +73,8 @@ class Projection:
     """Two coordinates of a latent.
 
     Attributes:
-        directions: (D, 2); the coordinates are z @ directions.
-        labels: of the two axes, with how much they show.
+        directions: columns (D, 2); the coordinates are z @ directions.
+        labels: labels of the two axes, with the share that they show.
     """
 
     directions: Array
@@ -82,7 +82,7 @@ class Projection:
 
 
 def separating(components: Components, z: Array) -> Projection:
-    r"""The two directions that separate the components best; two dimensions are left as they are.
+    r"""Find the two directions that separate the components best; two dimensions are left as they are.
 
     .. math::
         B v = \lambda W v, \quad B = \sum_k \pi_k (\mu_k - \mu)(\mu_k - \mu)^\top, \quad
@@ -110,14 +110,14 @@ def separating(components: Components, z: Array) -> Projection:
 
 
 def principal(z: Array) -> Projection:
-    """The first two principal components of latents (N, D), D >= 2."""
+    """Find the first two principal components of latents (N, D), D >= 2."""
     centred = z - z.mean(0)
     eigenvalues, directions = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
     return _first_two(eigenvalues, directions, "principal component", "of the variance")
 
 
 def _first_two(eigenvalues: Array, directions: Array, name: str, of: str) -> Projection:
-    """The largest two, of ascending ones, with signs that do not depend on the solver."""
+    """Take the largest two of ascending ones, with signs that do not depend on the solver."""
     directions = directions[:, :-3:-1]
     largest = np.take_along_axis(directions, abs(directions).argmax(0)[None], 0)
     shares = eigenvalues[:-3:-1] / max(eigenvalues.sum(), np.finfo(np.float64).tiny)

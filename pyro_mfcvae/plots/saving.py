@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from pyro_mfcvae._utils.files import replacing
 from pyro_mfcvae.metrics.evaluation import evaluate
@@ -31,9 +32,9 @@ MAX_CLUSTERS = 60  # rows of examples and samples
 
 def save_all(
     fitted: FittedMFCVAE,
-    x: Any,
+    x: object,
     out_dir: str | Path,
-    labels: Any = None,
+    labels: npt.ArrayLike | None = None,
     names: Sequence[str] | None = None,
 ) -> list[Path]:
     r"""Write every picture as a PNG file; files of the same names are replaced.
@@ -44,16 +45,17 @@ def save_all(
     them together, ``latent_space.png``, ``compositions.png`` if there are two facets or more,
     ``reconstructions.png`` and, if the model has a history, ``training.png``.
 
-    The inputs of the compositions are the surest data of clusters that are large and far from each other.
+    The inputs of the compositions are the most confident data of clusters that are large and far from each
+    other.
     Of several kinds of label an embedding shows the one that agrees best with the facet, by NMI, and the
     latent space none.
 
     Args:
         fitted: the model.
         x: data (N, *x_shape).
-        out_dir: folder, made if it is not there.
+        out_dir: folder of the files, made if it is not there.
         labels: integers, shape (N,) or (N, F) for F kinds of label, of which the model has seen none.
-        names: of the F kinds of label.
+        names: names of the F kinds of label.
 
     Returns:
         The files written.
@@ -81,7 +83,7 @@ class _Labels:
 
     Attributes:
         values: integers (N, F).
-        names: of the F kinds.
+        names: names of the F kinds.
         closest: for each facet, the kind that agrees with it best; empty without labels.
     """
 
@@ -91,7 +93,11 @@ class _Labels:
 
     @classmethod
     def of(
-        cls, fitted: FittedMFCVAE, posteriors: Sequence[Array], labels: Any, names: Sequence[str] | None
+        cls,
+        fitted: FittedMFCVAE,
+        posteriors: Sequence[Array],
+        labels: npt.ArrayLike | None,
+        names: Sequence[str] | None,
     ) -> _Labels:
         clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
         if labels is None:
@@ -102,7 +108,7 @@ class _Labels:
         return cls(values, evaluation.label_names, closest)
 
     def file_part(self, f: int) -> str:
-        """What the name of a file has for a kind of label; nothing if it is the only one."""
+        """Return the part of a file's name for a kind of label; nothing if it is the only one."""
         if len(self.names) == 1:
             return ""
         return f"_{self.names[f]}" if re.fullmatch(r"[\w-]+", self.names[f]) else f"_label_{f}"
@@ -111,7 +117,7 @@ class _Labels:
 def _figures(
     fitted: FittedMFCVAE, data: Array, posteriors: Sequence[Array], labels: _Labels
 ) -> Iterator[tuple[str, Figure]]:
-    """Names and pictures, one after another: all of them at once would take much memory."""
+    """Draw names and pictures one after another: all of them at once would take much memory."""
     latents = fitted.transform(data)
     clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
     for j, r in enumerate(posteriors):

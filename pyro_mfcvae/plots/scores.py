@@ -1,10 +1,11 @@
-"""Clusters in numbers: against labels, and how large they are."""
+"""Pictures of clusters in numbers: against labels, and by their size."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from pyro_mfcvae import metrics
 from pyro_mfcvae.metrics.evaluation import TITLES
@@ -38,15 +39,15 @@ BAR = 0.2
 
 def confusion_matrix(
     fitted: FittedMFCVAE,
-    x: Any,
-    labels: Any,
+    x: object,
+    labels: npt.ArrayLike,
     facet: int,
     *,
     name: str = "label",
     counts: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
-    r"""Which classes the clusters of a facet are made of.
+    r"""Draw the classes that the clusters of a facet are made of.
 
     Clusters and classes are matched one to one so that most data are right (a frame marks the match);
     clusters that are left over stand with their majority class. Shades are the share of the cluster's
@@ -57,9 +58,9 @@ def confusion_matrix(
         x: data (N, *x_shape).
         labels: classes (N,), integers or strings.
         facet: index of the facet, 0 .. J-1.
-        name: what the label is called.
+        name: name of the label.
         counts: whether numbers of data are written, rather than percent of the cluster's data.
-        ax: where to draw; None makes a figure of its own.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -79,13 +80,13 @@ def confusion_matrix(
 def draw_confusion(
     fitted: FittedMFCVAE,
     c: Array,
-    labels: Any,
+    labels: npt.ArrayLike,
     facet: int,
     name: str = "label",
     counts: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
-    """The figure of :func:`confusion_matrix`, given clusters c (N,)."""
+    """Draw the figure of :func:`confusion_matrix`, given clusters c (N,)."""
     classes, y = classes_of(labels, len(c))
     table = metrics.confusion(c, y)  # (K, L)
     order, match, is_match = matched(table)
@@ -130,8 +131,8 @@ def draw_confusion(
     return figure_of(ax)
 
 
-def cluster_sizes(fitted: FittedMFCVAE, x: Any, facet: int, *, ax: Axes | None = None) -> Figure:
-    r"""The mixture weights of a facet beside the share of the data in each cluster.
+def cluster_sizes(fitted: FittedMFCVAE, x: object, facet: int, *, ax: Axes | None = None) -> Figure:
+    r"""Draw the mixture weights of a facet beside the share of the data in each cluster.
 
     Clusters are in descending order of their share of x, then of their weight. A cross marks those without
     data.
@@ -140,7 +141,7 @@ def cluster_sizes(fitted: FittedMFCVAE, x: Any, facet: int, *, ax: Axes | None =
         fitted: the model.
         x: data (N, *x_shape).
         facet: index of the facet, 0 .. J-1.
-        ax: where to draw; None makes a figure of its own.
+        ax: axes to draw in; None makes a figure of its own.
 
     Returns:
         The figure.
@@ -154,7 +155,7 @@ def cluster_sizes(fitted: FittedMFCVAE, x: Any, facet: int, *, ax: Axes | None =
 
 
 def draw_sizes(fitted: FittedMFCVAE, c: Array, facet: int, ax: Axes | None = None) -> Figure:
-    """The figure of :func:`cluster_sizes`, given clusters c (N,)."""
+    """Draw the figure of :func:`cluster_sizes`, given clusters c (N,)."""
     K = fitted.clusters[facet]
     weights = 100 * on_host(fitted.model.facet_priors[facet].weights().probs)
     shares = 100 * np.bincount(c, minlength=K) / len(c)
@@ -208,7 +209,7 @@ def draw_sizes(fitted: FittedMFCVAE, c: Array, facet: int, ax: Axes | None = Non
 def _draw_matrix(
     ax: Axes, share: Array, numbers: list[str], rows: list[str], columns: list[str], size: float
 ) -> None:
-    """Shades from 0 to 1 with numbers in them; what rounds to zero stays empty."""
+    """Draw shades from 0 to 1 with numbers in them; what rounds to zero stays empty."""
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for (i, k), number in zip(np.ndindex(share.shape), numbers, strict=True):
         if number != "0":
@@ -228,12 +229,12 @@ def _draw_matrix(
 
 
 def _is_flat(columns: list[str]) -> bool:
-    """Whether the names of columns are short enough to be written from left to right."""
+    """Say whether the names of columns are short enough to be written from left to right."""
     return max(map(len, columns)) <= 5
 
 
 def _draw_frames(ax: Axes, frames: Array) -> None:
-    """Frames around cells, (n, 2) of column and row."""
+    """Draw frames around cells, (n, 2) of column and row."""
     from matplotlib.patches import Rectangle
 
     for column, row in frames:

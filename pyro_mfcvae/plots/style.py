@@ -1,4 +1,4 @@
-"""What all pictures share: colours, sizes, and figures that belong to nobody."""
+"""Colours, sizes, and figures that belong to nobody, for all pictures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CHARACTER = 0.066  # of a label of 8 points; generous, so that no label is cut
 
 
 def look(k: int) -> tuple[str, str]:
-    """Colour and marker of cluster or class k: 63 pairs, of which neighbours differ in colour."""
+    """Return colour and marker of cluster or class k: 63 pairs, of which neighbours differ in colour."""
     return COLORS[k % len(COLORS)], MARKERS[k // len(COLORS) % len(MARKERS)]
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """An empty figure of a size in inches that a notebook shows even where pyplot is not imported."""
+    """Make an empty figure, sized in inches, that a notebook shows even where pyplot is not imported."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(width, MIN_WIDTH), height), layout=layout, facecolor="white")
@@ -45,25 +45,25 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def write_heading(figure: Figure, heading: str, below: str) -> None:
-    """A heading in the upper left corner, and smaller lines below it."""
+    """Write a heading in the upper left corner, and smaller lines below it."""
     width, height = figure.get_size_inches()
     figure.text(MARGIN / width, 1 - 0.08 / height, heading, fontsize=11, va="top")
     figure.text(MARGIN / width, 1 - 0.29 / height, below, fontsize=8, va="top", color=GREY)
 
 
 def place_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches from the figure's upper left corner."""
+    """Place axes in inches from the figure's upper left corner."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure that axes are part of."""
+    """Return the figure that axes are part of."""
     return cast("Figure", ax.get_figure())
 
 
 def tidy(ax: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
-    """Two spines, and a pale grid behind everything."""
+    """Leave two spines, and put a pale grid behind everything."""
     ax.grid(axis=grid, color="#DDDDDD", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

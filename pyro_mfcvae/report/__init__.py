@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from pyro_mfcvae._utils.files import replacing, writable
 from pyro_mfcvae.likelihoods import GaussianLikelihood, MixedLikelihood
 from pyro_mfcvae.report import page
 from pyro_mfcvae.report.combinations import Explorer
+from pyro_mfcvae.report.curves import training_charts
 from pyro_mfcvae.report.findings import find
-from pyro_mfcvae.report.gallery import TEMPERATURE, Gallery
+from pyro_mfcvae.report.gallery import TEMPERATURE, galleries
 from pyro_mfcvae.report.tiles import drawing
-
-if TYPE_CHECKING:
-    from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 __all__ = ["MAX_BYTES", "write_report"]
 
@@ -28,8 +28,8 @@ SHRINK = 0.95  # of the cost of a plan that turned out too large
 def write_report(
     fitted: FittedMFCVAE,
     path: str | Path,
-    x: Any,
-    labels: Any = None,
+    x: object,
+    labels: npt.ArrayLike | None = None,
     names: Sequence[str] | None = None,
     *,
     title: str | None = None,
@@ -41,7 +41,7 @@ def write_report(
     draw = drawing(findings.x, own_scales=_has_columns(fitted.model.likelihood))
     explorer = Explorer(fitted, findings, draw, seed)
     temperature = TEMPERATURE if explorer.knows_means else 1.0
-    gallery = Gallery(
+    cards = galleries(
         fitted,
         findings,
         draw,
@@ -50,20 +50,21 @@ def write_report(
         seed=seed,
         budget=GALLERY_SHARE * MAX_BYTES,
     )
-    clusters = "".join(gallery.facet(j) for j in range(fitted.num_facets))
-    budget: float = MAX_BYTES - len(clusters.encode()) - REST
+    content = {
+        "title": title or "What the clusters are",
+        "drawing": draw,
+        "temperature": f"{temperature:g}",
+        "figures": page.figures(fitted, findings),
+        "scores": page.scores(findings),
+        "galleries": cards,
+        "charts": training_charts(fitted) if fitted.history else [],
+        "tables": page.settings(fitted),
+    }
+    budget: float = MAX_BYTES - len(page.render("clusters.html", **content).encode()) - REST
     while True:
         plan = explorer.plan(budget)
-        sections = [
-            page.Section("summary", "Summary", page.summary(fitted, findings)),
-            page.Section("scores", "Scores", page.scores(findings)),
-            page.Section("explorer", "Combinations", page.explorer(findings, plan, draw)),
-            page.Section("clusters", "Clusters", clusters),
-            page.Section("training", "Training", page.training(fitted)),
-            page.Section("settings", "Settings", page.settings(fitted)),
-            page.Section("notes", "How to read this", page.notes(findings, plan, draw, temperature)),
-        ]
-        text = page.page(title or "What the clusters are", sections, explorer.content(plan)).encode()
+        choices, data = page.pickers(findings, plan), explorer.content(plan)
+        text = page.render("page.html", plan=plan, pickers=choices, data=data, **content).encode()
         if len(text) <= MAX_BYTES or plan.num_combinations == 1:
             with replacing(target) as file:
                 file.write(text)
@@ -71,7 +72,7 @@ def write_report(
         budget = SHRINK * explorer.cost(plan)  # which was estimated too low
 
 
-def _has_columns(likelihood: Any) -> bool:
-    """Whether elements of x are columns of a table, each with a scale of its own."""
+def _has_columns(likelihood: object) -> bool:
+    """Say whether elements of x are columns of a table, each with a scale of its own."""
     is_standardized = isinstance(likelihood, GaussianLikelihood) and likelihood.standardize
     return is_standardized or isinstance(likelihood, MixedLikelihood)

@@ -1,4 +1,4 @@
-"""Every combination of clusters, generated beforehand: what the explorer of a report shows."""
+"""All combinations of clusters, generated beforehand for the explorer of a report."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pyro_mfcvae._utils.devices import seeded
-from pyro_mfcvae.report.findings import Cluster, Findings, surest
+from pyro_mfcvae.plots.style import Array
+from pyro_mfcvae.priors import FacetPrior
+from pyro_mfcvae.report.findings import Findings, by_size, most_confident
 from pyro_mfcvae.report.tiles import Drawing
-
-if TYPE_CHECKING:
-    from pyro_mfcvae.results.fitted import FittedMFCVAE
-
-Array = npt.NDArray[Any]
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 # What is shown of a combination, from much to little: temperatures, draws at each above zero, real data.
 AMOUNTS = (
@@ -39,13 +35,13 @@ DECODED = 512  # data that are decoded at once
 
 @dataclass(frozen=True)
 class Plan:
-    """What the explorer shows.
+    """The content of an explorer.
 
     Attributes:
-        temperatures: in ascending order.
-        draws: pictures at each temperature above zero, where there is one.
-        examples: real data of a combination, at most.
-        kept: for each facet, the numbers of the clusters that take part, ascending.
+        temperatures: temperatures in ascending order.
+        draws: number of pictures at each temperature above zero, where there is one.
+        examples: number of real data of a combination, at most.
+        kept: numbers of the clusters that take part, ascending, for each facet.
     """
 
     temperatures: tuple[float, ...]
@@ -55,27 +51,32 @@ class Plan:
 
     @property
     def num_combinations(self) -> int:
-        """Of the clusters that are kept."""
+        """Number of combinations of the clusters that are kept."""
         return math.prod(map(len, self.kept))
 
     @property
     def tiles_per_combination(self) -> int:
-        """Generated pictures of a combination."""
+        """Number of generated pictures of a combination."""
         return sum(self.draws_at(t) for t in self.temperatures)
 
+    @property
+    def start(self) -> int:
+        """Index of the temperature that comes first."""
+        return self.temperatures.index(0.5) if 0.5 in self.temperatures else 0
+
     def draws_at(self, temperature: float) -> int:
-        """At temperature zero all draws are the same."""
+        """Count the draws at a temperature; at zero all are the same."""
         return self.draws if temperature > 0 else 1
 
 
 class Explorer:
-    """Generates combinations, as many as there is room for.
+    """A generator of combinations, as many as there is room for.
 
     Args:
         fitted: the model.
-        findings: what it makes of the data.
-        drawing: how data are drawn.
-        seed: of the draws.
+        findings: findings of the model in the data.
+        drawing: way to draw data.
+        seed: seed of the draws.
     """
 
     def __init__(self, fitted: FittedMFCVAE, findings: Findings, drawing: Drawing, seed: int) -> None:
@@ -84,12 +85,12 @@ class Explorer:
         self.bytes_real, self.bytes_generated = self._tile_sizes()
 
     def plan(self, budget: float) -> Plan:
-        """The richest plan that should take at most so many bytes.
+        """Choose the richest plan that should take at most so many bytes.
 
         First there are fewer temperatures, draws and real data of each combination; where that does not
         suffice, only the largest clusters of each facet, of the longest list one less at a time.
         """
-        order = [_by_size(clusters) for clusters in self.findings.facets]
+        order = [[each.number for each in by_size(clusters)] for clusters in self.findings.facets]
         sizes = [len(clusters) for clusters in order]
         while True:
             kept = tuple(tuple(sorted(k[:n])) for k, n in zip(order, sizes, strict=True))
@@ -103,14 +104,14 @@ class Explorer:
             sizes[int(np.argmax(sizes))] -= 1
 
     def cost(self, plan: Plan) -> float:
-        """Bytes that a plan should take."""
+        """Estimate the bytes that a plan takes."""
         T = plan.num_combinations
         real = min(len(self.findings.x), T * plan.examples)
         generated = T * plan.tiles_per_combination
         return BYTES_PER_COMBINATION * T + self.bytes_real * real + self.bytes_generated * generated
 
-    def content(self, plan: Plan) -> dict[str, Any]:
-        """JSON for the page's script; combinations are in row-major order of the clusters kept."""
+    def content(self, plan: Plan) -> dict[str, object]:
+        """Make JSON for the page's script; combinations are in row-major order of the clusters kept."""
         shape = tuple(map(len, plan.kept))
         counts, shown = self._real(plan, shape)
         used = np.unique(np.concatenate(shown))
@@ -130,14 +131,14 @@ class Explorer:
         }
 
     def _note(self, j: int, k: int) -> str:
-        """What a cluster holds, in words."""
+        """Say in words what a cluster holds."""
         if not self.findings.facets[j][k].size:
             return "no data"
         mostly = self.findings.mostly(j, k)
         return f"mostly {mostly}" if mostly else ""
 
     def _tile_sizes(self) -> tuple[float, float]:
-        """Bytes of one real and of one generated tile, estimated from some of each."""
+        """Estimate the bytes of one real and of one generated tile from some of each."""
         x = self.findings.x
         chosen = np.random.default_rng(self.seed).permutation(len(x))[:SAMPLE]
         generated = self.fitted.sample(SAMPLE, seed=self.seed)
@@ -148,8 +149,8 @@ class Explorer:
         return sizes[0], sizes[1]
 
     @torch.no_grad()
-    def _latents(self, plan: Plan, temperature: float) -> list[Tensor]:
-        """For each facet, latents (S, K'_j, D_j) of the clusters kept.
+    def latents(self, plan: Plan, temperature: float) -> list[Tensor]:
+        """Draw for each facet latents (S, K'_j, D_j) of the clusters kept.
 
         The noise of a cluster is the same at all temperatures and in all combinations: what changes in
         the picture is what was changed.
@@ -164,9 +165,9 @@ class Explorer:
 
     @torch.no_grad()
     def _generated(self, plan: Plan, shape: Sequence[int], temperature: float) -> Array:
-        """Tiles of E[x | z], the draws of each combination one after another."""
+        """Make tiles of E[x | z], the draws of each combination one after another."""
         model, draws = self.fitted.model, plan.draws_at(temperature)
-        z = self._latents(plan, temperature)
+        z = self.latents(plan, temperature)
         combination, draw = np.divmod(np.arange(plan.num_combinations * draws), draws)
         clusters = np.unravel_index(combination, tuple(shape))
         tiles = []
@@ -178,7 +179,7 @@ class Explorer:
         return np.concatenate(tiles)
 
     def _real(self, plan: Plan, shape: Sequence[int]) -> tuple[Array, list[Array]]:
-        """How many data have each combination, and which are shown: the surest of them, or the nearest."""
+        """Count the data of each combination, and choose its most confident ones, or else the nearest."""
         found, T = self.findings, plan.num_combinations
         positions = []
         for kept, clusters in zip(plan.kept, found.facets, strict=True):
@@ -189,9 +190,9 @@ class Explorer:
         inside = np.flatnonzero((where >= 0).all(0))
         group = np.ravel_multi_index(tuple(where[:, inside]), tuple(shape))
         counts = np.bincount(group, minlength=T)
+        confidence = found.log_confidence[inside].sum(1)
         shown = [
-            inside[members]
-            for members in surest(group, found.sureness[inside].sum(1), T, plan.examples, self.seed)
+            inside[members] for members in most_confident(group, confidence, T, plan.examples, self.seed)
         ]
         empty = np.flatnonzero(counts == 0)
         if len(empty):
@@ -200,7 +201,7 @@ class Explorer:
         return counts, shown
 
     def _nearest(self, plan: Plan, shape: Sequence[int], combinations: Array) -> Array:
-        """The data whose latents are nearest to the component means, every facet counting equally."""
+        """Find the data whose latents are nearest to the component means, every facet counting equally."""
         from sklearn.neighbors import NearestNeighbors
 
         means = self._means(plan)
@@ -216,22 +217,16 @@ class Explorer:
         return nearest
 
     def _means(self, plan: Plan) -> list[Array]:
-        """Component means (K'_j, D_j), or those of many draws."""
+        """Compute component means (K'_j, D_j), or those of many draws."""
         if self.knows_means:
-            return [z_j[0].cpu().numpy() for z_j in self._latents(plan, 0.0)]
+            return [z_j[0].cpu().numpy() for z_j in self.latents(plan, 0.0)]
         many = Plan((1.0,), DRAWS_OF_A_MEAN, plan.examples, plan.kept)
-        return [z_j.mean(0).cpu().numpy() for z_j in self._latents(many, 1.0)]
-
-
-def _by_size(clusters: Sequence[Cluster]) -> list[int]:
-    """Numbers of clusters, those of most data and then of most weight first."""
-    ordered = sorted(clusters, key=lambda cluster: (-cluster.size, -cluster.weight))
-    return [cluster.number for cluster in ordered]
+        return [z_j.mean(0).cpu().numpy() for z_j in self.latents(many, 1.0)]
 
 
 @torch.no_grad()
-def _knows_mean(prior: Any) -> bool:
-    """Whether draws can have another temperature than one."""
+def _knows_mean(prior: FacetPrior) -> bool:
+    """Say whether draws can have another temperature than one."""
     c = prior.weights().enumerate_support()[:1]
     try:
         with seeded(0, c.device):

@@ -1,14 +1,12 @@
-"""Training curves as inline SVG, which takes its colours from the page."""
+"""Charts of the training, as numbers that a template draws as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-import numpy as np
-
-from pyro_mfcvae.training.history import EpochRecord
+from pyro_mfcvae.plots.curves import Curve, alive_curves, fit_curves, limits, stage_spans, term_curves
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 34
@@ -17,94 +15,97 @@ DASHES = ("none", "6 3", "2 3", "8 3 2 3")
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A line of a chart.
+class Line:
+    """A curve in a chart.
 
     Attributes:
-        name: in the legend.
-        epochs: from 1, of its points.
-        values: of its points.
+        name: text in the legend.
+        color: number of its colour.
+        dashes: ``stroke-dasharray`` of SVG.
+        points: ``points`` of SVG.
     """
 
     name: str
-    epochs: Sequence[int]
-    values: Sequence[float]
+    color: int
+    dashes: str
+    points: str
 
 
-def training_charts(history: Sequence[EpochRecord], introduced: Sequence[int]) -> str:
-    """Charts of ELBO, facet terms and clusters alive; a dashed line is where a stage begins.
+@dataclass(frozen=True)
+class Chart:
+    """Curves by epoch, at places in units of the SVG.
+
+    Attributes:
+        title: heading.
+        text: description for those who do not see the chart.
+        rules: height of each horizontal rule, height of its text, and the text.
+        ticks: place and text of each epoch that is named.
+        starts: places where a stage begins, but the first.
+        lines: the curves.
+    """
+
+    title: str
+    text: str
+    rules: list[tuple[str, str, str]]
+    ticks: list[tuple[str, str]]
+    starts: list[str]
+    lines: list[Line]
+
+    # Sizes that the template needs.
+    width, height = WIDTH, HEIGHT
+    left, right, top, floor = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
+
+
+def training_charts(fitted: FittedMFCVAE) -> list[Chart]:
+    """Prepare charts of ELBO, facet terms and clusters alive.
 
     Args:
-        history: one record for each epoch, at least one.
-        introduced: stage that introduces each facet, before which it has no curve.
+        fitted: the model, with a history of at least one epoch.
     """
-    epochs = range(1, len(history) + 1)
-    stages = [record.stage for record in history]
-    starts = [i + 0.5 for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
-    fit = [
-        Curve("ELBO", epochs, [record.elbo for record in history]),
-        Curve("log-likelihood", epochs, [record.log_likelihood for record in history]),
+    epochs = len(fitted.history)
+    starts = [span.first - 0.5 for span in stage_spans(fitted.history)[1:]]
+    fit, terms, alive = fit_curves(fitted.history), term_curves(fitted), alive_curves(fitted)
+    most = max(max(curve.values, default=0.0) for curve in alive)
+    return [
+        _chart("ELBO and log-likelihood, nats per datum", fit, epochs, starts, limits(fit)),
+        _chart("Facet terms of the ELBO, nats per datum", terms, epochs, starts, limits(terms)),
+        _chart("Clusters alive", alive, epochs, starts, (0.0, 1.05 * most or 1.0)),
     ]
-    if history[-1].held_out_elbo is not None:
-        known = [e for e in epochs if history[e - 1].held_out_elbo is not None]
-        values = [history[e - 1].held_out_elbo or 0.0 for e in known]
-        fit.append(Curve("ELBO of held-out data", known, values))
-    terms, alive = [], []
-    for j, first in enumerate(introduced):
-        since = [e for e in epochs if stages[e - 1] >= first]
-        terms.append(Curve(f"facet {j}", since, [history[e - 1].facet_terms[j] for e in since]))
-        alive.append(Curve(f"facet {j}", since, [history[e - 1].alive[j] for e in since]))
-    return "".join(
-        [
-            _chart("ELBO and log-likelihood, nats per datum", fit, len(epochs), starts),
-            _chart("Facet terms of the ELBO, nats per datum", terms, len(epochs), starts),
-            _chart("Clusters alive", alive, len(epochs), starts, from_zero=True),
-        ]
-    )
 
 
 def _chart(
-    title: str, curves: Sequence[Curve], epochs: int, starts: Sequence[float], from_zero: bool = False
-) -> str:
+    title: str, curves: Sequence[Curve], epochs: int, starts: Sequence[float], ends: tuple[float, float]
+) -> Chart:
     from matplotlib.ticker import MaxNLocator  # slow to import
 
-    values = np.concatenate([curve.values for curve in curves])
-    # The depths of the first epochs would flatten all that follows.
-    high, typical = float(values.max()), float(np.percentile(values, 10))
-    low = 0.0 if from_zero else max(float(values.min()), typical - (high - typical))
-    room = 0.05 * (high - low) or 1.0
-    low, high = (low if from_zero else low - room), high + room
+    low, high = ends
 
-    def x(epoch: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1)
+    def x(epoch: float) -> str:
+        return f"{LEFT + (WIDTH - LEFT - RIGHT) * (epoch - 1) / max(1, epochs - 1):.1f}"
 
-    def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (high - max(value, low)) / (high - low)
+    def y(value: float, below: float = 0.0) -> str:
+        return f"{TOP + (HEIGHT - TOP - BOTTOM) * (high - max(value, low)) / (high - low) + below:.1f}"
 
-    floor = HEIGHT - BOTTOM
-    parts = []
-    for tick in MaxNLocator(5).tick_values(low, high):
-        if low <= tick <= high:
-            parts.append(f'<path class="rule" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:,.4g}</text>')
-    for tick in MaxNLocator(5, integer=True).tick_values(1, epochs):
-        if 1 <= tick <= epochs:
-            parts.append(f'<text x="{x(tick):.1f}" y="{floor + 16}" text-anchor="middle">{tick:.0f}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 2}" text-anchor="middle">epoch</text>')
-    parts += [f'<path class="stage" d="M{x(start):.1f} {TOP}V{floor}"/>' for start in starts]
-    legend = []
+    lines = []
     for i, curve in enumerate(curves):
-        style = f'class="curve c{i % NUM_COLORS}" stroke-dasharray="{DASHES[i % len(DASHES)]}"'
-        points = " ".join(f"{x(e):.1f},{y(v):.1f}" for e, v in zip(curve.epochs, curve.values, strict=True))
+        points = " ".join(f"{x(e)},{y(v)}" for e, v in zip(curve.epochs, curve.values, strict=True))
         if len(curve.values) == 1:
             points += f" {points}"  # a line of no length is a dot
-        parts.append(f'<polyline {style} points="{points}"/>')
-        swatch = f'<svg width="28" height="8" aria-hidden="true"><path {style} d="M1 4h26"/></svg>'
-        legend.append(f"<li>{swatch} {escape(curve.name)}</li>")
+        lines.append(Line(curve.name, i % NUM_COLORS, DASHES[i % len(DASHES)], points))
     last = ", ".join(f"{curve.name} {curve.values[-1]:,.4g}" for curve in curves if len(curve.values))
-    text = f"{title}, by epoch. In the last epoch: {last}."
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg role="img" aria-label="{escape(text)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
-        f'<ul class="legend">{"".join(legend)}</ul></figure>'
+    return Chart(
+        title=title,
+        text=f"{title}, by epoch. In the last epoch: {last}.",
+        rules=[
+            (y(tick), y(tick, 4), f"{tick:,.4g}")
+            for tick in MaxNLocator(5).tick_values(low, high)
+            if low <= tick <= high
+        ],
+        ticks=[
+            (x(tick), f"{tick:.0f}")
+            for tick in MaxNLocator(5, integer=True).tick_values(1, epochs)
+            if 1 <= tick <= epochs
+        ],
+        starts=[x(start) for start in starts],
+        lines=lines,
     )

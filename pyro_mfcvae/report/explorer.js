@@ -142,7 +142,7 @@
   function showReal(combination, count) {
     const shown = data.shown[combination];
     byId("real-says").textContent = count
-      ? `Data whose clusters are exactly these, the surest first (${shown.length} of ${count.toLocaleString("en")}).`
+      ? `Data whose clusters are exactly these, the most confident first (${shown.length} of ${count.toLocaleString("en")}).`
       : "No datum has exactly these clusters. Nearest to the means of the components, in the latents:";
     const items = shown.map((index) => {
       const [item, caption, tile] = [document.createElement("li"), document.createElement("span"), newTile()];

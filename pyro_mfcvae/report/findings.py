@@ -1,22 +1,18 @@
-"""What a report says of data: clusters, their surest members, and scores against labels."""
+"""Findings of a model in data: clusters, their most confident members, and scores against labels."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae.data.choosing import data_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
-
-if TYPE_CHECKING:
-    from pyro_mfcvae.results.fitted import FittedMFCVAE
-
-Array = npt.NDArray[Any]
+from pyro_mfcvae.plots.style import Array
+from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 MAX_EXAMPLES = 8  # of a cluster, at most
 
@@ -48,7 +44,7 @@ class Cluster:
         size: number of data whose most probable cluster it is.
         weight: mixture weight pi_k.
         confidence: mean of q(c = k | x) over these data; None if there are none.
-        examples: indices of the data that it is surest of.
+        examples: indices of the data that it is most confident of.
         majorities: one for each label that has several classes, first that which the facet finds best;
             none of empty clusters.
     """
@@ -63,12 +59,12 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Findings:
-    r"""What a model makes of data.
+    r"""All that a report says of data.
 
     Attributes:
         x: data (N, *x_shape).
         clusters: most probable cluster of every datum in every facet (N, J).
-        sureness: log q of that cluster (N, J).
+        log_confidence: log q of that cluster (N, J).
         latents: means of q(z_j | x), for each facet (N, D_j).
         elbo: mean ELBO of the data, nats per datum.
         facets: the K_j clusters of each facet.
@@ -78,7 +74,7 @@ class Findings:
 
     x: Array
     clusters: Array
-    sureness: Array
+    log_confidence: Array
     latents: list[Array]
     elbo: float
     facets: tuple[tuple[Cluster, ...], ...]
@@ -91,27 +87,29 @@ class Findings:
         return [] if self.evaluation is None else _telling(self.evaluation)
 
     def closest_labels(self, j: int) -> list[str]:
-        """Names of the labels that facet j, of all facets, is closest to."""
+        """List the names of the labels that facet j, of all facets, is closest to."""
         if self.evaluation is None:
             return []
         names = [self.evaluation.label_names[f] for f in self.telling_labels]
         return [name for name in names if self.evaluation.best_facet(name) == j]
 
     def mostly(self, j: int, k: int) -> str:
-        """Classes that more than half of a cluster have, of the labels that its facet is closest to."""
+        """List the classes that more than half of a cluster have, of labels that its facet is closest to."""
         closest = self.closest_labels(j)
         majorities = self.facets[j][k].majorities
         return ", ".join(str(m) for m in majorities if m.label in closest and m.purity > 0.5)
 
     def describe(self, datum: int) -> str:
-        """Number of a datum and, on lines of their own, its classes if they are known."""
+        """Write the number of a datum and, on lines of their own, its classes if they are known."""
         if self.labels is None or self.evaluation is None:
             return str(datum)
         names, classes = self.evaluation.label_names, self.labels[datum]
         return "\n".join([str(datum), *(f"{names[f]} {classes[f]}" for f in self.telling_labels)])
 
 
-def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None, seed: int) -> Findings:
+def find(
+    fitted: FittedMFCVAE, x: object, labels: npt.ArrayLike | None, names: Sequence[str] | None, seed: int
+) -> Findings:
     """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
     if labels is None and names is not None:
         raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
@@ -125,7 +123,7 @@ def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None,
     return Findings(
         x=data.numpy(),
         clusters=clusters,
-        sureness=np.log(np.stack([r.max(-1) for r in posteriors], axis=1)),
+        log_confidence=np.log(np.stack([r.max(-1) for r in posteriors], axis=1)),
         latents=fitted.transform(data),
         elbo=fitted.score(data, seed=seed),
         facets=tuple(_facet(fitted, j, r, y, evaluation, seed) for j, r in enumerate(posteriors)),
@@ -134,22 +132,30 @@ def find(fitted: FittedMFCVAE, x: Any, labels: Any, names: Sequence[str] | None,
     )
 
 
-def surest(groups: Array, sureness: Array, num_groups: int, num: int, seed: int) -> list[Array]:
-    """Indices of the data of each group, surest first, at most ``num``.
+def most_confident(groups: Array, confidence: Array, num_groups: int, num: int, seed: int) -> list[Array]:
+    """Choose the data of each group with the highest confidence, this first, at most ``num``.
 
-    Many are equally sure, and data often come sorted: among equals the order is random.
+    Many are equal, and data often come sorted: among equals the order is random.
 
     Args:
         groups: group of every datum, 0 .. num_groups - 1 (N,).
-        sureness: of every datum (N,).
-        num_groups: how many there are.
-        num: how many indices of each.
-        seed: of the order of equals.
+        confidence: confidence of every datum (N,), on any scale.
+        num_groups: number of groups.
+        num: number of indices for each, at most.
+        seed: seed of the order of equals.
+
+    Returns:
+        Indices of data, for each group.
     """
     shuffled = np.random.default_rng(seed).permutation(len(groups))
-    order = shuffled[np.lexsort((-sureness[shuffled], groups[shuffled]))]
+    order = shuffled[np.lexsort((-confidence[shuffled], groups[shuffled]))]
     bounds = np.searchsorted(groups[order], np.arange(num_groups + 1))
     return [order[i : min(i + num, end)] for i, end in itertools.pairwise(bounds)]
+
+
+def by_size(clusters: Sequence[Cluster]) -> list[Cluster]:
+    """Sort clusters, those of most data and then of most weight first."""
+    return sorted(clusters, key=lambda cluster: (-cluster.size, -cluster.weight))
 
 
 def _facet(
@@ -158,7 +164,7 @@ def _facet(
     K = r.shape[1]
     weights = fitted.model.facet_priors[j].weights().probs.detach().cpu().numpy()
     c, top = r.argmax(-1), r.max(-1)
-    examples = surest(c, top, K, MAX_EXAMPLES, seed)
+    examples = most_confident(c, top, K, MAX_EXAMPLES, seed)
     clusters = []
     for k in range(K):
         members = c == k
@@ -172,7 +178,7 @@ def _facet(
 
 
 def _majorities(y: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...]:
-    """Of the classes (n, F) of a cluster's data."""
+    """Find the most frequent of the classes (n, F) of a cluster's data, for each label."""
     majorities = []
     for f in sorted(_telling(evaluation), key=lambda f: -evaluation.scores["nmi"][j, f]):
         values, counts = np.unique(y[:, f], return_counts=True)
@@ -184,5 +190,5 @@ def _majorities(y: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...
 
 
 def _telling(evaluation: Evaluation) -> list[int]:
-    """Indices of the labels that have several classes; with one, every clustering is pure."""
+    """List the labels that have several classes; with one, every clustering is pure."""
     return [f for f, classes in enumerate(evaluation.classes) if classes > 1]

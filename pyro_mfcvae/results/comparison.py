@@ -149,7 +149,7 @@ class Comparison(Mapping[str, ComparedModel]):
         return pd.DataFrame({name: self.summary(name) for name in self}).T.rename_axis("model")
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw log-likelihood and ELBO of every entry; the page of ``comparison_plot`` says how.
+        """Draw log-likelihood and ELBO of every entry with ``plots.comparison.plot_comparison``.
 
         Args:
             ax: where to draw; None makes a figure of its own.

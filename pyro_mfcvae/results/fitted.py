@@ -193,7 +193,7 @@ class FittedMFCVAE(Predictor):
     ) -> Path:
         r"""Write one HTML file of what was found, with all that it needs within: it opens anywhere.
 
-        It has the scores, every cluster of every facet with its surest data and what it generates, an
+        It has the scores, every cluster of every facet with its most confident data and what it generates, an
         explorer of their combinations, the training's curves, and the settings. It stays below 10 MB:
         where clusters combine in too many ways, it has fewer pictures of each combination, then only the
         largest clusters, and says so. The same model, data and seed give the same file.

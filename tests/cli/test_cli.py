@@ -12,7 +12,8 @@ import pyro_mfcvae
 from pyro_mfcvae import cli, load
 from pyro_mfcvae.cli import configuring, datasets, fitting, main
 from pyro_mfcvae.data import RenderedShapes
-from pyro_mfcvae.training import Trainer
+from pyro_mfcvae.data.memmap import Stored
+from pyro_mfcvae.data.sources import InMemory
 
 QUICK = ["--clusters", "3,2", "--latent-dims", "2", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
 PICTURES = {
@@ -313,8 +314,8 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--device abacus", "device: 'abacus' is not available"),
         ("--precision 3", "argument --precision"),
         ("--threads 0", "--threads: got 0"),
-        ("--root here", "--root: it is for mnist, svhn and shapes3d only"),
-        ("--subset wall", "--subset: it is for shapes and shapes3d only"),
+        ("--root here", "expected mnist, svhn or shapes3d; give files by their path"),
+        ("--subset wall", "expected shapes or shapes3d; leave it out"),
         ("--unknown", "unrecognized arguments: --unknown"),
     ],
 )
@@ -326,14 +327,14 @@ def test_bad_data_are_refused(tmp_path, capsys):
     def fit(name):
         return refused(capsys, "fit", tmp_path / name, "--out", tmp_path / "out")
 
-    assert "there is no file" in fit("absent.npy")
+    assert "expected a file that is there" in fit("absent.npy")
     assert "expected mnist, svhn, shapes, shapes3d, or a file .npy or .npz" in fit("cifar")
     (tmp_path / "text.npy").write_text("1, 2, 3\n")
-    assert "is not an array that NumPy can read" in fit("text.npy")
+    assert "expected an array that NumPy can read" in fit("text.npy")
     (tmp_path / "empty.npz").write_text("")
-    assert "is not an array that NumPy can read" in fit("empty.npz")
+    assert "expected an array that NumPy can read" in fit("empty.npz")
     np.save(tmp_path / "objects.npy", np.array([{}, None]))
-    assert "is not an array that NumPy can read" in fit("objects.npy")
+    assert "expected an array that NumPy can read" in fit("objects.npy")
     np.save(tmp_path / "nan.npy", np.full((30, 3), np.nan))
     assert "got NaN" in fit("nan.npy")
     np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
@@ -341,7 +342,7 @@ def test_bad_data_are_refused(tmp_path, capsys):
     np.save(tmp_path / "flat.npy", np.zeros(30))
     assert "expected (N, D)" in fit("flat.npy")
     np.savez(tmp_path / "names.npz", data=np.zeros((30, 3)), z=np.zeros(2))
-    assert "holds the arrays data, z, expected one of the name x" in fit("names.npz")
+    assert "with the arrays data, z, expected one of the name x" in fit("names.npz")
     np.savez(tmp_path / "short.npz", x=np.zeros((30, 3)), y=np.zeros(29, int))
     assert "unequal length" in fit("short.npz")
     np.savez(tmp_path / "real.npz", x=np.zeros((30, 3)), y=np.zeros(30))
@@ -405,8 +406,8 @@ def test_a_subset_of_the_shapes(monkeypatch, tmp_path, subset):
 
 def test_results_need_a_folder(npy, capsys):
     assert "--out" in refused(capsys, "fit", npy)
-    assert "cannot be made a folder" in refused(capsys, "fit", npy, "--out", npy)
-    assert "cannot be made a folder" in refused(capsys, "demo", "--quick", "--out", npy)
+    assert "expected a folder that can be made" in refused(capsys, "fit", npy, "--out", npy)
+    assert "expected a folder that can be made" in refused(capsys, "demo", "--quick", "--out", npy)
 
 
 def test_an_interruption_is_quiet(monkeypatch, npy, tmp_path, capsys):
@@ -442,7 +443,8 @@ def test_it_is_a_module():
     assert shown.stderr == ""
     refusal = subprocess.run([*command, "fit", "absent.npy", "--out", "x"], capture_output=True, text=True)
     assert refusal.returncode == 2
-    assert refusal.stderr == "pyro_mfcvae: error: dataset: there is no file absent.npy\n"
+    expected = "dataset: got absent.npy, expected a file that is there; check its path"
+    assert refusal.stderr == f"pyro_mfcvae: error: {expected}\n"
 
 
 def test_what_takes_long_to_import_is_imported_when_used():
@@ -454,13 +456,14 @@ def test_what_takes_long_to_import_is_imported_when_used():
 
 def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     """It is streamed; a sample of it is judged and drawn, and all of it is clustered."""
-    monkeypatch.setattr("pyro_mfcvae.data.choosing.available_memory", lambda: 100.0)
+    monkeypatch.setattr("pyro_mfcvae.data.choosing.MEMORY_SHARE", 1e-12)
     monkeypatch.setattr("pyro_mfcvae.data.sources.CALIBRATION_SAMPLE", 40)
     seen = []
-    monkeypatch.setattr(Trainer, "run", spy(seen))
+    for kind in (InMemory, Stored):
+        monkeypatch.setattr(kind, "batches", spy(seen, kind.batches))
     out = tmp_path / "out"
     assert main(["fit", npy, "--out", str(out), *QUICK]) == 0
-    assert {type(source).__name__ for source in seen} == {"Stored"}
+    assert {type(source) for source in seen} == {Stored}
     text = capsys.readouterr().out
     assert "Data.npy, 90 data of 6, without labels." in text
     assert "mean ELBO of 40 training data" in text
@@ -470,9 +473,9 @@ def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     assert np.array_equal(np.load(tmp_path / "again.npy"), clusters)
 
 
-def spy(seen, run=Trainer.run):
-    def noted(trainer, **options):
-        seen.append(trainer.source)
-        return run(trainer, **options)
+def spy(seen, batches):
+    def noted(source, *arguments):
+        seen.append(source)
+        return batches(source, *arguments)
 
     return noted

@@ -168,7 +168,10 @@ def test_a_report_that_cannot_be_written(folder, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(FittedMFCVAE, "report", report, raising=False)
     line = refused(capsys, "report", folder, folder / "data.npz", "--out", tmp_path / "r.html")
-    assert f"--out: {tmp_path / 'r.html'} cannot be written (No space left on device)" in line
+    assert (
+        f"--out: got {tmp_path / 'r.html'}, expected a file that can be written (No space left on device)"
+        in line
+    )
 
 
 # predict
@@ -213,7 +216,7 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(folder, tmp_path, capsy
     monkeypatch.setattr(os, "replace", fail)
     data = [folder / "data.npz"] if command == "predict" else []
     line = refused(capsys, command, folder, *data, "--out", out)
-    assert f"--out: {out} cannot be written (No space left on device)" in line
+    assert f"--out: got {out}, expected a file that can be written (No space left on device)" in line
     assert os.listdir(tmp_path) == ["out.npy"]
     assert out.read_bytes() == b"what was there"
 
@@ -294,17 +297,17 @@ def test_one_cluster_is_drawn_in_a_square(make_model, tmp_path, n, rows, columns
         ("evaluate", "the following arguments are required: MODEL, DATASET"),
         ("evaluate {m}", "the following arguments are required: DATASET"),
         ("evaluate {m} {d} --out {m}", "is a folder, expected the name of a file"),
-        ("evaluate {m} {d} --out {d}/x", "--out: {d} cannot be made a folder"),
+        ("evaluate {m} {d} --out {d}/x", "--out: got {d}, expected a folder that can be made"),
         ("evaluate {m} {d} --seed 1,2", "argument --seed: got '1,2', expected one number"),
         ("evaluate {m} {d} --threads 0", "--threads: got 0, expected at least 1"),
         ("evaluate {m} {d} --device abacus", "device: 'abacus' is not available"),
-        ("evaluate {m} {d} --split test", "--split: it is for mnist, svhn, shapes, shapes3d only"),
-        ("evaluate {m} {d} --root here", "--root: it is for mnist, svhn and shapes3d only"),
-        ("evaluate {m} {d} --subset wall", "--subset: it is for shapes and shapes3d only"),
+        ("evaluate {m} {d} --split test", "--split: got test with {d}, expected one of mnist, svhn"),
+        ("evaluate {m} {d} --root here", "--root: got here with {d}, expected mnist, svhn or shapes3d"),
+        ("evaluate {m} {d} --subset wall", "--subset: got wall with {d}, expected shapes or shapes3d"),
         ("evaluate {m} cifar", "dataset: got 'cifar', expected mnist, svhn"),
-        ("evaluate {m} absent.npy", "dataset: there is no file absent.npy"),
+        ("evaluate {m} absent.npy", "dataset: got absent.npy, expected a file that is there"),
         ("evaluate {m} mnist --root {m}", "root: no train-images-idx3-ubyte"),
-        ("evaluate absent {d}", "model: there is no file or folder absent"),
+        ("evaluate absent {d}", "model: got absent, expected a file or folder that is there"),
         ("evaluate {d} {d}", "model: {d} is not a whole pyro_mfcvae model"),
         ("report {m} {d}", "the following arguments are required: --out"),
         (
@@ -312,7 +315,7 @@ def test_one_cluster_is_drawn_in_a_square(make_model, tmp_path, n, rows, columns
             "argument --out: got 'r.pdf', expected a name that ends in .html or .htm",
         ),
         ("predict {m} {d} --out r.txt", "got 'r.txt', expected a name that ends in .csv or .npy or .npz"),
-        ("sample {m} --out {d}/x/a.png", "--out: {d}/x cannot be made a folder"),
+        ("sample {m} --out {d}/x/a.png", "--out: got {d}/x, expected a folder that can be made"),
         ("predict {m} {d} --out .csv", "got '.csv', expected a name that ends in"),
         ("sample {m}", "the following arguments are required: --out"),
         ("sample {m} --out a.jpg", "argument --out: got 'a.jpg', expected a name that ends in .png or .pdf"),
@@ -340,13 +343,13 @@ def test_bad_arguments_are_refused(folder, tmp_path, capsys, monkeypatch, comman
 
 def test_a_folder_without_a_model(folder, tmp_path, capsys):
     line = refused(capsys, "sample", tmp_path, "--out", tmp_path / "a.png")
-    assert f"model: there is no model.mfcvae in the folder {tmp_path}; give the file" in line
+    assert f"model: got the folder {tmp_path}, expected model.mfcvae in it; give the file" in line
     for seed in (2, 1):
         (tmp_path / f"seed_{seed}").mkdir()
         (tmp_path / f"seed_{seed}" / "model.mfcvae").write_bytes(b"")
     line = refused(capsys, "sample", tmp_path, "--out", tmp_path / "a.png")
     first, second = (tmp_path / f"seed_{seed}" / "model.mfcvae" for seed in (1, 2))
-    assert f"there are {first}, {second}" in line
+    assert f"choose from {first}, {second}" in line
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report", "predict"])

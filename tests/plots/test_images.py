@@ -1,9 +1,9 @@
 """Pictures of a model made by hand look as they did when a person last looked at them.
 
-They are compared with ``tests/baselines/*.png``, after a blur that takes away what differs between versions
-of FreeType and matplotlib. When a change is meant, look at the new pictures:
+They are compared with ``tests/plots/baselines/*.png``, after a blur that takes away what differs between
+versions of FreeType and matplotlib. When a change is meant, look at the new pictures:
 
-    PYRO_MFCVAE_BASELINES=write python -m pytest tests/test_plots_images.py
+    PYRO_MFCVAE_BASELINES=write python -m pytest tests/plots/test_images.py
 """
 
 import io

@@ -121,7 +121,7 @@ def test_all_pictures_are_written(models, written, tmp_path):
 
 
 def test_a_single_kind_of_label_is_not_in_the_name_of_a_file(models, monkeypatch, tmp_path):
-    monkeypatch.setattr(saving, "_write", lambda figure, path: None)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *_, **__: None)
     names = {path.name for path in plots.save_all(*models["bars"], tmp_path, LABELS[:, 0])}
     assert {"confusion_facet_0.png", "confusion_facet_1.png"} <= names
 
@@ -139,7 +139,7 @@ def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["grey", "colour", "flat"])
 @pytest.mark.parametrize("facet", [0, 1])
-def test_surest_examples_come_first(models, name, facet):
+def test_most_confident_examples_come_first(models, name, facet):
     fitted, x = models[name]
     figure = plots.cluster_examples(fitted, x, facet, num_examples=5)
     r = fitted.predict_proba(x)[facet]
@@ -251,7 +251,7 @@ def test_one_facet_cannot_be_composed(tmp_path, monkeypatch):
     fitted, x = make((6,), clusters=(3,))
     with pytest.raises(ValueError, match="1 facet, expected at least 2"):
         plots.compositions(fitted, x[:2], x[:2])
-    monkeypatch.setattr(saving, "_write", lambda figure, path: None)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *_, **__: None)
     names = [path.name for path in plots.save_all(fitted, x, tmp_path)]
     assert "compositions.png" not in names
     assert "examples_facet_0.png" in names

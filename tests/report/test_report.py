@@ -17,15 +17,17 @@ from PIL import Image
 
 from pyro_mfcvae import Facet, FittedMFCVAE, Schedule, fit, likelihoods, presets, priors, report
 from pyro_mfcvae.networks import FullyConnectedLadder
+from pyro_mfcvae.plots.scales import MISSING_RGB
+from pyro_mfcvae.report import combinations
 from pyro_mfcvae.report.combinations import AMOUNTS, MAX_TILES, Explorer
-from pyro_mfcvae.report.findings import find, surest
-from pyro_mfcvae.report.tiles import MISSING_COLOR, Pictures, Profiles, drawing
+from pyro_mfcvae.report.findings import find, most_confident
+from pyro_mfcvae.report.tiles import Pictures, Profiles, drawing
 
 SHAPES = {
     "grey": (1, 9, 7),
     "colour": (3, 8, 6),
     "flat": (8, 6),
-    "side by side": (2, 5, 4),
+    "two channels": (2, 5, 4),
     "many channels": (6, 5, 4),
     "bars": (6,),
     "lines": (40,),
@@ -160,7 +162,7 @@ def test_draws_share_their_noise(grey, tmp_path):
     fitted, x, _ = grey
     explorer = Explorer(fitted, find(fitted, x, None, None, 0), drawing(x, own_scales=True), 0)
     plan = explorer.plan(1e7)
-    half, full = explorer._latents(plan, 0.5), explorer._latents(plan, 1.0)
+    half, full = explorer.latents(plan, 0.5), explorer.latents(plan, 1.0)
     for j in range(2):
         mean = _means(fitted, j)
         np.testing.assert_allclose(2 * (half[j].numpy() - mean), full[j].numpy() - mean, atol=1e-5)
@@ -321,7 +323,7 @@ def test_an_estimate_that_is_too_low_is_corrected(models, tmp_path, monkeypatch)
     fitted, x = models["lines"]
     monkeypatch.setattr(report, "MAX_BYTES", 110_000)
     monkeypatch.setattr(report, "REST", 40_000)
-    monkeypatch.setattr(Explorer, "_tile_sizes", lambda self: (30.0, 30.0))  # they are larger
+    monkeypatch.setattr(combinations, "MARGIN", 0.05)
     budgets = []
     plan = Explorer.plan
     monkeypatch.setattr(Explorer, "plan", lambda self, budget: budgets.append(budget) or plan(self, budget))
@@ -371,7 +373,7 @@ def test_missing_values_are_shown_as_such(make_model, tmp_path):
             assert all(path.count("M") == 5 for path in page.data["real"]["paths"])
         else:
             tiles = draw.tiles(x)
-            assert (tiles[:, 0, 2] == MISSING_COLOR).all()
+            assert (tiles[:, 0, 2] == (255 * MISSING_RGB).round()).all()
             assert (tiles[:, 1, 2, 0] == tiles[:, 1, 2, 1]).all()  # the others are grey
 
 
@@ -401,16 +403,16 @@ def test_large_pictures_are_averaged():
     assert tiles.sum() == tiles[0, 0, 0]
 
 
-def test_surest():
+def test_most_confident():
     rng = np.random.default_rng(0)
-    groups, sureness = rng.integers(0, 4, 200), rng.integers(0, 5, 200) / 5
+    groups, confidence = rng.integers(0, 4, 200), rng.integers(0, 5, 200) / 5
     groups[groups == 2] = 0
-    found = surest(groups, sureness, 4, 7, seed=0)
+    found = most_confident(groups, confidence, 4, 7, seed=0)
     for k, members in enumerate(found):
         assert (groups[members] == k).all()
-        assert sorted(sureness[members]) == sorted(sureness[groups == k])[::-1][:7][::-1]
+        assert sorted(confidence[members]) == sorted(confidence[groups == k])[::-1][:7][::-1]
     assert [len(members) for members in found] == [7, 7, 0, 7]
-    assert found[0].tolist() != surest(groups, sureness, 4, 7, seed=1)[0].tolist()
+    assert found[0].tolist() != most_confident(groups, confidence, 4, 7, seed=1)[0].tolist()
 
 
 def test_components_that_do_not_know_their_mean(make_model, tmp_path):
