@@ -30,7 +30,8 @@ responsibilities nor the facet terms need a sample.
 objective       responsibilities                           facet term
 =============== ========================================== =======================================
 ``analytic``    :math:`\propto \pi_k e^{-\mathrm{KL}_k}`   :math:`\log\sum_k \pi_k e^{-\mathrm{KL}_k}`
-``monte_carlo`` as ``analytic``, with :math:`\mathrm{KL}_k` averaged over L samples
+``monte_carlo`` as above, :math:`\mathrm{KL}_k`            as above, :math:`\mathrm{KL}_k`
+                averaged over L samples                    averaged over L samples
 ``marginal``    mean of :math:`p(c\mid z^{(l)})`           mean of :math:`\log p(z^{(l)}) - \log q(z^{(l)})`
 ``vade``        mean of :math:`p(c\mid z^{(l)})`           those, put into the ELBO above
 =============== ========================================== =======================================
@@ -59,6 +60,7 @@ under ``analytic``, which makes it choose.
 References:
     F. Falck, H. Zhang, M. Willetts, G. Nicholson, C. Yau, C. Holmes (2021). Multi-Facet Clustering
     Variational Autoencoders. NeurIPS, arXiv:2106.05241, theorem 1.
+
     Z. Jiang, Y. Zheng, H. Tan, B. Tang, H. Zhou (2017). Variational Deep Embedding. IJCAI,
     arXiv:1611.05148.
 """
@@ -116,9 +118,9 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
     whole facet term, outside the log-sum-exp; where a mask is false the term is exactly zero.
 
     Args:
-        objective: ``"analytic"`` (default), ``"monte_carlo"``, ``"marginal"`` or ``"vade"``; see the
-            module's page. ``"analytic"`` averages over samples only where no closed-form KL is
-            registered for the pair of distributions.
+        objective: ``"analytic"`` (default), ``"monte_carlo"``, ``"marginal"`` or ``"vade"``; see
+            :mod:`pyro_mfcvae.model.elbo`. ``"analytic"`` averages over samples only where no closed-form
+            KL is registered for the pair of distributions.
         num_kl_samples: samples L of each collapsed latent wherever a facet term is estimated.
         num_particles: samples of the guide for the rest of the ELBO.
         max_plate_nesting: number of nested plates; give it, for a guess costs a run of the model.
