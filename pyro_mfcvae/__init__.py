@@ -36,3 +36,7 @@ __all__ = [
     "presets",
     "priors",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

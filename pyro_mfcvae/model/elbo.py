@@ -36,26 +36,26 @@ objective       responsibilities                           facet term
 ``vade``        mean of :math:`p(c\mid z^{(l)})`           those, put into the ELBO above
 =============== ========================================== =======================================
 
-In exact expectation ``vade`` <= ``analytic`` <= E[``marginal``] <= log p(x). VaDE's choice (Jiang et
-al., 2017) is one more q(c|x), and so no better than the maximiser. The log-sum-exp is convex, which
-gives the second inequality. ``marginal`` is the ELBO of the model with c summed out, or, which is the
-same, of the guide q(z|x) p(c|z), in which c may depend on z; it is what stock ``TraceEnum_ELBO``
-computes. ``monte_carlo`` maximises over q(c|x) after sampling, and E max >= max E: it is biased upwards,
-and falls to ``analytic`` as L grows. With one sample, it, ``marginal`` and ``vade`` are the same number.
+In exact expectation ``vade`` <= ``analytic`` <= E[``marginal``] <= log p(x). VaDE's choice (Jiang et al.,
+2017) is one more q(c|x), and so no better than the maximiser. The log-sum-exp is convex, which gives the
+second inequality. ``marginal`` is the ELBO of the model with c summed out, or, which is the same, of the
+guide q(z|x) p(c|z), in which c may depend on z; it is what stock ``TraceEnum_ELBO`` computes.
+``monte_carlo`` maximises over q(c|x) after sampling, and E max >= max E: it is biased upwards, and falls
+to ``analytic`` as L grows. With one sample, it, ``marginal`` and ``vade`` are the same number.
 
-**As a Rao-Blackwellisation.** For any fixed q(c|x), sampling z gives unbiased estimates of the ELBO and of
-its gradient; replacing :math:`\log p(z\mid c) - \log q(z\mid x)` by its expectation given x, which is
-:math:`-\mathrm{KL}_k`, keeps the mean and removes the variance that z had brought (Rao-Blackwell). At
-the maximiser the gradient is that of a fixed q(c|x), since the derivative with respect to q(c|x)
-vanishes there (envelope theorem). So the gradient of ``analytic`` is that of the ELBO at
-:math:`q(c\mid x) = r`, with no noise from the facet terms; none at all reaches the parameters of the
-mixtures. What noise is left comes from the likelihood.
+**As a Rao-Blackwellisation.** For any fixed q(c|x), sampling z gives unbiased estimates of the ELBO and
+of its gradient; replacing :math:`\log p(z\mid c) - \log q(z\mid x)` by its expectation given x, which is
+:math:`-\mathrm{KL}_k`, keeps the mean and removes the variance that z had brought (Rao-Blackwell). At the
+maximiser the gradient is that of a fixed q(c|x), since the derivative with respect to q(c|x) vanishes
+there (envelope theorem). So the gradient of ``analytic`` is that of the ELBO at :math:`q(c\mid x) = r`,
+with no noise from the facet terms; none at all reaches the parameters of the mixtures. What noise is left
+comes from the likelihood.
 
 **The default** is ``analytic``: its responsibilities are the maximiser itself, and no noise of the facet
-terms is in its gradient. (For the parameters of q(z|x) that is usually, not always, the least noise: that of
-the likelihood is left, and a sampled facet term can happen to cancel some of it.) ``marginal`` is the tighter
-bound; it leaves c free to follow z, so a posterior q(z|x) that straddles several components costs less than
-under ``analytic``, which makes it choose.
+terms is in its gradient. (For the parameters of q(z|x) that is usually, not always, the least noise: that
+of the likelihood is left, and a sampled facet term can happen to cancel some of it.) ``marginal`` is the
+tighter bound; it leaves c free to follow z, so a posterior q(z|x) that straddles several components costs
+less than under ``analytic``, which makes it choose.
 
 References:
     F. Falck, H. Zhang, M. Willetts, G. Nicholson, C. Yau, C. Holmes (2021). Multi-Facet Clustering

@@ -18,7 +18,12 @@ from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model.elbo import FacetELBO
-from pyro_mfcvae.model.objectives import facet_responsibilities, facet_term, facet_value, spread
+from pyro_mfcvae.model.objectives import (
+    facet_responsibilities,
+    facet_term,
+    facet_value,
+    quasi_monte_carlo_points,
+)
 from pyro_mfcvae.model.weights import FacetWeights, autocast, kl_weight
 from pyro_mfcvae.networks.base import check_facet_modules, is_active
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
@@ -87,7 +92,7 @@ class MFCVAE(nn.Module):
             for f in config.facets
         )
         for j, prior in enumerate(self.facet_priors):
-            prior.attach(partial(self._encode_facet, j), self.x_shape)
+            prior.bind_encoder(partial(self._encode_facet, j), self.x_shape)
 
     def model(
         self, x: Tensor | None = None, *, data_size: int | None = None, weights: FacetWeights | None = None
@@ -109,7 +114,7 @@ class MFCVAE(nn.Module):
         mixtures: list[Mixture] = list(self.facet_priors)
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
-                mixtures[j] = prior.realize(f"prior_{j}")
+                mixtures[j] = prior.sample_globals(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
             z = []
             for j, mixture in enumerate(mixtures):
@@ -178,7 +183,9 @@ class MFCVAE(nn.Module):
     def responsibilities(self, q: Sequence[dist.Distribution]) -> list[Tensor]:
         """q(c_j | x), shape (N, K_j), at the ELBO's maximum for what :meth:`encode` returned."""
         return [
-            facet_responsibilities(q_j, *_components(prior), dim=-2, samples=partial(spread, q_j))
+            facet_responsibilities(
+                q_j, *_components(prior), dim=-2, samples=partial(quasi_monte_carlo_points, q_j)
+            )
             for prior, q_j in zip(self.facet_priors, q, strict=True)
         ]
 
@@ -218,7 +225,9 @@ class MFCVAE(nn.Module):
 
     def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
         """Term (N,) and responsibilities (N, K) of the analytic objective, without noise."""
-        term, responsibilities = facet_term(q, *_components(prior), dim=-2, samples=partial(spread, q))
+        term, responsibilities = facet_term(
+            q, *_components(prior), dim=-2, samples=partial(quasi_monte_carlo_points, q)
+        )
         return term.squeeze(0), responsibilities
 
     def _declare_parameters(self) -> None:

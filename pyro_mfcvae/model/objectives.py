@@ -111,7 +111,7 @@ def _mean(values: Tensor) -> Tensor:
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
-def spread(q: dist.Distribution, num_samples: int = 16) -> Tensor:
+def quasi_monte_carlo_points(q: dist.Distribution, num_samples: int = 16) -> Tensor:
     """Points that stand for the normal distribution q, always the same ones and symmetric about its mean.
 
     Averages over them do not change between calls, and the one for a datum does not depend on the others.

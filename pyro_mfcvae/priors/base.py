@@ -34,12 +34,17 @@ class FacetPrior(nn.Module, ABC):
     Args:
         clusters: number of components K.
         latent_dim: dimension D of the latent.
+
+    Attributes:
+        is_standard: True while every component stands in for a standard normal, as in the warm-up; it is
+            part of the state.
     """
 
     def __init__(self, clusters: int, latent_dim: int) -> None:
         super().__init__()
         self.clusters = clusters
         self.latent_dim = latent_dim
+        self.is_standard = False
         self.register_buffer("every", torch.arange(clusters).unsqueeze(-1), persistent=False)
 
     @abstractmethod
@@ -54,6 +59,14 @@ class FacetPrior(nn.Module, ABC):
         """Return p(z | c) of all K values of c: batch shape (K, 1), event shape (D,)."""
         return self.component(cast(Tensor, self.every))
 
+    def get_extra_state(self) -> Tensor:
+        """Return :attr:`is_standard` for ``state_dict``."""
+        return torch.tensor(self.is_standard)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take :attr:`is_standard` from ``load_state_dict``."""
+        self.is_standard = bool(state)
+
     def of(self, parameter: Tensor, c: Tensor) -> Tensor:
         """Take rows of a parameter (K, ...), for a subclass's :meth:`component`; shape (*c.shape, ...)."""
         # Where c is every value a view will do, which has no gradient to scatter.
@@ -66,10 +79,10 @@ class FacetPrior(nn.Module, ABC):
 
     @property
     def has_globals(self) -> bool:
-        """True if :meth:`realize` and :meth:`guide` sample latent variables that all data share."""
+        """True if :meth:`sample_globals` and :meth:`guide` sample latent variables that all data share."""
         return False
 
-    def realize(self, name: str) -> Mixture:
+    def sample_globals(self, name: str) -> Mixture:
         """Sample, in the model and outside the plate of the data, what all data share.
 
         Sites that are sampled here must be sampled in :meth:`guide` as well, and be named after
@@ -86,10 +99,10 @@ class FacetPrior(nn.Module, ABC):
         return self
 
     def guide(self, name: str) -> None:
-        """Sample, in the guide, what :meth:`realize` samples in the model."""
+        """Sample, in the guide, what :meth:`sample_globals` samples in the model."""
         return
 
-    def attach(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
         """Take what a prior may need of its model, which calls this once, when it is built.
 
         Parameters may be made here. The encoder's are the model's, and do not become the prior's.

@@ -129,7 +129,7 @@ class BayesianGaussianMixture(FacetPrior):
         """True: all data share the parameters."""
         return True
 
-    def realize(self, name: str) -> GaussianMixture:
+    def sample_globals(self, name: str) -> GaussianMixture:
         """Sample the parameters, at sites ``{name}.weights`` and so on."""
         with _Prefix(name):
             return self._sample()

@@ -57,7 +57,6 @@ class DistributionPrior(FacetPrior):
         self.categorical = _Tensors(Categorical(logits=categorical.logits), torch.Size())
         self.components = _Tensors(components, components.batch_shape)
         self.register_buffer("zeros", torch.zeros(self.latent_dim), persistent=False)
-        self.is_standard = False
 
     def weights(self) -> dist.Distribution:
         """Return p(c), categorical over K values."""

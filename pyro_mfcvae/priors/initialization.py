@@ -30,17 +30,17 @@ E = TypeVar("E", bound=_Estimator)
 
 
 @dataclass(frozen=True)
-class Start:
+class MixtureInit:
     """Weights (K,), means (K, D) and covariances, (K, D, D), or (K, D) if they are diagonal."""
 
     weights: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
 
-    def sorted(self) -> Start:
+    def sorted(self) -> MixtureInit:
         """Return the same components, the heaviest first."""
         order = np.argsort(-self.weights, kind="stable")
-        return Start(self.weights[order], self.means[order], self.covariances[order])
+        return MixtureInit(self.weights[order], self.means[order], self.covariances[order])
 
 
 def find_components(
@@ -51,7 +51,7 @@ def find_components(
     covariance_type: str,
     concentration: float | None,
     seed: int,
-) -> Start:
+) -> MixtureInit:
     """Place K components in an embedding of the data.
 
     ``"mixture"`` fits means, covariances and weights by expectation maximisation, or, where N K is above
@@ -85,7 +85,7 @@ def find_components(
         means, _ = kmeans_plusplus(z, K, random_state=seed)
     else:
         means = np.random.default_rng(seed).normal(scale=(2 / (K + D)) ** 0.5, size=(K, D))
-    return Start(np.full(K, 1 / K), means, np.tile(z.var(0) + MIN_VARIANCE, (K, 1)))
+    return MixtureInit(np.full(K, 1 / K), means, np.tile(z.var(0) + MIN_VARIANCE, (K, 1)))
 
 
 def embedding_size(clusters: int, at_least: int) -> int:
@@ -116,7 +116,7 @@ def fit_mixture(
 
 def _fit_mixture(
     z: np.ndarray, clusters: int, covariance_type: str, concentration: float | None, seed: int
-) -> Start:
+) -> MixtureInit:
     """Fit a mixture by expectation maximisation, or that of a Dirichlet process by variational inference."""
     if concentration is None:
         mixture = fit_mixture(z, clusters, covariance_type, seed)
@@ -136,10 +136,10 @@ def _fit_mixture(
         covariances = np.tile(covariances, (clusters, 1, 1))
     elif covariance_type == "spherical":
         covariances = np.tile(covariances[:, None], (1, z.shape[1]))
-    return Start(mixture.weights_, mixture.means_, covariances)
+    return MixtureInit(mixture.weights_, mixture.means_, covariances)
 
 
-def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Start:
+def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> MixtureInit:
     r"""Find the clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
 
     .. math::
@@ -166,7 +166,7 @@ def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) ->
         covariances = (scatter + (D + 1) * pooled) / (n + D + 1)
     if covariance_type == "spherical":
         covariances = np.tile(covariances.mean(1, keepdims=True), (1, D))
-    return Start((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
+    return MixtureInit((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
 
 
 def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, str | float]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pyro_mfcvae._utils.checks import number, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.priors.base import FacetPrior, Mixture
-from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, Start, find_components
+from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, MixtureInit, find_components
 from pyro_mfcvae.priors.weights import WEIGHTS, MixtureWeights, WeightsFactory
 
 MIN_SCALE = 1e-4  # of a component: keeps KL divergences and their gradients finite
@@ -65,7 +65,6 @@ class MixturePrior(FacetPrior):
         super().__init__(clusters, latent_dim)
         self.initialization = one_of("initialization", initialization, INITIALIZATIONS)
         self.mixing: MixtureWeights = resolve("weights", weights, WEIGHTS)(clusters)
-        self.is_standard = False  # a standard normal for now, as in warm-up
 
     def weights(self) -> dist.Distribution:
         """Return p(c), categorical over K values; the mean over the posterior of weights that are latent."""
@@ -81,9 +80,9 @@ class MixturePrior(FacetPrior):
         """True for the weights of a Dirichlet process."""
         return self.mixing.concentration is not None
 
-    def realize(self, name: str) -> Mixture:
+    def sample_globals(self, name: str) -> Mixture:
         """Sample the weights in the model, if they are a latent variable."""
-        return _Given(self.mixing.realize(name), self) if self.has_globals else self
+        return _Given(self.mixing.sample_globals(name), self) if self.has_globals else self
 
     def guide(self, name: str) -> None:
         """Sample the weights in the guide, if they are a latent variable."""
@@ -105,7 +104,7 @@ class MixturePrior(FacetPrior):
         """
         self._start(embedding, seed)
 
-    def _start(self, embedding: np.ndarray, seed: int) -> Start:
+    def _start(self, embedding: np.ndarray, seed: int) -> MixtureInit:
         """Find components in the embedding, and take over their weights."""
         start = find_components(
             embedding,

@@ -40,7 +40,7 @@ class VampPriorMixture(MixturePrior):
         self.register_parameter("pseudo_inputs", None)
         self._encode: Callable[[Tensor], dist.Distribution] | None = None
 
-    def attach(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
         """Take the encoder, and make pseudo-inputs at random in [0, 1]."""
         self._encode = encode
         self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *x_shape))
@@ -49,12 +49,12 @@ class VampPriorMixture(MixturePrior):
         """Return p(z | c): batch shape of ``c``, event shape (D,).
 
         Raises:
-            RuntimeError: before :meth:`attach`.
+            RuntimeError: before :meth:`bind_encoder`.
         """
         if self._encode is None:
             raise RuntimeError(
                 "component: a VampPrior needs the encoder of its model; build it by "
-                "Facet(..., prior='vamp') in a configuration of MFCVAE, or call attach(encode, x_shape)"
+                "Facet(..., prior='vamp') in a configuration of MFCVAE, or call bind_encoder(encode, x_shape)"
             )
         if self.is_standard:
             like = self.pseudo_inputs.new_empty(self.latent_dim)

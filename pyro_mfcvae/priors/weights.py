@@ -46,12 +46,12 @@ class MixtureWeights(nn.Module, ABC):
         """True if the weights are a latent variable, with a prior and a variational posterior."""
         return False
 
-    def realize(self, name: str) -> dist.Distribution:
+    def sample_globals(self, name: str) -> dist.Distribution:
         """Return p(c) given the latent variable that is sampled here; site names begin with ``name``."""
         return self()
 
     def guide(self, name: str) -> None:
-        """Sample, in the guide, what :meth:`realize` samples."""
+        """Sample, in the guide, what :meth:`sample_globals` samples."""
         return
 
 
@@ -119,7 +119,7 @@ class _LatentWeights(MixtureWeights):
     def given(self, u: Tensor) -> dist.Distribution:
         """Return p(c | u)."""
 
-    def realize(self, name: str) -> dist.Distribution:
+    def sample_globals(self, name: str) -> dist.Distribution:
         """Return p(c | u) at a sample of u."""
         if not self.has_globals:
             return self()

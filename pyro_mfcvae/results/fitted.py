@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import resolve_device, seeded
@@ -18,15 +16,13 @@ from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
 from pyro_mfcvae.posterior import importance
 from pyro_mfcvae.posterior.arviz_groups import convert
+from pyro_mfcvae.posterior.facet_mixture import Embedding, check_embedding, sample_facet_mixture
 from pyro_mfcvae.posterior.inference_data import groups
-from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior, sample_mixture
-from pyro_mfcvae.posterior.mixture_density import Mixture
-from pyro_mfcvae.priors import FacetPrior, HyperPriors
+from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior
+from pyro_mfcvae.priors import HyperPriors
 from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
-
-Embedding = Literal["posterior", "sample", "mean"]
 
 
 class FittedMFCVAE(Predictor):
@@ -323,24 +319,17 @@ class FittedMFCVAE(Predictor):
         """
         if facet not in range(self.num_facets):
             raise ValueError(f"facet: got {facet!r}, expected one of 0 .. {self.num_facets - 1}")
-        if embedding not in get_args(Embedding):
-            raise ValueError(f"embedding: got {embedding!r}, expected one of {get_args(Embedding)}")
-        prior = self.model.facet_priors[facet]
+        check_embedding(embedding)
 
         def embed(batch: Tensor) -> list[Tensor]:
             q = self.model.encode(batch)
             return [q[facet].mean, q[facet].variance, self.model.responsibilities(q)[facet].argmax(-1)]
 
-        loc, variance, predicted = self._blocks(x, embed)
-        chosen = np.unique(predicted) if clusters is None else np.asarray(clusters, dtype=np.int64)
-        if chosen.ndim != 1 or not len(chosen) or not set(chosen) <= set(range(prior.clusters)):
-            raise ValueError(f"clusters: got {clusters!r}, expected some of 0 .. {prior.clusters - 1}")
-        if embedding == "sample":
-            loc = loc + np.sqrt(variance) * np.random.default_rng(seed).standard_normal(loc.shape)
-        return sample_mixture(
-            loc,
-            _gaussian_mixture(prior, chosen),
-            variances=variance if embedding == "posterior" else None,
+        return sample_facet_mixture(
+            self.model.facet_priors[facet],
+            *self._blocks(x, embed),
+            embedding=embedding,
+            clusters=clusters,
             hyper_priors=hyper_priors,
             kernel=kernel,
             num_samples=num_samples,
@@ -348,7 +337,6 @@ class FittedMFCVAE(Predictor):
             num_chains=num_chains,
             seed=seed,
             progress=progress,
-            clusters=tuple(chosen.tolist()),
         )
 
     def save(self, path: str | Path) -> None:
@@ -363,25 +351,6 @@ class FittedMFCVAE(Predictor):
             TypeError: if the configuration holds a factory that JSON does not know.
         """
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
-
-
-@torch.no_grad()
-def _gaussian_mixture(prior: FacetPrior, clusters: np.ndarray) -> Mixture:
-    """Some components of a prior, as arrays."""
-    weights = prior.weights().probs.cpu().double().numpy()[clusters]
-    component = prior.component(torch.from_numpy(clusters).to(prior.weights().probs.device))
-    base = component.base_dist if isinstance(component, Independent) else component
-    if isinstance(base, Normal):
-        covariances = component.variance
-    elif isinstance(base, MultivariateNormal | LowRankMultivariateNormal):
-        covariances = base.covariance_matrix
-    else:
-        raise ValueError(
-            f"facet: its components are {type(base).__name__}, expected Gaussian ones; give the facet a "
-            "Gaussian prior"
-        )
-    means, covariances = (tensor.cpu().double().numpy() for tensor in (component.mean, covariances))
-    return Mixture(weights / weights.sum(), means, covariances)
 
 
 def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer, number
 from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import rows_for
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
@@ -62,6 +63,11 @@ class Predictor:
         finally:
             for module in training:
                 module.training = True
+
+    @property
+    def config(self) -> MFCVAEConfig:
+        """Configuration of the model and of its training."""
+        return self.model.config
 
     @property
     def clusters(self) -> tuple[int, ...]:

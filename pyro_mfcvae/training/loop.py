@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from pyro_mfcvae.training.history import EpochRecord, History, as_record
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
+from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
@@ -88,58 +88,6 @@ def train(
     with network_precision(precision):
         trainer.monitor.warn_of_dead_clusters()
     return History(trainer.history, describe_environment(model.device, precision))
-
-
-@dataclass
-class StageRun:
-    """A stage while it trains.
-
-    Attributes:
-        index: index of the stage.
-        plan: its steps, and what they weigh.
-        past: facets that earlier stages have introduced.
-        optimizer: optimiser of all parameters.
-        early_stopping: the parameters to go back to when the stage is over.
-        is_warming_up: whether the mixtures of the new facets are yet to be fitted.
-        step: number of steps so far.
-        epoch: number of epochs so far.
-        is_over: whether there is no epoch to come.
-    """
-
-    index: int
-    plan: StagePlan
-    past: frozenset[int]
-    optimizer: torch.optim.Optimizer
-    early_stopping: EarlyStopping
-    is_warming_up: bool
-    step: int = 0
-    epoch: int = 0
-    is_over: bool = False
-
-    @property
-    def active(self) -> frozenset[int]:
-        """Facets that take part."""
-        return self.past | set(self.plan.stage.introduces)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the rest of the stage depends on, beside the model."""
-        return {
-            "index": self.index,
-            "step": self.step,
-            "epoch": self.epoch,
-            "is_warming_up": self.is_warming_up,
-            "is_over": self.is_over,
-            "early_stopping": self.early_stopping.state_dict(),
-            "optimizer": {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Be where :meth:`state_dict` was taken."""
-        self.step, self.epoch = state["step"], state["epoch"]
-        self.is_warming_up, self.is_over = state["is_warming_up"], state["is_over"]
-        self.early_stopping.load_state_dict(state["early_stopping"])
-        moments = {int(i): dict(moments) for i, moments in state["optimizer"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
 
 class Trainer:
@@ -238,7 +186,6 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return {
             "model": self.model.state_dict(),
-            "is_standard": [getattr(prior, "is_standard", None) for prior in self.model.facet_priors],
             "stage": None if self.stage is None else self.stage.state_dict(),
             "history": [dataclasses.asdict(record) for record in self.history],
             "steps": self.steps,
@@ -250,9 +197,6 @@ class Trainer:
         """Be where :meth:`state_dict` was taken, PyTorch's global generator included."""
         model = self.model
         model.load_state_dict(state["model"])
-        for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
-            if is_standard is not None:
-                prior.is_standard = is_standard
         if state["stage"] is not None:
             self.stage = self._new_stage(state["stage"]["index"])
             self.stage.load_state_dict(state["stage"])

@@ -16,6 +16,8 @@ from pyro_mfcvae.posterior.mcmc import QUANTITIES, MixturePosterior, SamplingWar
 from pyro_mfcvae.posterior.mixture_density import Mixture, MixtureDensity
 from pyro_mfcvae.priors import FacetPrior, HyperPriors
 
+SAMPLE_MIXTURE = "pyro_mfcvae.posterior.facet_mixture.sample_mixture"  # what the method calls
+
 HYPER = HyperPriors(concentration=1.7, mean_scale=1.5, scale_median=0.6, scale_spread=0.8, correlation=2.5)
 
 
@@ -309,7 +311,8 @@ def test_the_mixture_of_a_facet(fitted, monkeypatch):
 
     seen = []
     monkeypatch.setattr(
-        "pyro_mfcvae.results.fitted.sample_mixture", lambda *args, **options: seen.append((args, options))
+        "pyro_mfcvae.posterior.facet_mixture.sample_mixture",
+        lambda *args, **options: seen.append((args, options)),
     )
     for embedding in ("posterior", "mean", "sample"):
         fitted.sample_mixture(0, x, embedding=embedding, clusters=[2, 0])
@@ -331,7 +334,7 @@ def test_the_mixture_of_a_facet(fitted, monkeypatch):
 
 def test_full_covariances_of_a_facet(make_model, monkeypatch):
     seen = []
-    monkeypatch.setattr("pyro_mfcvae.results.fitted.sample_mixture", lambda *args, **_: seen.append(args[1]))
+    monkeypatch.setattr(SAMPLE_MIXTURE, lambda *args, **_: seen.append(args[1]))
     fitted = FittedMFCVAE(make_model(J=1, prior="full_gaussian"), [])
     fitted.sample_mixture(0, np.zeros((3, 6), dtype=np.float32))
     assert seen[0].is_full

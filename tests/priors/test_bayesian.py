@@ -152,7 +152,7 @@ def test_the_posterior_of_a_mean_contracts_as_the_exact_one(guide, sizes):
         prior.initialize(z.numpy(), 0)
 
         def model(z=z, prior=prior):
-            mixture = prior.realize("p")
+            mixture = prior.sample_globals("p")
             with pyro.plate("data", len(z)):
                 c = pyro.sample("c", mixture.weights(), infer={"enumerate": "parallel"})
                 pyro.sample("z", mixture.component(c))
@@ -260,7 +260,7 @@ def test_its_state_is_whole_from_the_start(factory, make_config, tmp_path):
         assert samples(each, 2)["means"].equal(expected["means"])
         assert samples(each.double(), 2)["scales"].dtype == torch.float64
         with poutine.trace() as trace:
-            assert each.realize("p").weights().probs.dtype == torch.float64
+            assert each.sample_globals("p").weights().probs.dtype == torch.float64
         assert {"p.weights", "p.means", "p.scales"} <= set(trace.trace)
 
     model = mf.MFCVAE(make_config(prior=factory), (6,))

@@ -18,7 +18,7 @@ import pyro_mfcvae as mf
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, priors
 from pyro_mfcvae.model import FacetWeights
 from pyro_mfcvae.model.kl import component_kl
-from pyro_mfcvae.model.objectives import facet_term, spread
+from pyro_mfcvae.model.objectives import facet_term, quasi_monte_carlo_points
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors.sticks import LogitStick, mean_sigmoid
 from pyro_mfcvae.training.loop import DeadClustersWarning
@@ -360,7 +360,7 @@ def test_every_facet_may_have_another_prior(blobs, tmp_path):
 
 def test_deterministic_points_estimate_the_facet_term():
     q = dist.Normal(torch.randn(3, 2, dtype=torch.float64), torch.rand(3, 2, dtype=torch.float64)).to_event(1)
-    points = spread(q, 512)
+    points = quasi_monte_carlo_points(q, 512)
     torch.testing.assert_close(points.mean(0), q.mean)
     torch.testing.assert_close(points.var(0), q.variance, rtol=0.02, atol=0)
     p = prior_of("diagonal_gaussian").component(torch.arange(3).unsqueeze(-1))
