@@ -13,6 +13,7 @@ from importlib import resources
 import numpy as np
 import pytest
 import torch
+from jinja2 import UndefinedError
 from PIL import Image
 
 from pyro_mfcvae import Facet, FittedMFCVAE, Schedule, fit, likelihoods, presets, priors, report
@@ -21,6 +22,7 @@ from pyro_mfcvae.plots.scales import MISSING_RGB
 from pyro_mfcvae.report import combinations
 from pyro_mfcvae.report.combinations import AMOUNTS, MAX_TILES, Explorer
 from pyro_mfcvae.report.findings import find, most_confident
+from pyro_mfcvae.report.page import render
 from pyro_mfcvae.report.tiles import Pictures, Profiles, drawing
 
 SHAPES = {
@@ -244,7 +246,7 @@ def _ring(clusters, latent_dim):
 
 def test_user_text_is_escaped(grey, tmp_path):
     fitted, x, labels = grey
-    title = "</title></script><script>alert('&amp;')</script><!-- \u2028 $style"
+    title = "</title></script><script>alert('&amp;')</script><!-- \u2028 {{ style }}{% raw %}{# $style"
     names = ["<b>bold</b>", "\"quoted\" & </script><script src='x'>"]
     page = written(fitted, tmp_path, x, labels, names, title=title)
     assert len(page.all("script")) == 2
@@ -253,6 +255,12 @@ def test_user_text_is_escaped(grey, tmp_path):
     assert page.texts["h1"] == [title]
     assert names[0] in "".join(page.texts["strong"])
     assert any(names[1] in name for name in page.data["realNames"])
+
+
+def test_a_template_that_lacks_something_is_an_error():
+    assert "&lt;b&gt;" in render("summary.html", figures={"name": "<b>"})
+    with pytest.raises(UndefinedError, match="figures"):
+        render("summary.html")
 
 
 def test_nothing_is_loaded_from_elsewhere(grey, tmp_path):
