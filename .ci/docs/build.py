@@ -132,7 +132,8 @@ def entry(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return f".. data:: {name}\n\n   By name: {', '.join(f'``{key}``' for key in value)}.\n"
     if inspect.isclass(value):
-        return f".. autoclass:: {name}\n   :members:\n   :show-inheritance:\n"
+        bases = "" if value.__bases__ == (object,) else "   :show-inheritance:\n"
+        return f".. autoclass:: {name}\n   :members:\n{bases}"
     return f".. auto{'function' if inspect.isroutine(value) else 'data'}:: {name}\n"
 
 

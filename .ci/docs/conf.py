@@ -35,6 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autosummary_generate = False  # build.py writes the pages
 add_module_names = False
+napoleon_attr_annotations = False  # types are in the signature
 maximum_signature_line_length = 90
 python_display_short_literal_types = True
 
