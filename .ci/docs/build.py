@@ -20,7 +20,7 @@ import pyro_mfcvae
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "tests/benchmarks/README.md")
 NAVIGATION = """
 ```{toctree}
 :hidden:
@@ -42,6 +42,7 @@ notebooks/*
 :caption: Project
 
 CONTRIBUTING
+tests/benchmarks/README
 CHANGELOG
 ```
 """
@@ -69,7 +70,8 @@ The ELBO and its theorem
 def gather(source: Path) -> None:
     """Write all pages into a folder."""
     for page in PAGES:
-        shutil.copy(ROOT / page, source)
+        (source / page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / page, source / page)
     shutil.copytree(ROOT / "notebooks", source / "notebooks")
     api = source / "api"
     api.mkdir()

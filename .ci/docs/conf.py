@@ -22,7 +22,6 @@ extensions = [
     "sphinx-mathjax-offline",  # mathematics is readable without a network
     "myst_nb",
 ]
-exclude_patterns = ["README.md"]
 root_doc = "index"
 
 # Public names are documented as users write them, mf.mcmc and not the module that it lives in.
