@@ -40,6 +40,7 @@ format: $(VENV)/.installed-test  ## mend lint and format, where that can be done
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-test  ## build the documentation in site/
+	rm -rf site
 	$(BIN)/python .ci/docs/build.py site
 
 $(VENV)/.installed: pyproject.toml

@@ -20,7 +20,7 @@ import pyro_mfcvae
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "tests/benchmarks/README.md")
 NAVIGATION = """
 ```{toctree}
 :hidden:
@@ -42,6 +42,7 @@ notebooks/*
 :caption: Project
 
 CONTRIBUTING
+tests/benchmarks/README
 CHANGELOG
 ```
 """
@@ -69,7 +70,8 @@ The ELBO and its theorem
 def gather(source: Path) -> None:
     """Write all pages into a folder."""
     for page in PAGES:
-        shutil.copy(ROOT / page, source)
+        (source / page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / page, source / page)
     shutil.copytree(ROOT / "notebooks", source / "notebooks")
     api = source / "api"
     api.mkdir()
@@ -132,7 +134,8 @@ def entry(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return f".. data:: {name}\n\n   By name: {', '.join(f'``{key}``' for key in value)}.\n"
     if inspect.isclass(value):
-        return f".. autoclass:: {name}\n   :members:\n   :show-inheritance:\n"
+        bases = "" if value.__bases__ == (object,) else "   :show-inheritance:\n"
+        return f".. autoclass:: {name}\n   :members:\n{bases}"
     return f".. auto{'function' if inspect.isroutine(value) else 'data'}:: {name}\n"
 
 

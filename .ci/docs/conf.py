@@ -22,7 +22,6 @@ extensions = [
     "sphinx-mathjax-offline",  # mathematics is readable without a network
     "myst_nb",
 ]
-exclude_patterns = ["README.md"]
 root_doc = "index"
 
 # Public names are documented as users write them, mf.mcmc and not the module that it lives in.
@@ -35,6 +34,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autosummary_generate = False  # build.py writes the pages
 add_module_names = False
+napoleon_attr_annotations = False  # types are in the signature
 maximum_signature_line_length = 90
 python_display_short_literal_types = True
 
