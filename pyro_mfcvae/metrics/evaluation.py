@@ -153,7 +153,7 @@ class Evaluation:
                 "pandas is not installed, expected any version; run pip install pandas, or use scores"
             ) from error
         J, F = len(self.clusters), len(self.label_names)
-        table: dict[str, npt.NDArray[Any]] = {
+        table: dict[str, npt.NDArray[np.generic]] = {
             "clusters": np.repeat(self.clusters, F),
             "alive": np.repeat(self.alive, F),
             "effective_clusters": np.repeat(self.effective_clusters, F),
@@ -286,7 +286,7 @@ def _names(names: Sequence[str] | None, F: int) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _sizes(sizes: Sequence[int] | None, c: npt.NDArray[Any]) -> tuple[int, ...]:
+def _sizes(sizes: Sequence[int] | None, c: npt.NDArray[np.generic]) -> tuple[int, ...]:
     J, low, high = c.shape[1], c.min(axis=0), c.max(axis=0)
     if sizes is None:
         sizes = [int(k) + 1 for k in high]
@@ -314,8 +314,8 @@ def _pairs(matrix: Floats, unit: str) -> str:
 
 
 def _responsibilities(
-    responsibilities: Sequence[npt.ArrayLike] | None, c: npt.NDArray[Any], sizes: Sequence[int]
-) -> list[npt.NDArray[np.floating[Any]]]:
+    responsibilities: Sequence[npt.ArrayLike] | None, c: npt.NDArray[np.generic], sizes: Sequence[int]
+) -> list[npt.NDArray[np.floating]]:
     """Check that the responsibilities are those of the clusters; none if there are none."""
     if responsibilities is None:
         return []

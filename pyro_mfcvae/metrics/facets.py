@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from pyro_mfcvae.metrics.scores import (
 )
 
 Matrix = npt.NDArray[np.float64]
-Score = str | Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
+Score = str | Callable[[npt.NDArray[np.generic], npt.NDArray[np.generic]], float]
 
 SCORES: dict[str, Callable[[Contingency], float]] = {
     "purity": purity_of,
@@ -203,7 +202,7 @@ def _facets_and_labels(facets: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[In
     return c, y
 
 
-def _check(score: str, known: Sequence[str] | dict[str, Any]) -> None:
+def _check(score: str, known: Sequence[str] | Mapping[str, object]) -> None:
     if score not in known:
         raise ValueError(f"score is {score!r}, expected one of {', '.join(known)}")
 

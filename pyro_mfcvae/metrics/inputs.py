@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Integers = npt.NDArray[np.integer[Any]]
-Floats = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[np.generic]
+Integers = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.floating]
 
 TOLERANCE = 1e-2  # of the sum of a datum's responsibilities, which may come from a bfloat16 network
 
@@ -58,7 +59,7 @@ def pair(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Inte
     return c, y
 
 
-def same_length(c: npt.NDArray[Any], y: npt.NDArray[Any], name: str, other: str = "labels") -> None:
+def same_length(c: Array, y: Array, name: str, other: str = "labels") -> None:
     """Check that two arrays have a row for the same data; name and other are what messages call them."""
     if len(c) != len(y):
         raise ValueError(
