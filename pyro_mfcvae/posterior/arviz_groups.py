@@ -20,8 +20,8 @@ import pyro
 if TYPE_CHECKING:  # slow to import, and only needed here
     import xarray as xr
 
-Array = npt.NDArray[Any]
-Variables = dict[str, tuple[tuple[str, ...], Any]]
+Array = npt.NDArray[np.generic]
+Variables = dict[str, tuple[tuple[str, ...], Array]]
 
 DRAW = ("chain", "draw")
 
@@ -39,7 +39,7 @@ def import_arviz() -> Any:
     return arviz
 
 
-def dataset(variables: Variables, coords: Mapping[str, Any] | None = None) -> xr.Dataset:
+def dataset(variables: Variables, coords: Mapping[str, npt.ArrayLike] | None = None) -> xr.Dataset:
     """One group.
 
     Args:

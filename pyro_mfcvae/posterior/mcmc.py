@@ -230,7 +230,7 @@ class _Potential(torch.autograd.Function):
         return torch.tensor(value, dtype=u.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         return grad_outputs[0] * ctx.gradient, None
 
 
@@ -287,7 +287,7 @@ def _stack(
 
 def _diagnose(diagnostic: Literal["rhat", "ess"], draws: np.ndarray) -> np.ndarray:
     """Rank-normalised split R-hat, or bulk ESS, of draws (chain, draw, ...)."""
-    options: dict[str, Any] = {"method": "rank" if diagnostic == "rhat" else "bulk"}
+    options: dict[str, str | int] = {"method": "rank" if diagnostic == "rhat" else "bulk"}
     if major_version() < 1:
         function = getattr(import_arviz(), diagnostic)
     else:
