@@ -67,7 +67,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -82,9 +81,8 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape, check_traceenum_requirements
 from torch import Tensor
 
+from pyro_mfcvae.model.checks import Site, check_same_context, check_same_scale
 from pyro_mfcvae.model.objectives import OBJECTIVES, Objective, facet_term, normalise
-
-Site = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -279,9 +277,9 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
                         f"depend on the enumerated site '{c['name']}'; each needs one of its own"
                     )
                 owner[c["name"]] = name
-                _check_same_context(c, z)
+                check_same_context(c, z)
             if is_validation_enabled():
-                _check_same_scale(*([c] if c else []), z, q)
+                check_same_scale(*([c] if c else []), z, q)
             facets.append(_Facet(z=z, q=q, c=c))
         return facets
 
@@ -380,27 +378,3 @@ def _strip(tensor: Tensor, num_dims: int) -> Tensor:
     while tensor.dim() > num_dims and tensor.shape[0] == 1:
         tensor = tensor.squeeze(0)
     return tensor
-
-
-def _check_same_context(c: Site, z: Site) -> None:
-    plates = [{f.name for f in site["cond_indep_stack"] if f.vectorized} for site in (c, z)]
-    if plates[0] != plates[1]:
-        raise ValueError(
-            f"sites '{c['name']}' and '{z['name']}' must be inside the same plates, since "
-            f"'{z['name']}' is marked collapse_kl; got {sorted(plates[0])} and {sorted(plates[1])}"
-        )
-
-
-def _check_same_scale(*sites: Site) -> None:
-    scales = [site["scale"] for site in sites]
-    if any(isinstance(scale, Tensor) and scale.dim() for scale in scales):
-        raise ValueError(f"site '{sites[-1]['name']}': poutine.scale must be a scalar")
-    first = float(scales[0])
-    if not all(math.isclose(float(scale), first, rel_tol=1e-6) for scale in scales):
-        pairs = {
-            f"{site['name']} ({where})": float(site["scale"])
-            for site, where in zip(reversed(sites), ("guide", "model", "model"), strict=False)
-        }
-        raise ValueError(
-            f"the sites of one facet must share one scale, in model and guide alike; got {pairs}"
-        )

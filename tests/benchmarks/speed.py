@@ -22,7 +22,7 @@ import growth
 import torch
 from measuring import Row, machine, table
 
-from pyro_mfcvae.training.loop import DeadClustersWarning
+from pyro_mfcvae.training import DeadClustersWarning
 
 SECTIONS: dict[str, Callable[[bool, int], list[Row]]] = {
     "train": costs.train,

@@ -478,6 +478,34 @@ def test_weights_scales_and_masks_stay_outside_the_log_sum_exp(options, differen
     assert (abs(plain - loss) > 1e-3) == difference
 
 
+@pytest.mark.parametrize("method", ["loss", "differentiable_loss", "loss_and_grads"])
+@pytest.mark.parametrize("side", ["model", "guide"])
+@pytest.mark.parametrize("mask", [False, torch.tensor([True, False, True, False])])
+def test_a_mask_on_one_side_masks_the_whole_facet_term(mask, side, method):
+    """A term is a divergence between both, and so cannot lose only one of its sides."""
+
+    class OneSided(Program):
+        masked = False
+
+        def weighted(self, j):
+            return super().weighted(j) if self.masked else poutine.scale(scale=1.0)
+
+        def model(self):
+            self.masked = side == "model"
+            super().model()
+
+        def guide(self):
+            self.masked = side == "guide"
+            super().guide()
+
+    elbo = FacetELBO(max_plate_nesting=1)
+    loss, gradients = run(elbo, OneSided(masks=[mask, None]), method)
+    expected, others = run(elbo, Program(masks=[mask, None]), method)
+    assert loss == pytest.approx(expected)
+    assert loss != pytest.approx(run(elbo, Program(), method)[0])
+    assert_same_gradients(gradients, others)
+
+
 def test_a_masked_facet_has_no_gradient_at_all():
     _, gradients = run(FacetELBO(max_plate_nesting=1), Program(masks=[False, None]))
     for name in ("logits_0", "mu_0", "log_sigma_0"):

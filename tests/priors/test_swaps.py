@@ -8,7 +8,7 @@ import pytest
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import Facet, Schedule, priors
-from pyro_mfcvae.training.loop import DeadClustersWarning
+from pyro_mfcvae.training import DeadClustersWarning
 
 pytestmark = pytest.mark.slow
 

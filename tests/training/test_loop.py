@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from pyro_mfcvae.training.loop import drop_vanished_moments
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.optimizers import OPTIMIZERS
 from pyro_mfcvae.training.step import Stepper
+from pyro_mfcvae.training.warm_start import initialize_mixtures
 
 N, BATCH = 100, 32
 STEPS = N // BATCH  # of an epoch
@@ -358,6 +360,24 @@ def test_dead_clusters_are_reported(make_config, dead):
     ) as w:
         monitor.warn_of_dead_clusters()
     assert len(w) == 1
+
+
+def test_mixtures_are_fitted_to_samples_of_the_posteriors(make_model, monkeypatch):
+    """To means alone they would be too narrow by the width of q(z | x)."""
+    model, seen = make_model(J=2, D=(2, 3)), []
+
+    def encode(x):
+        return [dist.Normal(torch.full((len(x), D), 3.0), 2.0).to_event(1) for D in (2, 3)]
+
+    monkeypatch.setattr(model, "encode", encode)
+    monkeypatch.setattr(
+        DiagonalGaussianMixture, "initialize", lambda self, embedding, seed: seen.append(embedding)
+    )
+    initialize_mixtures(model, data(2500), (0, 1), seed=0)
+    assert [embedding.shape for embedding in seen] == [(2500, 2), (2500, 3)]
+    for embedding in seen:
+        np.testing.assert_allclose(embedding.mean(0), 3.0, atol=0.2)
+        np.testing.assert_allclose(embedding.std(0), 2.0, rtol=0.1)
 
 
 def test_the_prior_is_standard_normal_during_the_warm_up(make_config, monkeypatch):
