@@ -71,7 +71,7 @@ Facets are numbered from 0, the lowest level of the network, to the deepest. The
 first, one stage each, and --epochs follows that order.
 """
 
-DEMO_ELBO = 2_070.0  # nats per test image: what runs of the demo that separate their facets reach
+DEMO_ELBO = 2_079.0  # nats per test image, which three of five seeds of the demo reach in float32
 
 
 COMPILE: dict[str, Compile] = {

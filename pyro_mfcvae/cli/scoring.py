@@ -21,7 +21,7 @@ EXPLANATIONS = (
     "ECE: how far confidence is from the share of right answers; large where clusters share a class",
     "redundancy: NMI between facets, low where they say different things",
 )
-MAX_REDUNDANCY = 0.1  # between two facets, corrected for chance
+MAX_REDUNDANCY = 0.05  # between two facets, corrected for chance
 
 
 @dataclass(frozen=True)

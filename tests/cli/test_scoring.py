@@ -42,7 +42,7 @@ def test_a_run_that_separated_its_facets():
         (
             change(redundancy=np.array([[1.0, 0.35], [0.35, 1.0]])),
             None,
-            "facets 0 and 1 repeat each other: adjusted mutual information 0.35, above 0.1",
+            "facets 0 and 1 repeat each other: adjusted mutual information 0.35, above 0.05",
         ),
         (change(alive=(1, 6)), None, "facet 0 has lost its clusters: 1 of 4 are alive"),
         (change(alive=(4, 2)), None, "facet 1 has lost its clusters: 2 of 6 are alive"),
