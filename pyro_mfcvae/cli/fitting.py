@@ -116,6 +116,22 @@ def add_fit(commands: Commands) -> None:
     add = command.add_argument
     add("--out", type=Path, required=True, help="folder for the results, made if need be")
     add_source(command)
+    _add_configuration(command)
+    _add_runs(command)
+    _add_computing(command)
+    add(
+        "--compile",
+        choices=tuple(COMPILE),
+        default="auto",
+        help="whether PyTorch's compiler fuses the operations of a step (default: auto, where it pays)",
+    )
+    add_threads(command)
+    add("--quiet", action="store_true", help="print results only")
+
+
+def _add_configuration(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that change a preset."""
+    add = command.add_argument
     add(
         "--preset",
         choices=("auto", *PRESETS),
@@ -137,6 +153,11 @@ def add_fit(commands: Commands) -> None:
         choices=likelihoods.available(),
         help="bernoulli is for data in [0, 1], mixed for missing ones",
     )
+
+
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how many runs there are, and where they are kept."""
+    add = command.add_argument
     add(
         "--seed",
         type=values.seeds,
@@ -164,15 +185,6 @@ def add_fit(commands: Commands) -> None:
         help="folder, made if need be, where runs are kept between epochs: after an interruption the same "
         "command goes on from there",
     )
-    _add_computing(command)
-    add(
-        "--compile",
-        choices=tuple(COMPILE),
-        default="auto",
-        help="whether PyTorch's compiler fuses the operations of a step (default: auto, where it pays)",
-    )
-    add_threads(command)
-    add("--quiet", action="store_true", help="print results only")
 
 
 def _add_computing(command: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
         error = diverged[seeds[0]]
         raise FloatingPointError(f"all {len(seeds)} runs diverged; seed {seeds[0]}: {error}") from error
     for seed, error in diverged.items():
-        warnings.warn(f"seed {seed} is left out: {error}", RuntimeWarning, stacklevel=3)  # at fit's caller
+        warnings.warn(f"seed {seed} is left out: {error}", RuntimeWarning, stacklevel=4)  # at fit's caller
     fits, scores = zip(*trained.values(), strict=True)
     return FittedRuns(fits, tuple(trained), scores, tuple(diverged))
 

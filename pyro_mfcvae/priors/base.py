@@ -36,8 +36,8 @@ class FacetPrior(nn.Module, ABC):
         latent_dim: dimension D of the latent.
 
     Attributes:
-        is_standard: True while every component stands in for a standard normal, as in the warm-up; it is
-            part of the state.
+        is_standard: True while every component stands in for a standard normal, as in the warm-up. It is no
+            tensor, so that no step waits for a device, and a part of the trainer's state.
     """
 
     def __init__(self, clusters: int, latent_dim: int) -> None:
@@ -58,14 +58,6 @@ class FacetPrior(nn.Module, ABC):
     def all_components(self) -> dist.Distribution:
         """Return p(z | c) of all K values of c: batch shape (K, 1), event shape (D,)."""
         return self.component(cast(Tensor, self.every))
-
-    def get_extra_state(self) -> Tensor:
-        """Return :attr:`is_standard` for ``state_dict``."""
-        return torch.tensor(self.is_standard)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take :attr:`is_standard` from ``load_state_dict``."""
-        self.is_standard = bool(state)
 
     def of(self, parameter: Tensor, c: Tensor) -> Tensor:
         """Take rows of a parameter (K, ...), for a subclass's :meth:`component`; shape (*c.shape, ...)."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -126,8 +125,6 @@ def _from_version_1(
     ]
     config["schedule"] = {**config["schedule"], "stages": stages}
     renamed = {name.replace(".rungs.", ".facet_modules."): tensor for name, tensor in state.items()}
-    # It did not keep whether a prior stands in for a standard normal; that of a trained model does not.
-    renamed |= {f"priors.{j}._extra_state": torch.tensor(False) for j in range(len(config["facets"]))}
     return {**header, "config": config}, renamed
 
 

@@ -186,6 +186,7 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return {
             "model": self.model.state_dict(),
+            "is_standard": [prior.is_standard for prior in self.model.facet_priors],
             "stage": None if self.stage is None else self.stage.state_dict(),
             "history": [dataclasses.asdict(record) for record in self.history],
             "steps": self.steps,
@@ -197,6 +198,8 @@ class Trainer:
         """Be where :meth:`state_dict` was taken, PyTorch's global generator included."""
         model = self.model
         model.load_state_dict(state["model"])
+        for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
+            prior.is_standard = is_standard
         if state["stage"] is not None:
             self.stage = self._new_stage(state["stage"]["index"])
             self.stage.load_state_dict(state["stage"])

@@ -142,7 +142,7 @@ def test_bfloat16_trains_and_predicts_in_float32(make_config, blobs):
     config = make_config(width=32)
     fitted = quick(blobs[0], config, precision="bfloat16")
     exact = quick(blobs[0], config)
-    assert fitted.model.precision == "float32"
+    assert fitted.precision == "float32"
     assert all(p.dtype == torch.float32 for p in fitted.model.parameters())
     assert fitted.predict_proba(blobs[0])[0].dtype == np.float32
     assert not torch.equal(*(f.model.state_dict()["encoder.facet_modules.0.weight"] for f in (fitted, exact)))

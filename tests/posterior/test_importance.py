@@ -166,7 +166,7 @@ def test_against_brute_force(monkeypatch, N, S):
     model = linear_model()
     x = draw(model, N)
     latents, decode = [], model.decode
-    monkeypatch.setattr(model, "decode", lambda z: (latents.append(z), decode(z))[1])
+    monkeypatch.setattr(model, "decode", lambda z, *weights: (latents.append(z), decode(z, *weights))[1])
     monkeypatch.setattr(importance, "PASS", 128)
     found = bounds(model, x, S)
     passes = [z for z in latents if z[0].ndim == 3]  # not those of the ELBO's other terms
