@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## cluster rendered shapes in two ways at once, and le
 test: lint  ## lint, types and tests, and what depends on the processor under the kernels of others
 	$(BIN)/python -m pytest
 	@for kernels in $(KERNELS); do \
-	  echo "$$kernels"; env $$kernels $(BIN)/python -m pytest tests -m portable --durations=0 || exit 1; \
+	  echo "$$kernels"; env $$kernels $(BIN)/python -m pytest tests -m portable || exit 1; \
 	done
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes

@@ -18,6 +18,7 @@ from pyro_mfcvae._utils.devices import (
     describe_environment,
     resolve_device,
     resolve_precision,
+    threads,
 )
 from pyro_mfcvae._utils.tables import text_table
 from pyro_mfcvae.cli import values
@@ -41,6 +42,7 @@ from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
 from pyro_mfcvae.datasets.factors import Choice
 from pyro_mfcvae.fitting.fit import fit
+from pyro_mfcvae.fitting.parallel import as_workers
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import RunsEvaluation, mean_and_sd
 from pyro_mfcvae.training.compiled import Compile
@@ -99,6 +101,13 @@ def add_demo(commands: Commands) -> None:
     add = command.add_argument
     add("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
     add("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
+    add(
+        "--restarts",
+        type=int,
+        default=2,
+        metavar="R",
+        help="train R seeds from --seed on, and keep the one with the highest ELBO (default: 2)",
+    )
     _add_computing(command)
     add(
         "--quick",
@@ -219,19 +228,27 @@ def _demo(arguments: argparse.Namespace) -> None:
         f"2. Training for {epochs} epochs, without labels, to sort them in {len(config.facets)} ways: "
         f"facets of {clusters} clusters.{'' if arguments.quick else ' This takes some minutes.'}"
     )
-    say(f"   In {_environment(arguments)}.")
+    restarts = 1 if arguments.quick else arguments.restarts
+    workers = as_workers("auto", restarts, resolve_device(arguments.device))
+    if restarts > 1:
+        say(f"   {restarts} runs, {workers} at a time; the one with the highest ELBO is kept.")
+    with threads(1 if workers > 1 else None):
+        say(f"   In {_environment(arguments)}.")
     with progress() as bar:
         fitted = fit(
             dataset.train.x,
             config,
             seed=arguments.seed,
+            restarts=restarts,
             device=arguments.device,
             precision=arguments.precision,
             progress=bar,
         )
+    for seed, elbo in fitted.restarts.items() if restarts > 1 else ():
+        say(f"   Seed {seed}: ELBO {elbo:.1f} nats per training image.")
     say("3. Comparing with the true factors of the test images, which training has never seen:\n")
     judged = dataset.judged
-    scores = _report(fitted, judged, arguments.seed, out).scores
+    scores = _report(fitted, judged, fitted.seed or 0, out).scores
     say("\n" + "\n".join(EXPLANATIONS))
     say("\n4. Drawing what was found in the test images.")
     pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from pyro_mfcvae._utils.files import replacing
-
-INTERVAL = 5.0  # seconds from one line of progress to the next, at least
+from pyro_mfcvae._utils.progress import progress_lines
 
 
 def say(text: str) -> None:
@@ -35,31 +32,8 @@ def progress(*, quiet: bool = False) -> Iterator[bool]:
     if quiet or sys.stderr.isatty():
         yield not quiet
         return
-    logger, handler = logging.getLogger("pyro_mfcvae.progress"), logging.StreamHandler(sys.stderr)
-    handler.addFilter(_Sparsely())
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
+    with progress_lines():
         yield False
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
-class _Sparsely(logging.Filter):
-    """A filter that lets a line pass, and then none for a few seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = -INTERVAL
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now - self._last < INTERVAL:
-            return False
-        self._last = now
-        return True
 
 
 def folder(path: Path) -> Path:

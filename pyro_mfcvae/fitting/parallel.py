@@ -7,7 +7,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import threads
+from pyro_mfcvae._utils.progress import progress_lines, shows_lines
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
@@ -142,7 +143,8 @@ def _outcomes(
         n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, mmap_mode="c"
     )
     try:
-        with closing(parallel(delayed(_in_worker)(run, data, seed) for seed in seeds)) as results:
+        jobs = (delayed(_in_worker)(run, data, seed, shows_lines()) for seed in seeds)
+        with closing(parallel(jobs)) as results:
             yield from results
     except (pickle.PicklingError, TypeError) as error:
         if "pickle" not in str(error):
@@ -160,9 +162,10 @@ def _outcomes(
         ) from error
 
 
-def _in_worker(run: Run, data: Source, seed: int) -> tuple[int, Outcome]:
+def _in_worker(run: Run, data: Source, seed: int, shows_lines: bool) -> tuple[int, Outcome]:
     """One run on one thread: with as many processes as cores, more would only wait for each other."""
-    with threads(1):
+    lines = progress_lines(f"seed {seed}: ") if shows_lines else nullcontext()
+    with threads(1), lines:
         return seed, _outcome(run, data, seed)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
+from pyro_mfcvae._utils.progress import LOGGER
 from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
@@ -37,8 +37,6 @@ from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_netw
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
 IDENTITY_SIZE = 1_000  # data that tell a run from others
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
-
-_log = logging.getLogger("pyro_mfcvae.progress")
 
 Callback = Callable[["Trainer", EpochRecord], None]
 
@@ -319,7 +317,7 @@ class Trainer:
 
 def _log_progress(trainer: Trainer, record: EpochRecord) -> None:
     """Log an epoch in one line."""
-    _log.info(
+    LOGGER.info(
         "stage %d of %d, epoch %d of %d: loss %.2f, ELBO %.2f nats per datum, clusters alive %s",
         record.stage + 1,
         len(trainer.plans),

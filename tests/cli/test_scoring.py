@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pyro_mfcvae import FittedMFCVAE
+from pyro_mfcvae._utils import progress
 from pyro_mfcvae.cli import output
 from pyro_mfcvae.cli.datasets import Part
 from pyro_mfcvae.cli.scoring import Scores, judge, verdict
@@ -74,7 +75,7 @@ def test_the_verdict_looks_at_no_label(make_model, blobs):
 def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
     log = logging.getLogger("pyro_mfcvae.progress")
     times = iter([0.0, 1.0, 5.0, 9.0, 11.0])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     with output.progress() as bar:
         for i in range(5):
             log.info("epoch %d", i)
