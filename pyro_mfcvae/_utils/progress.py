@@ -1,4 +1,4 @@
-"""How far training is, as lines of text where there is no terminal for a bar."""
+"""Progress of training as lines of text, where there is no terminal for a bar."""
 
 from __future__ import annotations
 

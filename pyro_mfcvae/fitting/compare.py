@@ -61,7 +61,7 @@ def compare(
         test: held-out data; None splits them off from ``data``.
         seeds: seeds of the runs of each configuration.
         test_fraction: share of the data that are held out where ``test`` is None.
-        split_seed: of that split.
+        split_seed: seed of that split.
         num_particles: samples for the log-likelihood of each datum.
         restarts: number of runs of each configuration from the only seed on, of which that with the highest
             ELBO of the training data is compared; None compares the runs of all seeds.

@@ -20,7 +20,7 @@ class Compute:
 
     Attributes:
         device: where to compute; resolved from a name.
-        precision: of the networks; resolved from ``"auto"``.
+        precision: precision of the networks; resolved from ``"auto"``.
         compile: whether to compile steps.
         workers: number of processes.
         in_memory: whether data are collected in memory.

@@ -91,16 +91,16 @@ def fit(
             Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries may be missing,
             that is NaN.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data.
-        seed: of initialisation, order of the data and samples; None is 0. See Reproducibility below.
-        seeds: of several runs, all of which are returned.
+        seed: seed of initialisation, order of the data and samples; None is 0. See Reproducibility below.
+        seeds: seeds of several runs, all of which are returned.
         restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which the one with the
             highest ELBO of the training data is returned.
         workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
             each core, or this one alone on a GPU. With one, the runs are in this process, one after
             another. With more, every process has one thread.
         device: ``"auto"`` is CUDA where there is one, else the CPU.
-        precision: of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every device; or
-            ``"bfloat16"``, which is faster where the device has units for it (divergences, densities and
+        precision: precision of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every
+            device; or ``"bfloat16"``, which is faster where the device has units for it (divergences, densities and
             what leaves the networks are in float32 all the same). A run in bfloat16 is another run, and may
             be a worse one: on rendered rooms (``presets.shapes3d``, floor, seeds 0 and 1) the purity for
             shape was 0.64 and 0.80 in bfloat16, and 0.88 and 0.97 in float32.
@@ -185,7 +185,7 @@ def fit_source(
 
     Args:
         data: to train on.
-        config: of every run.
+        config: configuration of every run.
         seeds: seeds of the runs, each different.
         compute: where and how.
         keeps: ``"only"`` returns the model of the only seed, ``"best"`` that with the highest ELBO, ``"all"``

@@ -37,7 +37,7 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
     Args:
         run: ``(data, seed) -> FittedMFCVAE``.
         data: to train on.
-        seeds: of the runs, each different.
+        seeds: seeds of the runs, each different.
         workers: processes.
         progress: whether to show a progress bar, of runs.
 

@@ -93,7 +93,7 @@ def component_kl(q: Distribution, p: Distribution, *, dim: int | None) -> Tensor
 
 
 def _is_full_to_diagonal(q: Distribution, p: Distribution) -> bool:
-    """Whether PyTorch has no direct form, which is so of a full covariance against a diagonal one."""
+    """Tell whether PyTorch has no direct form, as of a full covariance against a diagonal one."""
     return isinstance(q, MultivariateNormal) and isinstance(p, Independent)
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: minus the ELBO of a batch, in one of two ways that give the same numbers."""
+"""Losses: minus the ELBO of a batch, in one of two ways that give the same numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Loss(ABC):
 
         Args:
             x: data (N, *x_shape).
-            weights: of the facets.
+            weights: weights of the facets.
 
         Returns:
             Nats per datum, a scalar with gradient.

@@ -104,7 +104,7 @@ class MFCVAE(nn.Module):
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
             data_size: number of data that the N are a subsample of; None is N.
-            weights: of the facets; None weighs each of them by one.
+            weights: weights of the facets; None weighs each of them by one.
 
         Returns:
             x.
@@ -174,7 +174,7 @@ class MFCVAE(nn.Module):
         return self.encode(x)[j]
 
     def decode(self, z: Sequence[Tensor], weights: FacetWeights | None = None) -> Tensor:
-        r"""What the likelihood takes, (..., *features_shape), for latents z_j (..., D_j)."""
+        r"""Decode latents z_j (..., D_j) to the features of the likelihood, (..., *features_shape)."""
         weights = weights or self.full_weights
         with autocast(self.device):
             features = self.decoder([z_j.flatten(0, -2) for z_j in z], weights.fade_in)

@@ -1,4 +1,4 @@
-"""What a facet contributes to the ELBO; the page of :mod:`pyro_mfcvae.model.elbo` has the equations."""
+"""The contribution of a facet to the ELBO; the page of :mod:`pyro_mfcvae.model.elbo` has the equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much every facet counts in one evaluation of the model, and how precisely its networks compute."""
+"""Weights of the facets in one evaluation of the model, and the precision of its networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an encoder and a decoder are."""
+"""Base classes of encoders and decoders."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Cells:
 
     @property
     def is_image(self) -> bool:
-        """Whether a datum is drawn as an image."""
+        """True if a datum is drawn as an image."""
         return is_picture(self.x_shape)
 
     @property

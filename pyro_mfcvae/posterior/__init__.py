@@ -1,1 +1,1 @@
-"""What can be said beyond the guide: importance weights, NUTS, and draws for ArviZ."""
+"""Beyond the guide: importance weights, NUTS, and draws for ArviZ."""

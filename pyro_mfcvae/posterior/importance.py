@@ -70,7 +70,7 @@ def log_mixture(prior: FacetPrior, z: Tensor) -> Tensor:
     r"""Density of a facet's prior with its discrete variable summed out: log sum_k pi_k p(z | c=k).
 
     Args:
-        prior: of the facet.
+        prior: prior of the facet.
         z: latents, shape (..., D).
 
     Returns:

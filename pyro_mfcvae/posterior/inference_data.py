@@ -1,4 +1,4 @@
-"""What a model says of data, as ArviZ takes it: groups of named arrays with named dimensions."""
+"""Draws of a model for ArviZ: groups of named arrays with named dimensions."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def groups(
     Args:
         model: the model.
         x: data (N, *x_shape), on the CPU.
-        history: of its training; empty leaves the group ``training`` out.
+        history: history of its training; empty leaves the group ``training`` out.
         num_draws: number of draws S.
-        seed: of the weights of the log-likelihood's draws; all else is from PyTorch's global generator.
+        seed: seed of the weights of the log-likelihood's draws; all else is from PyTorch's global generator.
         predictive: whether to draw data, too.
 
     Returns:

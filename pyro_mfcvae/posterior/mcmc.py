@@ -62,7 +62,7 @@ class MixturePosterior:
         weights: shape (chain, draw, K).
         means: shape (chain, draw, K, D).
         covariances: variances (chain, draw, K, D), or covariance matrices (chain, draw, K, D, D).
-        log_density: of every draw in the coordinates of the sampler, up to a constant, shape (chain, draw).
+        log_density: log density of every draw in the sampler's coordinates, up to a constant, (chain, draw).
         diverging: whether the integrator diverged, bool, shape (chain, draw).
         relabelled: whether the labels had to be permuted, bool, shape (chain, draw).
         reference: the mode of the posterior that the labels are those of.
@@ -103,7 +103,7 @@ class MixturePosterior:
         """A table: mean, standard deviation, credible interval, R-hat and bulk ESS of every number.
 
         Args:
-            probability: of the credible interval.
+            probability: probability of the credible interval.
         """
         r_hat, ess, interval = self.r_hat(), self.ess(), self.interval(probability)
         low, high = (f"{100 * q:.3g}%" for q in ((1 - probability) / 2, (1 + probability) / 2))
@@ -170,7 +170,7 @@ def sample_mixture(
         num_samples: draws of each chain that are kept.
         warmup_steps: draws of each chain before those, in which step size and mass are adapted.
         num_chains: number of chains, at least 2.
-        seed: of starts and chains.
+        seed: seed of starts and chains.
         progress: whether to show a progress bar.
         clusters: names of the components in what is returned; None is 0 .. K - 1.
 

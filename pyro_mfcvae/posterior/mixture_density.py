@@ -29,7 +29,7 @@ class Mixture:
 
     @property
     def is_full(self) -> bool:
-        """Whether the covariances are matrices."""
+        """True if the covariances are matrices."""
         return self.covariances.ndim > self.means.ndim
 
     @property
@@ -73,7 +73,7 @@ class MixtureDensity:
         points: m, shape (N, D), in units of the embedding's overall standard deviation, about centred.
         variances: v, shape (N, D).
         reference: the mixture that u = 0 is, but for weights below ``MIN_WEIGHT``.
-        hyper_priors: of the parameters.
+        hyper_priors: hyper-priors of the parameters.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class Picker:
 
     @property
     def is_partial(self) -> bool:
-        """Whether there is no room for some clusters."""
+        """True if there is no room for some clusters."""
         return len(self.kept) < self.clusters
 
 
@@ -200,11 +200,11 @@ def _trained_in(environment: Environment) -> list[list[str]]:
     ]
 
 
-def _described(recipe: object) -> str:
-    """Write a recipe as one would; of functions and classes the name, without an address in memory."""
-    if dataclasses.is_dataclass(recipe) and not isinstance(recipe, type):
-        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(recipe))
-    name: str = getattr(recipe, "__qualname__", type(recipe).__qualname__)
+def _described(factory: object) -> str:
+    """Write a factory as one would; of functions and classes the name, without an address in memory."""
+    if dataclasses.is_dataclass(factory) and not isinstance(factory, type):
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(factory))
+    name: str = getattr(factory, "__qualname__", type(factory).__qualname__)
     return name
 
 

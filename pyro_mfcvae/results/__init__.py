@@ -1,4 +1,4 @@
-"""What a user holds after fitting: a fitted model, several runs, a comparison, and their files."""
+"""Results of fitting: a fitted model, several runs, a comparison, and their files."""
 
 from pyro_mfcvae.results.comparison import Comparison
 from pyro_mfcvae.results.fitted import FittedMFCVAE, load

@@ -1,4 +1,4 @@
-"""What a comparison of several models found, as a table and a picture."""
+"""A comparison of several models, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ RELIABLE = 0.7  # Pareto k up to which an estimate of log p(x) can be trusted
 
 @dataclass(frozen=True, eq=False)
 class ComparedModel:
-    """What was found for one entry, in R runs with J facets, on N held-out data.
+    """Findings for one entry, in R runs with J facets, on N held-out data.
 
     Attributes:
-        name: of the entry.
+        name: name of the entry.
         fits: the R models.
-        clusters: of each datum in each facet, int64, shape (R, N, J).
+        clusters: clusters of each datum in each facet, int64, shape (R, N, J).
         elbo: nats, shape (R, N).
         log_likelihood: importance-weighted, nats, shape (R, N).
-        pareto_k: of the weights, shape (R, N); NaN for fewer than 25 particles.
+        pareto_k: shape k of the weights, shape (R, N); NaN for fewer than 25 particles.
         effective_clusters: exp of the entropy of the mean responsibilities, shape (R, J).
-        seconds: of training, shape (R,); NaN where it is not known.
+        seconds: seconds of training, shape (R,); NaN where it is not known.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ComparedModel:
 
 @dataclass(frozen=True, eq=False)
 class FacetAgreement:
-    """How far the facets of two entries are the same clusterings.
+    """Agreement of the facets of two entries, as clusterings.
 
     Attributes:
         matrix: adjusted Rand index of each facet of the one with each of the other, mean over all pairs of
@@ -108,7 +108,7 @@ class Comparison(Mapping[str, ComparedModel]):
         """The figures of one entry, each a mean over its runs.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
 
         Returns:
             By the names of :meth:`to_pandas`; standard errors are over the data, ``_sd`` over the runs.
@@ -216,7 +216,7 @@ def match_facets(one: Integers, other: Integers) -> FacetAgreement:
 
     Args:
         one: clusters of each run, datum and facet, integers (R, N, J).
-        other: of the same data, integers (R', N, J').
+        other: clusters of the same data, integers (R', N, J').
 
     Returns:
         The indices, and min(J, J') matched pairs.

@@ -1,4 +1,4 @@
-"""What a user holds after fitting."""
+"""The fitted model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FittedMFCVAE(Predictor):
         history: one :class:`EpochRecord` for each epoch of training; its ``environment`` is what the model
             was trained in: precision, device, processor, threads and versions.
         seed: what it was trained with; None if that is not known, as of files of earlier versions.
-        restarts: of ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
+        restarts: with ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
             which this model's is the highest; empty else.
     """
 
@@ -63,14 +63,14 @@ class FittedMFCVAE(Predictor):
         return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape}{trained})"
 
     def score(self, x: Any, *, seed: int = 0) -> float:
-        r"""Mean ELBO, with one sample of z for each datum.
+        r"""Compute the mean ELBO, with one sample of z for each datum.
 
         .. math::
             \frac1N \sum_n E_q \log p(x_n|z) + \sum_j \log \sum_k \pi_{jk} e^{-\mathrm{KL}_{jk}(x_n)}
 
         Args:
             x: data (N, *x_shape).
-            seed: of the samples.
+            seed: seed of the samples.
 
         Returns:
             Nats per datum; higher is better.
@@ -88,7 +88,7 @@ class FittedMFCVAE(Predictor):
             return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
 
     def log_likelihood(self, x: Any, num_particles: int = 100, seed: int = 0) -> np.ndarray:
-        r"""Importance-weighted log-likelihood of each datum, which is closer to log p(x) than the ELBO.
+        r"""Estimate log p(x) of each datum by importance weights, which is closer to it than the ELBO.
 
         .. math::
             \log p(x_n) \ge E \log \frac1S \sum_s
@@ -101,7 +101,7 @@ class FittedMFCVAE(Predictor):
         Args:
             x: data (N, *x_shape).
             num_particles: samples S for each datum; memory does not grow with it.
-            seed: of the samples.
+            seed: seed of the samples.
 
         Returns:
             Nats, float64, shape (N,); higher is better.
@@ -116,7 +116,7 @@ class FittedMFCVAE(Predictor):
         return self.bounds(x, num_particles, seed).log_likelihood
 
     def pareto_k(self, x: Any, num_particles: int = 1000, seed: int = 0) -> np.ndarray:
-        """How far :meth:`log_likelihood` of each datum, with as many samples, can be trusted.
+        """Tell how far :meth:`log_likelihood` of each datum, with as many samples, can be trusted.
 
         Below 0.7 the error falls with the number of samples as usual; above it, a few samples dominate
         the estimate, and it is likely to be too low by an unknown amount.
@@ -124,7 +124,7 @@ class FittedMFCVAE(Predictor):
         Args:
             x: data (N, *x_shape).
             num_particles: samples S for each datum, at least 25.
-            seed: of the samples.
+            seed: seed of the samples.
 
         Returns:
             The shape k of the tail of the importance weights, float64, shape (N,).
@@ -139,12 +139,12 @@ class FittedMFCVAE(Predictor):
         return self.bounds(x, num_particles, seed).pareto_k
 
     def bounds(self, x: Any, num_particles: int = 100, seed: int = 0) -> importance.Bounds:
-        """ELBO, :meth:`log_likelihood` and :meth:`pareto_k` of each datum, all from the same samples.
+        """Compute ELBO, :meth:`log_likelihood` and :meth:`pareto_k` of each datum from the same samples.
 
         Args:
             x: data (N, *x_shape).
             num_particles: samples S for each datum; with fewer than 25, k is NaN.
-            seed: of the samples.
+            seed: seed of the samples.
 
         Returns:
             Fields ``elbo`` and ``log_likelihood``, in nats, and ``pareto_k``, each float64, shape (N,).
@@ -163,7 +163,7 @@ class FittedMFCVAE(Predictor):
         Args:
             x: data (N, *x_shape).
             labels: integers, shape (N,) or (N, F) for F kinds of label.
-            names: of the F kinds of label.
+            names: names of the F kinds of label.
 
         Returns:
             A table that prints: purity, Hungarian accuracy, NMI, ARI and calibration error of every facet
@@ -195,12 +195,12 @@ class FittedMFCVAE(Predictor):
         largest clusters, and says so. The same model, data and seed give the same file.
 
         Args:
-            path: of the file; its folder must exist, and a file that is there is replaced.
+            path: path of the file; its folder must exist, and a file that is there is replaced.
             x: data (N, *x_shape), best such as were not trained on.
             labels: integers, shape (N,) or (N, F) for F kinds of label, if there are any.
-            names: of the F kinds of label.
-            title: of the page.
-            seed: of what is generated.
+            names: names of the F kinds of label.
+            title: title of the page.
+            seed: seed of what is generated.
 
         Returns:
             The path of the file.
@@ -219,7 +219,7 @@ class FittedMFCVAE(Predictor):
     def to_inference_data(
         self, x: Any, *, num_draws: int = 100, seed: int = 0, predictive: bool = True
     ) -> Any:
-        r"""What the model says of data, for ArviZ: one chain of independent draws from q(z | x).
+        r"""Draw what the model says of data, for ArviZ: one chain of independent draws from q(z | x).
 
         R-hat and the effective sample size of such draws say nothing about how well q fits; the Pareto k
         of the importance weights does, and so does ``posterior_predictive`` beside ``observed_data``.
@@ -246,7 +246,7 @@ class FittedMFCVAE(Predictor):
         Args:
             x: data (N, *x_shape).
             num_draws: number of draws S.
-            seed: of the draws.
+            seed: seed of the draws.
             predictive: whether to draw data, too; they are 2 S times as large as x.
 
         Returns:
@@ -282,7 +282,7 @@ class FittedMFCVAE(Predictor):
         seed: int = 0,
         progress: bool = True,
     ) -> MixturePosterior:
-        r"""Uncertainty of one facet's mixture given the embedding of x, by Hamiltonian Monte Carlo.
+        r"""Draw one facet's mixture given the embedding of x, by Hamiltonian Monte Carlo.
 
         .. math::
             p(\theta \mid x) \propto p(\theta) \prod_n \sum_k \pi_k
@@ -304,7 +304,7 @@ class FittedMFCVAE(Predictor):
             num_samples: draws of each chain that are kept.
             warmup_steps: draws of each chain before those.
             num_chains: number of chains, at least 2.
-            seed: of the chains, and of the draw from q(z | x).
+            seed: seed of the chains, and of the draw from q(z | x).
             progress: whether to show a progress bar.
 
         Returns:
@@ -343,7 +343,7 @@ class FittedMFCVAE(Predictor):
         """Write the model to one file (safetensors, with configuration, history and seeds as JSON in it).
 
         Args:
-            path: of the file; its folder must exist.
+            path: path of the file; its folder must exist.
 
         Raises:
             FileNotFoundError: if the folder does not exist.
@@ -357,7 +357,7 @@ def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
     """Read a model that :meth:`FittedMFCVAE.save` wrote.
 
     Args:
-        path: of the file.
+        path: path of the file.
         device: where it shall compute, as in :func:`pyro_mfcvae.fit`.
 
     Returns:

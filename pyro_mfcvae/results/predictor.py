@@ -80,7 +80,7 @@ class Predictor:
         return len(self.clusters)
 
     def predict(self, x: Any) -> np.ndarray:
-        r"""The most probable cluster of every facet.
+        r"""Predict the most probable cluster of every facet.
 
         Args:
             x: data (N, *x_shape).
@@ -99,7 +99,7 @@ class Predictor:
         return self._blocks(x, clusters)[0]
 
     def predict_proba(self, x: Any) -> list[np.ndarray]:
-        r"""The categorical posteriors :math:`q(c_j | x)` at their optimum.
+        r"""Compute the categorical posteriors :math:`q(c_j | x)` at their optimum.
 
         Args:
             x: data (N, *x_shape).
@@ -116,7 +116,7 @@ class Predictor:
         return self._blocks(x, self._responsibilities)
 
     def transform(self, x: Any) -> list[np.ndarray]:
-        r"""Means of q(z_j | x).
+        r"""Embed data: the means of q(z_j | x).
 
         Args:
             x: data (N, *x_shape).
@@ -130,7 +130,7 @@ class Predictor:
         return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)])
 
     def reconstruct(self, x: Any) -> np.ndarray:
-        r"""E[x | z] at the means of q(z | x); for categories, the most probable one.
+        r"""Reconstruct data: E[x | z] at the means of q(z | x); for categories, the most probable one.
 
         Args:
             x: data (N, *x_shape).
@@ -189,7 +189,7 @@ class Predictor:
             n: how many.
             clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
             temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
-            seed: of the draws.
+            seed: seed of the draws.
 
         Returns:
             Generated data in the units of x, float32, shape (n, *x_shape).

@@ -28,12 +28,12 @@ class FittedRuns(Sequence[FittedMFCVAE]):
 
     Args:
         fits: the trained models.
-        seeds: of each model.
-        scores: of each model, nats per datum.
+        seeds: seeds of each model.
+        scores: scores of each model, nats per datum.
         diverged: seeds whose training diverged; they have no model.
 
     Attributes:
-        seeds: of each model.
+        seeds: seeds of each model.
         scores: ELBO of each model, in nats per datum: the mean over one sample of the training data,
             the same for every model, and over several draws of z.
         diverged: seeds whose training diverged; they have no model.
@@ -93,7 +93,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         Args:
             x: data (N, *x_shape).
             labels: integers, shape (N,) or (N, F) for F kinds of label.
-            names: of the F kinds of label.
+            names: names of the F kinds of label.
 
         Returns:
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
@@ -106,7 +106,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
     def agreement(self, x: Any) -> Agreement:
-        r"""Whether the runs find the same clusters: their stability, for which no label is needed.
+        r"""Measure whether the runs find the same clusters: their stability, for which no label is needed.
 
         .. math::
             A_{jrs} = \mathrm{ARI}(c_j^{(r)}, c_j^{(s)})
@@ -219,8 +219,8 @@ class RunsEvaluation:
     """Scores of J facets against F labels in each of R runs; ``print`` shows mean and standard deviation.
 
     Attributes:
-        evaluations: of each run.
-        seeds: of each run.
+        evaluations: evaluations of each run.
+        seeds: seeds of each run.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -283,7 +283,7 @@ class Agreement:
 
     Attributes:
         matrices: ARI of facet j between runs r and s, shape (J, R, R), with ones on the diagonal.
-        seeds: of each run.
+        seeds: seeds of each run.
     """
 
     matrices: Floats

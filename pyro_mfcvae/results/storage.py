@@ -26,11 +26,11 @@ READABLE = (1, 2)
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         model: the model.
-        history: of its training, with what it was trained in.
+        history: history of its training, with what it was trained in.
         seed: what it was trained with; None if that is not known.
         restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
     """
@@ -49,7 +49,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
     """Write a model to one file; a file that is there is replaced in a single step.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file; its folder must exist.
         stored: the model, and how it came about.
 
     Raises:
@@ -74,7 +74,7 @@ def read_model(path: str | Path) -> StoredModel:
     """Read what :func:`write_model` wrote, onto the CPU.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         The model, and how it came about: of files of earlier versions without environment, seed and restarts.

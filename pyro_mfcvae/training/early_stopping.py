@@ -26,7 +26,7 @@ class EarlyStopping:
         """Take note of another epoch.
 
         Args:
-            elbo: of the held-out data, nats per datum; None if there are none.
+            elbo: elbo of the held-out data, nats per datum; None if there are none.
             model: as it is after the epoch.
         """
         if self.patience is None or elbo is None:
@@ -38,7 +38,7 @@ class EarlyStopping:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the last epoch was one too many without a gain."""
+        """True if the last epoch was one too many without a gain."""
         return self.patience is not None and self.age >= self.patience
 
     def restore(self, model: nn.Module) -> None:
@@ -47,9 +47,9 @@ class EarlyStopping:
             model.load_state_dict(self.best)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the patience."""
+        """Return everything but the patience."""
         return {"elbo": self.elbo, "age": self.age, "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Be what :meth:`state_dict` came from."""
+        """Take over what :meth:`state_dict` returned."""
         self.elbo, self.age, self.best = state["elbo"], state["age"], dict(state["best"])

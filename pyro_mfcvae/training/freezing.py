@@ -11,7 +11,7 @@ from pyro_mfcvae.networks.base import has_facet_modules
 
 
 def of_facet(j: int) -> list[str]:
-    """Patterns of the parameters that belong to facet j alone."""
+    """List the patterns of the parameters that belong to facet j alone."""
     return [f"priors.{j}.*", f"encoder.facet_modules.{j}.*", f"decoder.facet_modules.{j}.*"]
 
 
@@ -24,7 +24,7 @@ def expand(freeze: Sequence[str], past: Set[int], num_facets: int) -> list[str]:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a parameter is among those of the patterns."""
+    """Tell whether a parameter is among those of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -1,4 +1,4 @@
-"""What training leaves behind beside the model."""
+"""The history of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_mfcvae._utils.devices import Environment
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch of training came to.
+    """Figures of one epoch of training.
 
     ELBO, log-likelihood and facet terms are means over a fixed sample of the training data, in nats
     per datum, and without KL weights; ``loss`` is the mean of what was minimised during the epoch.
@@ -51,7 +51,7 @@ class History(tuple[EpochRecord, ...]):
     """One record for each epoch of training, and what it was trained in.
 
     Args:
-        records: of the epochs.
+        records: records of the epochs.
         environment: precision, device, processor, threads and versions; None if they are not known.
     """
 

@@ -58,8 +58,8 @@ def train(
     Args:
         model: the model, on the device where it is trained; it is changed in place.
         x: all data, (N, *x_shape); where they are not on the same device, batches are copied to it.
-        seed: of the order of the data and of the mixtures' initialisation.
-        precision: of the networks, as in :func:`pyro_mfcvae.fit`.
+        seed: seed of the order of the data and of the mixtures' initialisation.
+        precision: precision of the networks, as in :func:`pyro_mfcvae.fit`.
         compile: as in :func:`pyro_mfcvae.fit`.
         checkpoint: file where the run is kept between epochs, and from which it goes on if it is there.
         progress: whether to show a progress bar.
@@ -94,8 +94,8 @@ class Trainer:
     Args:
         model: the model, on the device where it is trained; it is changed in place.
         x: all data, (N, *x_shape).
-        seed: of the order of the data and of the mixtures' initialisation.
-        precision: of the networks.
+        seed: seed of the order of the data and of the mixtures' initialisation.
+        precision: precision of the networks.
         compile: as in :func:`pyro_mfcvae.fit`.
 
     Attributes:
@@ -171,11 +171,11 @@ class Trainer:
 
     @property
     def at_end_of_stage(self) -> bool:
-        """Whether the stage that trains has no epoch to come."""
+        """True if the stage that trains has no epoch to come."""
         return self.stage is not None and self.stage.is_over
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, as nested dicts of tensors and of what JSON can write.
+        """Return all that the rest of the run depends on, as nested dicts of tensors and of JSON.
 
         Attributes of a user's own modules that are neither parameters nor buffers are not in it.
         """
@@ -193,7 +193,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Be where :meth:`state_dict` was taken, PyTorch's global generator included."""
+        """Go on from what :meth:`state_dict` returned, PyTorch's global generator included."""
         model = self.model
         model.load_state_dict(state["model"])
         for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
@@ -209,7 +209,7 @@ class Trainer:
             torch.cuda.set_rng_state(state["random"]["cuda"], model.device)
 
     def identity(self) -> dict[str, Any]:
-        """What makes this run another than others, as far as it can be told."""
+        """Describe what makes this run another than others, as far as it can be told."""
         model = self.model
         try:
             config = model.config.to_json()

@@ -1,4 +1,4 @@
-"""What is watched during training: the record of every epoch, held-out data, clusters that die."""
+"""A monitor of training: the record of every epoch, held-out data, clusters that die."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Monitor:
             loss_sum: sum of the losses of the epoch's steps, nats per datum, a scalar.
             num_steps: number of steps of the epoch.
             learning_rate: at the end of the epoch.
-            weights: of the facets, at the end of the epoch.
+            weights: weights of the facets, at the end of the epoch.
             active: facets that take part.
 
         Raises:

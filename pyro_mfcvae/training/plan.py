@@ -46,22 +46,22 @@ class StagePlan:
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
     def phase_end(self, is_warming_up: bool) -> int:
-        """Step at which the warm-up or, after it, the stage is over."""
+        """Return the step at which the warm-up or, after it, the stage is over."""
         return self.warm_up_steps if is_warming_up else self.total_steps
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         return self.stage.learning_rate_at(step / self.total_steps)
 
     def is_faded_in(self, step: int) -> bool:
-        """Whether all weights are up, so that the ELBO is that of the model itself."""
+        """Tell whether all weights are up, so that the ELBO is that of the model itself."""
         return min(self.stage.fade_in(step), self.stage.kl_fade_in(step)) == 1
 
     def weights(self, step: int, *, is_warming_up: bool, past: Set[int], num_facets: int) -> FacetWeights:
         """Weigh every facet in one step.
 
         Args:
-            step: of the stage, counted from 0.
+            step: step of the stage, counted from 0.
             is_warming_up: whether the mixtures of the new facets are yet to be fitted.
             past: facets that earlier stages have introduced.
             num_facets: number of facets J.

@@ -44,7 +44,7 @@ class StageRun:
         return self.past | set(self.plan.stage.introduces)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rest of the stage depends on, beside the model."""
+        """Return what the rest of the stage depends on, beside the model."""
         return {
             "index": self.index,
             "step": self.step,
@@ -56,7 +56,7 @@ class StageRun:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Be where :meth:`state_dict` was taken."""
+        """Go on from what :meth:`state_dict` returned."""
         self.step, self.epoch = state["step"], state["epoch"]
         self.is_warming_up, self.is_over = state["is_warming_up"], state["is_over"]
         self.early_stopping.load_state_dict(state["early_stopping"])

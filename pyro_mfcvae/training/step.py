@@ -34,7 +34,7 @@ class Stepper:
     """Steps of an optimiser on the loss of a model.
 
     Args:
-        loss: of a batch and the facets' weights; it knows the model whose gradients and parameters change.
+        loss: loss of a batch and the facets' weights; its model's gradients and parameters change.
         compile: as in :func:`pyro_mfcvae.fit`.
     """
 

@@ -31,7 +31,7 @@ def independent_subspaces(x: npt.ArrayLike, clusters: Sequence[int], seed: int =
     Args:
         x: data, shape (N, D), N >= K_j.
         clusters: K_j of each facet.
-        seed: of the search.
+        seed: seed of the search.
 
     Returns:
         U_j, shape (D, p_j), for each facet: the coordinates U_j' x have a variance of one, and those of
@@ -102,7 +102,7 @@ def _best_groups(s: Floats, clusters: Sequence[int], seed: int) -> list[list[int
 
 
 def _dependence(s: Floats) -> Floats:
-    """How much every two coordinates depend on each other, alone or given a third, (p, p).
+    """Measure how much every two coordinates depend on each other, alone or given a third, (p, p).
 
     The corners of a tetrahedron have coordinates of which every two are independent, and the third is
     the product of both: only their third cumulant tells.
@@ -128,7 +128,7 @@ def _mutual_information(a: Floats, b: Floats) -> float:
 
 
 def _gain(s: Floats, K: int, seed: int) -> float:
-    """How much more probable the coordinates s (N, p) are under K Gaussians than under one."""
+    """Measure how much more probable the coordinates s (N, p) are under K Gaussians than under one."""
     from pyro_mfcvae.priors.initialization import fit_mixture
 
     if K == 1:
