@@ -206,7 +206,7 @@ def table():
     for record in read():
         groups[record["row"], record["precision"], record["facet"], record["label"]].append(record)
     head = ["preset", "precision", "facet", "label", "runs", "purity (least)", "Hungarian accuracy"]
-    head += ["NMI (least)", "ARI", "alive", "seconds"]
+    head += ["NMI (least)", "ARI", "alive", "median seconds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for group, records in sorted(groups.items(), key=lambda item: item[0][:2]):
         scores = [
@@ -214,7 +214,7 @@ def table():
         ]
         alive = [int(r["alive"]) for r in records]
         least = f"{min(alive)}" if min(alive) == max(alive) else f"{min(alive)} to {max(alive)}"
-        seconds = _spread([float(r["seconds"]) for r in records], digits=0)
+        seconds = f"{statistics.median(float(r['seconds']) for r in records):.0f}"
         cells = [*group, _processors(records), *scores, f"{least} of {records[0]['clusters']}", seconds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
