@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
-from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior, sample_mixture
+from pyro_mfcvae.posterior.mcmc import MixturePosterior, sample_mixture
 from pyro_mfcvae.posterior.mixture_density import Mixture
-from pyro_mfcvae.priors import FacetPrior, HyperPriors
+from pyro_mfcvae.priors import FacetPrior
 
 Embedding = Literal["posterior", "sample", "mean"]
 
@@ -30,13 +30,8 @@ def sample_facet_mixture(
     *,
     embedding: Embedding,
     clusters: Sequence[int] | None,
-    hyper_priors: HyperPriors | None,
-    kernel: Kernel,
-    num_samples: int,
-    warmup_steps: int,
-    num_chains: int,
     seed: int,
-    progress: bool,
+    **options: Any,
 ) -> MixturePosterior:
     """Draw from the posterior of a facet's mixture.
 
@@ -47,13 +42,8 @@ def sample_facet_mixture(
         predicted: most probable cluster of every datum, shape (N,).
         embedding: what of q(z | x) the mixture is given, as :meth:`FittedMFCVAE.sample_mixture` explains.
         clusters: clusters that the mixture has; None takes those that are predicted for some datum.
-        hyper_priors: as in :func:`sample_mixture`.
-        kernel: as in :func:`sample_mixture`.
-        num_samples: as in :func:`sample_mixture`.
-        warmup_steps: as in :func:`sample_mixture`.
-        num_chains: as in :func:`sample_mixture`.
         seed: seed of the chains, and of the draw from q(z | x).
-        progress: whether to show a progress bar.
+        **options: further arguments of :func:`sample_mixture`.
 
     Raises:
         ValueError: for a cluster that does not exist, or components that are not Gaussian.
@@ -67,14 +57,9 @@ def sample_facet_mixture(
         loc,
         gaussian_mixture(prior, chosen),
         variances=variance if embedding == "posterior" else None,
-        hyper_priors=hyper_priors,
-        kernel=kernel,
-        num_samples=num_samples,
-        warmup_steps=warmup_steps,
-        num_chains=num_chains,
         seed=seed,
-        progress=progress,
         clusters=tuple(chosen.tolist()),
+        **options,
     )
 
 
