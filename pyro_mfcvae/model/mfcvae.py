@@ -166,7 +166,7 @@ class MFCVAE(nn.Module):
 
     def encode(self, x: Tensor) -> list[dist.Distribution]:
         r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
-        with autocast(self.device):
+        with autocast(self):
             statistics = self.encoder(self.likelihood.preprocess(x))
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
@@ -176,7 +176,7 @@ class MFCVAE(nn.Module):
     def decode(self, z: Sequence[Tensor], weights: FacetWeights | None = None) -> Tensor:
         r"""Decode latents z_j (..., D_j) to the features of the likelihood, (..., *features_shape)."""
         weights = weights or self.full_weights
-        with autocast(self.device):
+        with autocast(self):
             features = self.decoder([z_j.flatten(0, -2) for z_j in z], weights.fade_in)
         return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
 

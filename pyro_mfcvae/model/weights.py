@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_mfcvae._utils.devices import Precision
 from pyro_mfcvae.networks.base import Weight, is_active
@@ -89,8 +89,8 @@ def network_precision(precision: Precision) -> Iterator[None]:
         _precision.reset(token)
 
 
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Run networks, within, in the precision of :func:`network_precision`."""
+def autocast(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run a model's networks, within, in the precision of :func:`network_precision`."""
     if _precision.get() == "float32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
