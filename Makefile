@@ -25,7 +25,7 @@ test: lint  ## lint, types and tests, and what depends on the processor under th
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(BIN)/python -m pytest tests -m slow
 
-test-portable: $(VENV)/.installed-test  ## all tests under the kernels of other processors, in half an hour
+test-portable: $(VENV)/.installed-test  ## all tests under the kernels of other processors, in an hour or so
 	@for kernels in OMP_NUM_THREADS=1 $(KERNELS); do \
 	  echo "$$kernels"; env $$kernels $(BIN)/python -m pytest tests || exit 1; \
 	done
