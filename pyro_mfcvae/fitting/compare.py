@@ -101,7 +101,7 @@ def compare(
     configured = [name for name, entry in entries.items() if isinstance(entry, MFCVAEConfig)]
     fitted = [name for name in entries if name not in configured]
     chosen_seeds = _seeds(seeds, restarts)
-    compute = Compute(device, precision, compile, workers, in_memory)
+    compute = Compute.resolve(device, precision, compile, workers)
     train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed, in_memory)
     models = []
     for name, entry in entries.items():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
 from pyro_mfcvae._utils.devices import Precision, resolve_device, resolve_precision
-from pyro_mfcvae.data.choosing import Streaming
 from pyro_mfcvae.training.compiled import Compile, check_compile
 
 Workers = int | Literal["auto"]
@@ -16,36 +15,28 @@ Workers = int | Literal["auto"]
 
 @dataclass(frozen=True)
 class Compute:
-    """Options of the computation, which :func:`pyro_mfcvae.fit` explains.
+    """Options of the computation, which :func:`pyro_mfcvae.fit` explains, resolved from their names.
 
     Attributes:
-        device: where to compute; resolved from a name.
-        precision: precision of the networks; resolved from ``"auto"``.
+        device: where to compute.
+        precision: precision of the networks.
         compile: whether to compile steps.
-        workers: number of processes.
-        in_memory: whether data are collected in memory.
-
-    Raises:
-        ValueError: for a device that is not there, or an option that is not known.
+        workers: number of processes at a time.
     """
 
-    device: str | torch.device = "auto"
-    precision: str = "auto"
-    compile: Compile = "auto"
-    workers: Workers = "auto"
-    in_memory: Streaming = "auto"
+    device: torch.device
+    precision: Precision
+    compile: Compile
+    workers: Workers
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "device", resolve_device(self.device))
-        object.__setattr__(self, "precision", resolve_precision(self.precision))
-        check_compile(self.compile)
+    @classmethod
+    def resolve(
+        cls, device: str | torch.device, precision: str, compile: Compile, workers: Workers
+    ) -> Compute:
+        """Resolve names, such as ``"auto"``, to what they mean here; the arguments are those of ``fit``.
 
-    @property
-    def torch_device(self) -> torch.device:
-        """The device, resolved."""
-        return cast(torch.device, self.device)
-
-    @property
-    def network_precision(self) -> Precision:
-        """The precision, resolved."""
-        return cast(Precision, self.precision)
+        Raises:
+            ValueError: for a device that is not there, or an option that is not known.
+        """
+        check_compile(compile)
+        return cls(resolve_device(device), resolve_precision(precision), compile, workers)

@@ -158,7 +158,7 @@ def fit(
         (2, (100, 1))
     """
     chosen_seeds = _seeds(seed, seeds, restarts)
-    compute = Compute(device, precision, compile, workers, in_memory)
+    compute = Compute.resolve(device, precision, compile, workers)
     data = as_source(dataset, in_memory)
     return fit_source(
         data,
@@ -205,10 +205,9 @@ def fit_source(
             "give more data, or a config with fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
-    device = compute.torch_device
-    environment = describe_environment(device, compute.network_precision)
+    environment = describe_environment(compute.device, compute.precision)
     _log.info("training in %s, compile %s", environment, compute.compile)
-    number = as_workers(compute.workers, len(seeds), device)
+    number = as_workers(compute.workers, len(seeds), compute.device)
     run = functools.partial(_train_one, config=config, compute=compute, checkpoint_dir=folder)
     if keeps == "only":
         return run(data, seeds[0], progress=progress)
@@ -242,7 +241,7 @@ def _train_one(
     checkpoint_dir: Path | None,
     progress: bool = False,
 ) -> FittedMFCVAE:
-    device = compute.torch_device
+    device = compute.device
     with seeded(seed, device):
         model, checked = _new_model(data, config, device)
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
@@ -250,7 +249,7 @@ def _train_one(
             model,
             checked.to(device),
             seed=seed,
-            precision=compute.network_precision,
+            precision=compute.precision,
             compile=compute.compile,
             checkpoint=checkpoint,
             progress=progress,
