@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from pyro_mfcvae.model.mfcvae import MFCVAE
-from pyro_mfcvae.model.weights import FacetWeights
+from pyro_mfcvae.model.weights import FacetWeights, undeclared_parameters
 
 
 class Loss(ABC):
@@ -56,9 +56,10 @@ class ProgramLoss(Loss):
         """Compute the loss; the arguments are those of :class:`Loss`."""
         size = self.data_size or len(x)
         model = self.model
-        loss: Tensor = self.elbo.differentiable_loss(
-            model.model, model.guide, x, data_size=size, weights=weights
-        )
+        with undeclared_parameters():
+            loss: Tensor = self.elbo.differentiable_loss(
+                model.model, model.guide, x, data_size=size, weights=weights
+            )
         return loss / size
 
 

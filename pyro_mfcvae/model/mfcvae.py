@@ -24,7 +24,7 @@ from pyro_mfcvae.model.objectives import (
     facet_value,
     quasi_monte_carlo_points,
 )
-from pyro_mfcvae.model.weights import FacetWeights, autocast, kl_weight
+from pyro_mfcvae.model.weights import FacetWeights, autocast, declares_parameters, kl_weight
 from pyro_mfcvae.networks.base import check_facet_modules, is_active
 from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
 
@@ -232,7 +232,7 @@ class MFCVAE(nn.Module):
 
     def _declare_parameters(self) -> None:
         """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
-        if not poutine.runtime.am_i_wrapped():
+        if not (declares_parameters.get() and poutine.runtime.am_i_wrapped()):
             return
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:

@@ -16,6 +16,7 @@ from pyro_mfcvae._utils.devices import Precision
 from pyro_mfcvae.networks.base import Weight, is_active
 
 _precision: ContextVar[Precision] = ContextVar("precision", default="float32")
+declares_parameters: ContextVar[bool] = ContextVar("declares_parameters", default=True)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ def network_precision(precision: Precision) -> Iterator[None]:
         yield
     finally:
         _precision.reset(token)
+
+
+@contextmanager
+def undeclared_parameters() -> Iterator[None]:
+    """Spare the programs, within, to tell Pyro of their parameters, which an optimiser has already."""
+    token = declares_parameters.set(False)
+    try:
+        yield
+    finally:
+        declares_parameters.reset(token)
 
 
 def autocast(model: nn.Module) -> AbstractContextManager[Any]:
