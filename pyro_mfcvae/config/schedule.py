@@ -13,10 +13,12 @@ T = TypeVar("T")
 Fade = Literal["linear", "cosine"]
 Decay = Literal["cosine", "linear", "exponential"]
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
+Unmix = bool | Literal["auto"]
 FADES: tuple[str, ...] = get_args(Fade)
 DECAYS: tuple[str, ...] = get_args(Decay)
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 DEFAULT_EPOCHS = 30  # of a stage, where neither epochs nor steps are given
+UNMIXED_EPOCHS = (40, 20)  # of the two stages, likewise
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Stage:
     at step t, with T = ``fade_in_steps``; f may be half a cosine instead. During the first
     ``warm_up_epochs``, or ``warm_up_steps``, the prior of a new facet is a fixed standard normal, or what
     the prior makes of ``reset``; then its mixture is fitted to the embedding, and learned from there on.
+
+    A stage that unmixes introduces all facets, and trains their latents as the one latent of a plain VAE,
+    which is what standard normal priors make of them. At its end the latents are turned, so that every
+    facet gets an independent subspace; see :mod:`pyro_mfcvae.training.unmixing`. Its mixtures are fitted
+    there, and later stages train all of it.
 
     Attributes:
         introduces: facets that take part from this stage on.
@@ -59,6 +66,9 @@ class Stage:
         decay: ``"cosine"``, ``"linear"`` or ``"exponential"`` (to a hundredth).
         patience: epochs without a better ELBO of the held-out data after which the stage ends, with the
             parameters of its best epoch; None is never. It asks for ``Schedule.held_out``.
+        unmix: whether the stage ends with unmixing the latents; with ``"auto"``, into as many facets as
+            there are independent subspaces with clusters, and as many clusters as they have: the first
+            facet of the configuration stands for all of them, with its prior and at most its clusters.
 
     Raises:
         ValueError: for a value outside its range, by the attribute's name.
@@ -87,6 +97,7 @@ class Stage:
     decay: Decay = "cosine"
     patience: int | None = None
     warm_up_steps: int | None = None
+    unmix: Unmix = False
 
     def __post_init__(self) -> None:
         set_checked(self, integers, "introduces", least=None, allow_none=True, expected="indices of facets")
@@ -105,6 +116,13 @@ class Stage:
         set_checked(self, number, "decay_after", least=0, most=1)
         for name, known in (("fade", FADES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
             set_checked(self, one_of, name, known=known)
+        if not isinstance(self.unmix, bool) and self.unmix != "auto":
+            raise ValueError(f"unmix: got {self.unmix!r}, expected False, True or 'auto'")
+        if self.unmix and (self.warm_up_epochs or self.warm_up_steps):
+            raise ValueError(
+                f"unmix: got {self.unmix!r} with a warm-up, expected none, since the whole stage is before "
+                "the mixtures are fitted"
+            )
         if self.epochs is not None and self.warm_up_epochs >= self.epochs:
             raise ValueError(
                 f"warm_up_epochs: got {self.warm_up_epochs}, expected fewer than epochs="
@@ -156,6 +174,10 @@ class Stage:
         new = "no new facet"
         if self.introduces:
             new = f"facet{'s' * (len(self.introduces) > 1)} {', '.join(map(str, self.introduces))}"
+        if self.unmix == "auto":
+            new = "one latent, unmixed into facets"
+        elif self.unmix:
+            new = f"one latent, unmixed into {new}"
         length = f"{self.steps} steps" if self.epochs is None else f"{self.epochs} epochs"
         if self.patience is not None:
             length += f" or {self.patience} without gain"
@@ -246,6 +268,13 @@ class Schedule:
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
         set_checked(self, number, "held_out", least=0, below=1, expected="a fraction in [0, 1)")
+        if any(stage.unmix for stage in self.stages[1:]) or (
+            self.stages[0].unmix and len(self.stages[0].introduces) != len(introduced)
+        ):
+            raise ValueError(
+                f"unmix: got {[stage.unmix for stage in self.stages]} for the stages, expected it of the "
+                "first one only, which must introduce all facets"
+            )
         if self.held_out == 0 and any(stage.patience is not None for stage in self.stages):
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
 
@@ -351,13 +380,54 @@ class Schedule:
         )
         return cls((stage,))
 
+    @classmethod
+    def unmixed(
+        cls,
+        num_facets: int,
+        *,
+        epochs: int | Sequence[int] | None = None,
+        steps: int | Sequence[int] | None = None,
+        unmix: Literal[True, "auto"] = True,
+        **options: Unpack[StageOptions],
+    ) -> Schedule:
+        """Train one latent of all facets, unmix it, and train all facets together from there.
 
-def _for_each(name: str, values: T | Sequence[T], count: int) -> list[T]:
+        Args:
+            num_facets: number of facets J; 1 for ``unmix="auto"``.
+            epochs: number of epochs of the two stages; None is 40 and 20, unless ``steps`` are given.
+            steps: number of steps of the two stages, in place of ``epochs``.
+            unmix: True or ``"auto"``, as in :class:`Stage`.
+            **options: other fields of :class:`Stage`, for both stages; the learning rate is that of the
+                first, and the second has half of it.
+
+        Returns:
+            A schedule of two stages.
+
+        Raises:
+            ValueError: if both epochs and steps are given, or there are not two numbers of one of them.
+        """
+        if epochs is None and steps is None:
+            epochs = UNMIXED_EPOCHS
+        facets = tuple(range(integer("num_facets", num_facets, least=1)))
+        (first, later), (first_steps, later_steps) = (
+            _for_each("epochs", epochs, 2, "stages"),
+            _for_each("steps", steps, 2, "stages"),
+        )
+        rate = options.pop("learning_rate", Stage.learning_rate)
+        return cls(
+            (
+                Stage(facets, first, steps=first_steps, learning_rate=rate, unmix=unmix, **options),
+                Stage((), later, steps=later_steps, learning_rate=rate / 2, **options),
+            )
+        )
+
+
+def _for_each(name: str, values: T | Sequence[T], count: int, of: str = "facets") -> list[T]:
     """List one value for each stage, which checks it."""
     is_one = isinstance(values, str) or not isinstance(values, Iterable)
     each = [cast(T, values)] * count if is_one else list(cast(Sequence[T], values))
     if len(each) != count:
-        raise ValueError(f"{name}: got {each}, expected one for each of {count} facets")
+        raise ValueError(f"{name}: got {each}, expected one for each of {count} {of}")
     return each
 
 

@@ -53,14 +53,22 @@ class History(tuple[EpochRecord, ...]):
     Args:
         records: records of the epochs.
         environment: precision, device, processor, threads and versions; None if they are not known.
+        unmixing: what the latents were unmixed into; None if no stage unmixed them.
     """
 
     environment: Environment | None
+    unmixing: Unmixing | None
 
-    def __new__(cls, records: Iterable[EpochRecord] = (), environment: Environment | None = None) -> History:
+    def __new__(
+        cls,
+        records: Iterable[EpochRecord] = (),
+        environment: Environment | None = None,
+        unmixing: Unmixing | None = None,
+    ) -> History:
         """Make a tuple that knows what the model was trained in."""
         history = super().__new__(cls, records)
         history.environment = environment
+        history.unmixing = unmixing
         return history
 
 

@@ -32,6 +32,7 @@ from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
+from pyro_mfcvae.training.unmixing import Unmixing, deal_out, unmix
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
@@ -85,7 +86,7 @@ def train(
     trainer.run(progress=progress)
     with network_precision(precision):
         trainer.monitor.warn_of_dead_clusters()
-    return History(trainer.history, describe_environment(model.device, precision))
+    return History(trainer.history, describe_environment(model.device, precision), trainer.unmixing)
 
 
 class Trainer:
@@ -103,6 +104,7 @@ class Trainer:
         history: one record for each epoch.
         steps: number of steps of the optimisers so far.
         stage: the stage that trains; None before the first.
+        unmixing: what the latents were unmixed into; None if they were not, or not yet.
 
     Raises:
         ValueError: as :func:`train`.
@@ -135,6 +137,7 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self.steps = 0
         self.stage: StageRun | None = None
+        self.unmixing: Unmixing | None = None
         self._start = time.perf_counter()
         self.plans = [StagePlan(stage, len(self.source)) for stage in model.config.stages]
         for plan in self.plans:
@@ -184,6 +187,7 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return {
             "model": self.model.state_dict(),
+            "unmixing": None if self.unmixing is None else self.unmixing.to_json(),
             "is_standard": [prior.is_standard for prior in self.model.facet_priors],
             "stage": None if self.stage is None else self.stage.state_dict(),
             "history": [dataclasses.asdict(record) for record in self.history],
@@ -195,6 +199,9 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned, PyTorch's global generator included."""
         model = self.model
+        if state["unmixing"] is not None:
+            self.unmixing = Unmixing.from_json(state["unmixing"])
+            deal_out(model, self.unmixing)
         model.load_state_dict(state["model"])
         for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
             prior.is_standard = is_standard
@@ -250,6 +257,9 @@ class Trainer:
             self._run_epoch(run, bar)
         bar.total -= run.plan.total_steps - run.step
         run.early_stopping.restore(self.model)
+        if run.plan.stage.unmix:
+            self.unmixing = unmix(self.model, self.sample, self.seed)
+            self._initialize_mixtures(run)
 
     def _begin_phase(self, run: StageRun) -> None:
         """Settle what trains, and for how many steps, until the warm-up or the stage is over."""
@@ -293,7 +303,7 @@ class Trainer:
         run.epoch += 1
         run.is_over = run.step == plan.total_steps
         # Before all weights are up, the ELBO is one of another model.
-        if plan.is_faded_in(run.step) and not run.is_warming_up:
+        if plan.is_faded_in(run.step) and (plan.stage.unmix or not run.is_warming_up):
             run.early_stopping.update(record.held_out_elbo, model)
             run.is_over |= run.early_stopping.should_stop
         for callback in self.callbacks:

@@ -36,6 +36,8 @@ class StagePlan:
     @property
     def warm_up_steps(self) -> int:
         """Number of steps before the new facets' mixtures are fitted."""
+        if self.stage.unmix:
+            return self.total_steps
         if self.stage.warm_up_steps is not None:
             return self.stage.warm_up_steps
         return self.stage.warm_up_epochs * self.steps_per_epoch
@@ -73,7 +75,8 @@ class StagePlan:
         fade_in, kl = [], []
         for j in range(num_facets):
             if j in stage.introduces:
-                weight = stage.warm_up_kl_weight if is_warming_up else stage.kl_weight
+                is_light = is_warming_up and not stage.unmix
+                weight = stage.warm_up_kl_weight if is_light else stage.kl_weight
                 fade_in.append(stage.fade_in(step))
                 kl.append(weight * stage.kl_fade_in(step))
             elif j in past:
@@ -87,7 +90,7 @@ class StagePlan:
     def check(self) -> None:
         """Raise a ValueError if the stage ends before its warm-up, which depends on the number of data."""
         total, warm_up = self.total_steps, self.warm_up_steps
-        if warm_up < total:
+        if warm_up < total or self.stage.unmix:
             return
         if self.stage.warm_up_steps is not None:
             raise ValueError(
