@@ -64,11 +64,20 @@ class MFCVAEConfig:
         num_particles: number of samples of all latents for the likelihood, in each step of training.
         data_init: whether the networks are initialised by a batch of the data, with
             :func:`networks.initialize_from_data`; with ``"subspaces"``, each facet's encoder moreover
-            starts by looking at one of the :func:`independent_subspaces` of the data.
+            starts by looking at one of the :func:`independent_subspaces` of the data, and that of the
+            nuisance at what they leave.
+        nuisance: dimension of the nuisance, a latent z ~ N(0, I) without clusters, for variation that no
+            clustering should have to explain; 0 is none. It is no facet, and has no number. It takes part
+            from the first stage on, and in a ladder it is the deepest latent, with a level of its own.
 
     Raises:
         TypeError: for a value of another type.
-        ValueError: for an unknown name, less than one sample, or a schedule for another number of facets.
+        ValueError: for an unknown name, less than one sample, a schedule for another number of facets, or a
+            KL weight of a nuisance that is not there.
+
+    References:
+        Falck et al. (2021); for a space without clusters, Mautz, Ye, Plant, Boehm (2020), Non-Redundant
+        Subspace Clusterings with Nr-Kmeans and Nr-DipMeans.
 
     Example:
         >>> config = MFCVAEConfig(facets=(Facet(10, 5), Facet(10, 5)))
@@ -86,6 +95,7 @@ class MFCVAEConfig:
     num_kl_samples: int = 1
     num_particles: int = 1
     data_init: DataInit = False
+    nuisance: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", check_facets(self.facets))
@@ -105,6 +115,18 @@ class MFCVAEConfig:
         set_checked(self, integer, "num_kl_samples", "num_particles", least=1)
         if not isinstance(self.data_init, bool) and self.data_init != "subspaces":
             raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
+        set_checked(self, integer, "nuisance", least=0)
+        weights = [stage.nuisance_kl_weight for stage in schedule.stages]
+        if not self.nuisance and any(weight is not None for weight in weights):
+            raise ValueError(
+                f"nuisance: got 0 with nuisance_kl_weight={weights} in the stages, expected a dimension of "
+                "at least 1; give one, or leave the weights out"
+            )
+
+    @property
+    def latent_dims(self) -> tuple[int, ...]:
+        """Dimension of each latent: those of the J facets and, last, that of the nuisance if there is one."""
+        return (*(facet.latent_dim for facet in self.facets), *([self.nuisance] if self.nuisance else []))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -158,6 +180,7 @@ class ConfigFields(TypedDict, total=False):
     num_kl_samples: int
     num_particles: int
     data_init: DataInit
+    nuisance: int
 
 
 def check_facets(facets: object) -> tuple[Facet, ...]:

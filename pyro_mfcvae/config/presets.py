@@ -52,7 +52,7 @@ def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
         # Two dimensions are enough for the style that all digits share, and too few for the digit.
         facets=(Facet(25, 2, FullGaussian()), Facet(25, 10, FullGaussian())),
         likelihood=Bernoulli(),
-        network=lambda J: FullyConnectedLadder(gate=1.0),
+        network=lambda levels: FullyConnectedLadder(gate=1.0),
         first={"epochs": 20, "warm_up_epochs": 8, "decay_after": 0.5},
         later={
             "epochs": 10,
@@ -80,7 +80,7 @@ def shapes3d(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
         overrides,
         facets=(Facet(clusters=60, latent_dim=8), Facet(clusters=20, latent_dim=2)),
         likelihood=Gaussian(sigma=0.2),
-        network=lambda J: FullyConnectedLadder(widths=(500,) * J, gate=1.0),
+        network=lambda levels: FullyConnectedLadder(widths=(500,) * levels, gate=1.0),
         first={"epochs": 15, "warm_up_epochs": 7, **steps},
         later={
             "epochs": 80,
@@ -112,7 +112,7 @@ def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
         overrides,
         facets=(Facet(200, 22, FullGaussian()), Facet(50, 7, FullGaussian())),
         likelihood=Gaussian(sigma=0.3),
-        network=lambda J: ConvolutionalLadder(activation="elu", batch_norm=True),
+        network=lambda levels: ConvolutionalLadder(activation="elu", batch_norm=True),
         first={"epochs": 15, "warm_up_epochs": 5, **steps},
         later={"epochs": 25, "warm_up_epochs": 8, "fade_in_steps": 500, **steps},
     )
@@ -264,7 +264,7 @@ def _preset(
         overrides: fields of :class:`MFCVAEConfig`.
         facets: default facets.
         likelihood: default likelihood.
-        network: default network, for the number of facets J.
+        network: default network, for the number of latents: J facets, and a nuisance if there is one.
         first: fields of the first stage, which introduces the deepest facet.
         later: fields of the other stages, which introduce one facet each.
     """
@@ -274,7 +274,7 @@ def _preset(
     defaults: ConfigFields = {
         "facets": facets,
         "likelihood": likelihood,
-        "network": network(J),
+        "network": network(J + bool(overrides.get("nuisance"))),
         "schedule": Schedule(tuple(stages)),
     }
     return _configured(defaults, overrides)

@@ -35,6 +35,7 @@ class Stage:
     at step t, with T = ``fade_in_steps``; f may be half a cosine instead. During the first
     ``warm_up_epochs``, or ``warm_up_steps``, the prior of a new facet is a fixed standard normal, or what
     the prior makes of ``reset``; then its mixture is fitted to the embedding, and learned from there on.
+    A nuisance takes part in every stage, with a fade-in of one.
 
     A stage that unmixes introduces all facets, and trains their latents as the one latent of a plain VAE,
     which is what standard normal priors make of them. At its end the latents are turned, so that every
@@ -54,10 +55,11 @@ class Stage:
         kl_weight: beta_j of every facet that takes part, else.
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
             what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
+        nuisance_kl_weight: beta of the nuisance; None is ``kl_weight``.
         fade_in_steps: number of steps T over which new facets fade in; 0 is at once.
         freeze: parameters that do not change: their names with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
-            facets"`` (those of earlier stages) and ``"networks"``.
+            facets"`` (those of earlier stages), ``"nuisance"`` and ``"networks"``.
         steps: number of steps of the optimiser, in place of ``epochs``; the last epoch may then be shorter.
         fade: ``"linear"`` or ``"cosine"``.
         kl_fade_in_steps: number of steps T_KL over which the KL weights of new facets rise; None is T.
@@ -98,6 +100,7 @@ class Stage:
     patience: int | None = None
     warm_up_steps: int | None = None
     unmix: Unmix = False
+    nuisance_kl_weight: float | None = None
 
     def __post_init__(self) -> None:
         set_checked(self, integers, "introduces", least=None, allow_none=True, expected="indices of facets")
@@ -111,7 +114,7 @@ class Stage:
         set_checked(self, integer, "batch_size", least=1)
         set_checked(self, integer, "warm_up_epochs", "fade_in_steps", least=0)
         set_checked(self, number, "warm_up_kl_weight", "kl_weight", "pre_training_kl_weight", least=0)
-        set_checked(self, number, "past_kl_weight", least=0, or_none=True)
+        set_checked(self, number, "past_kl_weight", "nuisance_kl_weight", least=0, or_none=True)
         set_checked(self, number, "learning_rate", above=0)
         set_checked(self, number, "decay_after", least=0, most=1)
         for name, known in (("fade", FADES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
@@ -190,6 +193,8 @@ class Stage:
             weight = f"warm-up {warm_up} at KL weight {self.warm_up_kl_weight:g}, then {self.kl_weight:g}"
         if self.past_kl_weight is not None:
             weight += f", of past facets {self.past_kl_weight:g}"
+        if self.nuisance_kl_weight is not None:
+            weight += f", of the nuisance {self.nuisance_kl_weight:g}"
         if self.pre_training_kl_weight:
             weight += f", before its stage {self.pre_training_kl_weight:g}"
         fade = ""
@@ -218,6 +223,7 @@ class StageOptions(TypedDict, total=False):
     decay: Decay
     patience: int | None
     warm_up_steps: int | None
+    nuisance_kl_weight: float | None
 
 
 class StageFields(StageOptions, total=False):

@@ -22,7 +22,8 @@ with :math:`Z_j = \sum_k \pi_{jk} \exp(-\mathrm{KL}_{jk})`. A KL divergence is z
 arguments agree: the maximum is :math:`\log Z_j`, at :math:`q = r_j`. ∎
 
 For Gaussian components every :math:`\mathrm{KL}_{jk}` is in closed form, so neither the
-responsibilities nor the facet terms need a sample.
+responsibilities nor the facet terms need a sample. A latent without c, such as a nuisance, contributes
+:math:`-\mathrm{KL}(q(z\mid x) \,\|\, p(z))`, the same with K = 1.
 
 **Relatives**, with samples :math:`z^{(l)} \sim q(z_j\mid x)`:
 

@@ -26,7 +26,7 @@ from pyro_mfcvae.model.objectives import (
 )
 from pyro_mfcvae.model.weights import FacetWeights, autocast, declares_parameters, kl_weight
 from pyro_mfcvae.networks.base import check_facet_modules, is_active
-from pyro_mfcvae.priors import FacetPrior, Mixture, as_prior
+from pyro_mfcvae.priors import FacetPrior, Mixture, StandardNormalPrior, as_prior
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,23 @@ class ELBOTerms:
         log_likelihood: log p(x | z) at a sample of z, shape (N,).
         facets: log sum_k pi_k exp(-KL_k) for each of the J facets, shape (N,).
         responsibilities: q(c_j | x) for each of the J facets, shape (N, K_j).
+        nuisance: -KL(q(z | x) || N(0, I)) of the nuisance, shape (N,); None if there is none.
     """
 
     log_likelihood: Tensor
     facets: tuple[Tensor, ...]
     responsibilities: tuple[Tensor, ...]
+    nuisance: Tensor | None = None
+
+    @property
+    def latents(self) -> tuple[Tensor, ...]:
+        """The terms of all latents: of the facets and, last, of the nuisance if there is one."""
+        return self.facets if self.nuisance is None else (*self.facets, self.nuisance)
 
     @property
     def elbo(self) -> Tensor:
         """The ELBO of each datum, without KL weights, shape (N,)."""
-        return self.log_likelihood + sum(self.facets, torch.zeros(()))
+        return self.log_likelihood + sum(self.latents, torch.zeros(()))
 
 
 class MFCVAE(nn.Module):
@@ -59,7 +66,8 @@ class MFCVAE(nn.Module):
 
     :meth:`model` and :meth:`guide` are what :class:`pyro.infer.SVI` takes. q(c|x) is not in the guide:
     :class:`FacetELBO` finds it in closed form. All parameters live in this module; nothing is written
-    to Pyro's parameter store.
+    to Pyro's parameter store. With a nuisance there is one latent more, ``z_nuisance``, the last wherever
+    latents are listed: its prior is N(0, I), and it has no c.
 
     Args:
         config: facets, likelihood and network.
@@ -91,20 +99,22 @@ class MFCVAE(nn.Module):
             as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
             for f in config.facets
         )
+        D = config.nuisance
+        self.nuisance = StandardNormalPrior(1, D) if D else None
         for j, prior in enumerate(self.facet_priors):
             prior.bind_encoder(partial(self._encode_facet, j), self.x_shape)
 
     def model(
         self, x: Tensor | None = None, *, data_size: int | None = None, weights: FacetWeights | None = None
     ) -> Tensor:
-        r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
+        r"""p(x, z, c): sites ``c_j``, ``z_j``, ``z_nuisance`` if there is one, and ``x`` in the plate ``data``.
 
         Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
 
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
             data_size: number of data that the N are a subsample of; None is N.
-            weights: weights of the facets; None weighs each of them by one.
+            weights: weights of the latents; None weighs each of them by one.
 
         Returns:
             x.
@@ -121,28 +131,43 @@ class MFCVAE(nn.Module):
                 with kl_weight(weights.kl[j]):
                     c = pyro.sample(f"c_{j}", mixture.weights(), infer={"enumerate": "parallel"})
                     z.append(pyro.sample(f"z_{j}", mixture.component(c)))
+            if self.nuisance is not None:
+                only = cast(Tensor, self.nuisance.every)[0, 0]
+                with kl_weight(weights.kl[-1]):
+                    z.append(pyro.sample("z_nuisance", self.nuisance.component(only)))
             return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
 
     def guide(self, x: Tensor, *, data_size: int | None = None, weights: FacetWeights | None = None) -> None:
-        """q(z | x): sites ``z_j`` in the plate ``data``; the arguments are those of :meth:`model`."""
+        """q(z | x): the sites of all latents in the plate ``data``; the arguments are those of :meth:`model`."""
         weights = weights or self.full_weights
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
                 prior.guide(f"prior_{j}")
         with pyro.plate("data", data_size or _length(x), subsample=x):
-            for j, q in enumerate(self.encode(x)):
-                with kl_weight(weights.kl[j]):
-                    pyro.sample(f"z_{j}", q, infer={"collapse_kl": True})
+            for site, q, beta in zip(self.latent_sites, self.encode(x), weights.kl, strict=True):
+                with kl_weight(beta):
+                    pyro.sample(site, q, infer={"collapse_kl": True})
 
     @property
     def full_weights(self) -> FacetWeights:
-        """A weight of one for every facet."""
-        return FacetWeights.full(len(self.priors))
+        """A weight of one for every latent."""
+        return FacetWeights.full(len(self.latent_priors))
 
     @property
     def facet_priors(self) -> tuple[FacetPrior, ...]:
         """p(z_j), for each of the J facets."""
         return tuple(cast(FacetPrior, prior) for prior in self.priors)
+
+    @property
+    def latent_priors(self) -> tuple[FacetPrior, ...]:
+        """The priors of all latents: :attr:`facet_priors` and, last, that of the nuisance if there is one."""
+        return self.facet_priors if self.nuisance is None else (*self.facet_priors, self.nuisance)
+
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """Names of the Pyro sites of all latents."""
+        facets = (f"z_{j}" for j in range(len(self.priors)))
+        return (*facets,) if self.nuisance is None else (*facets, "z_nuisance")
 
     def shared_priors(self) -> list[tuple[int, FacetPrior]]:
         """Facets, and priors, with latent variables that all data share."""
@@ -165,7 +190,7 @@ class MFCVAE(nn.Module):
         return FacetELBO(**defaults | options)
 
     def encode(self, x: Tensor) -> list[dist.Distribution]:
-        r"""q(z_j | x) for x (N, *x_shape): J distributions, batch shape (N,), event shape (D_j,)."""
+        r"""q(z | x) of each latent for x (N, *x_shape): batch shape (N,), event shape (D_j,)."""
         with autocast(self):
             statistics = self.encoder(self.likelihood.preprocess(x))
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
@@ -174,8 +199,19 @@ class MFCVAE(nn.Module):
         return self.encode(x)[j]
 
     def decode(self, z: Sequence[Tensor], weights: FacetWeights | None = None) -> Tensor:
-        r"""Decode latents z_j (..., D_j) to the features of the likelihood, (..., *features_shape)."""
+        r"""Decode all latents (..., D_j) to the features of the likelihood, (..., *features_shape).
+
+        Raises:
+            ValueError: if there are not as many latents, and weights, as the model has.
+        """
         weights = weights or self.full_weights
+        expected = len(self.latent_priors)
+        for name, values in (("z", z), ("weights", weights.fade_in)):
+            if len(values) != expected:
+                raise ValueError(
+                    f"{name}: got {len(values)}, expected one for each of the {expected} latents, "
+                    f"{', '.join(self.latent_sites)}"
+                )
         with autocast(self):
             features = self.decoder([z_j.flatten(0, -2) for z_j in z], weights.fade_in)
         return cast(Tensor, features.to(z[0].dtype).unflatten(0, z[0].shape[:-1]))
@@ -186,7 +222,7 @@ class MFCVAE(nn.Module):
             facet_responsibilities(
                 q_j, *_components(prior), dim=-2, samples=partial(quasi_monte_carlo_points, q_j)
             )
-            for prior, q_j in zip(self.facet_priors, q, strict=True)
+            for prior, q_j in zip(self.facet_priors, q[: len(self.priors)], strict=True)
         ]
 
     def elbo_terms(self, x: Tensor, weights: FacetWeights | None = None) -> ELBOTerms:
@@ -196,11 +232,13 @@ class MFCVAE(nn.Module):
         """
         q = self.encode(x)
         terms, responsibilities = zip(
-            *(self._exact_term(prior, q_j) for prior, q_j in zip(self.priors, q, strict=True)),
+            *(self._exact_term(prior, q_j) for prior, q_j in zip(self.latent_priors, q, strict=True)),
             strict=True,
         )
         features = self.decode([q_j.rsample() for q_j in q], weights)
-        return ELBOTerms(self.likelihood(features).log_prob(x), terms, responsibilities)
+        J = len(self.priors)
+        nuisance = None if self.nuisance is None else terms[J]
+        return ELBOTerms(self.likelihood(features).log_prob(x), terms[:J], responsibilities[:J], nuisance)
 
     def objective(self, x: Tensor, weights: FacetWeights | None = None) -> Tensor:
         r"""The objective of the N data x (N, *x_shape), weighted, in nats; a scalar.
@@ -217,7 +255,7 @@ class MFCVAE(nn.Module):
             "objective": self.config.elbo,
             "num_samples": self.config.num_kl_samples,
         }
-        for prior, q_j, z_j, beta in zip(self.facet_priors, q, z, weights.kl, strict=True):
+        for prior, q_j, z_j, beta in zip(self.latent_priors, q, z, weights.kl, strict=True):
             if is_active(beta):
                 term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
                 total = total + beta * term.sum()
@@ -254,12 +292,11 @@ def _components(prior: FacetPrior) -> tuple[dist.Distribution, Tensor]:
 def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, nn.Module]:
     """An encoder of what the likelihood shows, and a decoder of what it needs."""
     network = cast(networks.NetworkFactory, config.network)
-    latent_dims = tuple(facet.latent_dim for facet in config.facets)
-    encoder, decoder = network(likelihood.input_shape, latent_dims)
+    encoder, decoder = network(likelihood.input_shape, config.latent_dims)
     if likelihood.features_shape != likelihood.input_shape:
-        _, decoder = network(likelihood.features_shape, latent_dims)
-    check_facet_modules(encoder, "encoder", len(latent_dims))
-    check_facet_modules(decoder, "decoder", len(latent_dims))
+        _, decoder = network(likelihood.features_shape, config.latent_dims)
+    check_facet_modules(encoder, "encoder", len(config.latent_dims))
+    check_facet_modules(decoder, "decoder", len(config.latent_dims))
     return encoder, decoder
 
 

@@ -23,6 +23,8 @@ declares_parameters: ContextVar[bool] = ContextVar("declares_parameters", defaul
 class FacetWeights:
     r"""Weights of the J facets: :math:`\alpha_j` in the decoder, :math:`\beta_j` in the objective.
 
+    Of a model with a nuisance, both kinds have its weight as their last.
+
     Attributes:
         fade_in: alpha_j in [0, 1], the weight with which facet j's latent enters the decoder.
         kl: beta_j >= 0, the weight of facet j's whole term.
@@ -47,9 +49,9 @@ class FacetWeights:
             )
 
     @classmethod
-    def full(cls, num_facets: int) -> FacetWeights:
-        """Weigh every facet by one, as in the model itself."""
-        return cls((1.0,) * num_facets, (1.0,) * num_facets)
+    def full(cls, num_latents: int) -> FacetWeights:
+        """Weigh every latent by one, as in the model itself."""
+        return cls((1.0,) * num_latents, (1.0,) * num_latents)
 
     @property
     def all(self) -> tuple[Weight, ...]:

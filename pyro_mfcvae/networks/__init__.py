@@ -3,7 +3,9 @@
 What a configuration holds is a factory: any callable ``(shape, latent_dims) -> (encoder, decoder)``,
 such as the frozen dataclass :class:`FullyConnectedLadder`, or its name. The shape is that of a datum, which
 the encoder takes and the decoder makes. Where a likelihood shows the encoder more than the datum, or needs
-more of the decoder, the factory is called for either shape, and gives one of the two each time.
+more of the decoder, the factory is called for either shape, and gives one of the two each time. The latent
+dimensions are those of the facets and, last, that of the nuisance if the model has one: to a network it is
+one facet more, in a ladder the deepest.
 
 There are four kinds, each fully connected and convolutional: a ladder, a ladder's decoder under one encoder
 for each facet, one encoder and one decoder for each facet whose outputs add up, and one encoder and one

@@ -61,7 +61,7 @@ def check_facet_modules(network: nn.Module, name: str, num_facets: int) -> None:
     Args:
         network: encoder or decoder.
         name: what the message calls it.
-        num_facets: number of facets J.
+        num_facets: number of facets, a nuisance counted among them.
 
     Raises:
         TypeError: if ``facet_modules`` is no ``ModuleList``.
@@ -78,5 +78,5 @@ def check_facet_modules(network: nn.Module, name: str, num_facets: int) -> None:
     if len(modules) > num_facets:
         raise ValueError(
             f"{name}.facet_modules: got {len(modules)} modules, expected at most one for each of the "
-            f"{num_facets} facets"
+            f"{num_facets} facets, a nuisance counted among them"
         )

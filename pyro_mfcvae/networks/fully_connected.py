@@ -36,8 +36,9 @@ class FullyConnectedLadder(LadderOptions):
     """Factory of a fully connected ladder; further attributes are those of :class:`LadderOptions`.
 
     Attributes:
-        widths: width of the backbone at each facet's level, from facet 0 to the deepest; None takes
-            2000 for the deepest and 500 for the others, which for two facets is the paper's network.
+        widths: width of the backbone at each facet's level, from facet 0 to the deepest, and then at the
+            level of the nuisance, if the model has one; None takes 2000 for the last of them and 500 for the
+            others, which for two facets is the paper's network.
 
     References:
         Zhao, Song, Ermon (2017), Learning Hierarchical Features from Generative Models; Falck et al.
@@ -78,7 +79,10 @@ class FullyConnectedLadder(LadderOptions):
     def _widths(self, J: int) -> tuple[int, ...]:
         widths = (500,) * (J - 1) + (2000,) if self.widths is None else self.widths
         if len(widths) != J:
-            raise ValueError(f"widths: got {widths}, expected one for each of the {J} facets")
+            raise ValueError(
+                f"widths: got {widths}, expected one for each of the {J} facets, a nuisance counted among "
+                "them as the last"
+            )
         return widths
 
 

@@ -78,7 +78,7 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
 
     Args:
         encoder: network with an encoder of its own for each facet, ``facet_modules``; it is changed in place.
-        subspaces: U_j, shape (D, p_j), for each facet and data (N, D).
+        subspaces: U_j, shape (D, p_j), for each facet and data (N, D); a facet with p_j = 0 sees nothing.
 
     Raises:
         ValueError: if the facets' encoders do not begin with a linear layer of D inputs.

@@ -64,11 +64,23 @@ def fit_curves(history: Sequence[EpochRecord]) -> list[Curve]:
 
 
 def term_curves(fitted: FittedMFCVAE) -> list[Curve]:
-    """Take the term of each facet in the ELBO from a history, from the stage that introduces it."""
-    return [
+    """Take the term of each facet in the ELBO, from the stage that introduces it, and of the nuisance."""
+    curves = [
         Curve(f"facet {j}", since, [fitted.history[e - 1].facet_terms[j] for e in since])
         for j, since in enumerate(_active_epochs(fitted))
     ]
+    return curves + _nuisance_curve("nuisance", [record.nuisance_term for record in fitted.history])
+
+
+def kl_weight_curves(fitted: FittedMFCVAE) -> list[Curve]:
+    """Take the KL weight of each facet, and of the nuisance, from a history."""
+    history = fitted.history
+    curves = [
+        Curve(rf"facet {j}: KL weight $\beta$", range(1, len(history) + 1), [r.kl_weights[j] for r in history])
+        for j in range(fitted.num_facets)
+    ]
+    name = r"nuisance: KL weight $\beta$"
+    return curves + _nuisance_curve(name, [record.nuisance_kl_weight for record in history])
 
 
 def alive_curves(fitted: FittedMFCVAE) -> list[Curve]:
@@ -89,6 +101,12 @@ def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     low = max(float(values.min()), typical - (high - typical))
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room
+
+
+def _nuisance_curve(name: str, values: Sequence[float | None]) -> list[Curve]:
+    """List the curve of these values, by epoch, or nothing where there is no nuisance."""
+    known = [value for value in values if value is not None]
+    return [Curve(name, range(1, len(known) + 1), known)] if known else []
 
 
 def _active_epochs(fitted: FittedMFCVAE) -> list[list[int]]:

@@ -154,7 +154,7 @@ def compositions(
 
     The first column shows the inputs that give ``row_facet``, the first row those that give
     ``column_facet``, and the cells between what :meth:`FittedMFCVAE.compose` makes of the two. Facets
-    that are neither come from the input on the left.
+    that are neither, and a nuisance, come from the input on the left.
 
     Args:
         fitted: the model, of at least two facets.
@@ -184,7 +184,7 @@ def compositions(
                 f"{name}: got {len(given)} data, expected at most {MAX_COMPOSED}; choose some, as in x[:8]"
             )
     R, C = len(left), len(top)
-    sources = [np.repeat(left, C, 0)] * fitted.num_facets
+    sources = [np.repeat(left, C, 0)] * len(fitted.config.latent_dims)
     sources[column_facet] = np.concatenate([top] * R)
     composed = fitted.compose(sources).reshape(R, C, *fitted.model.x_shape)
     rows = [[None, *top], *([given, *row] for given, row in zip(left, composed, strict=True))]
@@ -193,7 +193,7 @@ def compositions(
     lead = 4 * cells.gap  # sets the inputs apart
     if ax is None:
         height, width = (cells.extent(n, axis, lead) for n, axis in ((R + 1, 0), (C + 1, 1)))
-        rest = "" if fitted.num_facets == 2 else " and all others"
+        rest = "" if len(sources) == 2 else " and all others"
         below = f"Facet {row_facet}{rest} of the input on the left, facet {column_facet} of the input above."
         space = HEADING + LINE if cells.note else HEADING
         figure = new_figure(width + 0.4 + 2 * MARGIN, max(height, 1.2) + space + 0.25 + MARGIN)

@@ -11,6 +11,7 @@ from pyro_mfcvae.plots.curves import (
     Span,
     alive_curves,
     fit_curves,
+    kl_weight_curves,
     limits,
     stage_spans,
     term_curves,
@@ -85,7 +86,7 @@ def _draw_fit(ax: Axes, fitted: FittedMFCVAE) -> None:
 
 
 def _draw_terms(ax: Axes, fitted: FittedMFCVAE) -> None:
-    """Draw the term of each facet in the ELBO."""
+    """Draw the term of each facet in the ELBO, and of the nuisance."""
     curves = term_curves(fitted)
     for j, curve in enumerate(curves):
         _plot(ax, curve, *_style(j))
@@ -94,15 +95,15 @@ def _draw_terms(ax: Axes, fitted: FittedMFCVAE) -> None:
 
 
 def _draw_weights(ax: Axes, fitted: FittedMFCVAE) -> None:
-    """Draw fade-in (broad and pale) and KL weight of each facet."""
+    """Draw fade-in (broad and pale) and KL weight of each facet, and the KL weight of the nuisance."""
     epochs = range(1, len(fitted.history) + 1)
-    for j in range(fitted.num_facets):
+    for j, kl_weight in enumerate(kl_weight_curves(fitted)):
         color, dashes = _style(j)
-        fade_in = [record.fade_in[j] for record in fitted.history]
-        kl_weight = [record.kl_weights[j] for record in fitted.history]
-        wide = Curve(rf"facet {j}: fade-in $\alpha$", epochs, fade_in)
-        _plot(ax, wide, color, "-", width=5.0, alpha=0.3)
-        _plot(ax, Curve(rf"facet {j}: KL weight $\beta$", epochs, kl_weight), color, dashes)
+        if j < fitted.num_facets:
+            fade_in = [record.fade_in[j] for record in fitted.history]
+            wide = Curve(rf"facet {j}: fade-in $\alpha$", epochs, fade_in)
+            _plot(ax, wide, color, "-", width=5.0, alpha=0.3)
+        _plot(ax, kl_weight, color, dashes)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("weights")
 

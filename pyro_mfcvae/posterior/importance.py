@@ -39,7 +39,7 @@ class Particles:
     """Some samples of q(z | x) for a batch of data.
 
     Attributes:
-        z: latents of each of the J facets, shape (P, N, D_j).
+        z: latents of each of the J facets and, last, of the nuisance if there is one, shape (P, N, D_j).
         features: what the decoder makes of them, shape (P, N, *x_shape).
         log_likelihood: log p(x | z), in nats, shape (P, N).
         log_weights: log p(x, z) - log q(z | x), in nats, shape (P, N).
@@ -105,7 +105,7 @@ def _particles(model: MFCVAE, q: list[dist.Distribution], x: Tensor, number: int
     features = model.decode(z)
     log_likelihood = model.likelihood(features).log_prob(x)
     log_weights = log_likelihood
-    for prior, q_j, z_j in zip(model.facet_priors, q, z, strict=True):
+    for prior, q_j, z_j in zip(model.latent_priors, q, z, strict=True):
         log_weights = log_weights + log_mixture(prior, z_j) - q_j.log_prob(z_j)
     return Particles(z, features, log_likelihood, log_weights)
 
@@ -132,7 +132,7 @@ def bounds(model: MFCVAE, x: Tensor | StoredRows, num_particles: int) -> Bounds:
 
 def _block_bounds(model: MFCVAE, x: Tensor, num_particles: int) -> tuple[Floats, Floats, Floats]:
     tail = _tail_size(num_particles) + 1  # the largest weight below the tail is its threshold
-    elbo = torch.stack(model.elbo_terms(x).facets).cpu().double().sum(0)
+    elbo = torch.stack(model.elbo_terms(x).latents).cpu().double().sum(0)
     total = torch.full((len(x),), -math.inf, dtype=torch.float64)
     largest = torch.empty(0, len(x), dtype=torch.float64)
     for some in particles(model, x, num_particles):

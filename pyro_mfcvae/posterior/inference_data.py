@@ -59,7 +59,7 @@ def groups(
     x_dims = _dims("x", len(model.x_shape))
     log_weights = draws.pop("log_weight")  # (S, N)
     posterior: Variables = {
-        f"z_{j}": ((*DRAW, "datum", f"z_{j}_dim"), z[None]) for j, z in enumerate(_numbered(draws, "z"))
+        site: ((*DRAW, "datum", f"{site}_dim"), draws[site][None]) for site in model.latent_sites
     }
     for j, r in enumerate(_numbered(draws, "responsibilities")):
         every = np.broadcast_to(r, (1, num_draws, *r.shape))  # a view: no draw has a copy
@@ -137,7 +137,7 @@ def _posterior_draws(model: MFCVAE, x: Tensor, num_draws: int, predictive: bool)
         data = block.to(model.device)
         of_block: dict[str, list[Tensor]] = {}
         for some in particles(model, data, num_draws):
-            values = {"log_weight": some.log_weights, **{f"z_{j}": z for j, z in enumerate(some.z)}}
+            values = {"log_weight": some.log_weights, **dict(zip(model.latent_sites, some.z, strict=True))}
             if predictive:
                 values["x"] = model.likelihood(some.features).sample()
             for name, value in values.items():
@@ -158,8 +158,8 @@ def _prior_predictive(model: MFCVAE, N: int, num_draws: int) -> Array:
     blocks = []
     for start in range(0, num_draws * N, PASS):
         number = torch.Size([min(PASS, num_draws * N - start)])
-        c = [prior.weights().sample(number) for prior in model.facet_priors]
-        z = [prior.component(c_j).sample() for prior, c_j in zip(model.facet_priors, c, strict=True)]
+        c = [prior.weights().sample(number) for prior in model.latent_priors]
+        z = [prior.component(c_j).sample() for prior, c_j in zip(model.latent_priors, c, strict=True)]
         blocks.append(model.likelihood(model.decode(z)).sample().cpu())
     return torch.cat(blocks).reshape(num_draws, N, *model.x_shape).numpy()
 

@@ -58,6 +58,8 @@ class FittedMFCVAE(Predictor):
             f"{facet.clusters} clusters in {facet.latent_dim} dimensions"
             for facet in self.model.config.facets
         )
+        if self.model.config.nuisance:
+            facets += f"; nuisance in {self.model.config.nuisance} dimensions"
         environment = self.history.environment
         trained = "" if environment is None else f"; trained in {environment}"
         return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape}{trained})"
@@ -67,6 +69,8 @@ class FittedMFCVAE(Predictor):
 
         .. math::
             \frac1N \sum_n E_q \log p(x_n|z) + \sum_j \log \sum_k \pi_{jk} e^{-\mathrm{KL}_{jk}(x_n)}
+
+        A nuisance adds its :math:`-\mathrm{KL}(q(z|x_n) \,\|\, N(0, I))`.
 
         Args:
             x: data (N, *x_shape).
@@ -94,7 +98,8 @@ class FittedMFCVAE(Predictor):
             \log p(x_n) \ge E \log \frac1S \sum_s
             \frac{p(x_n|z_s) \prod_j p(z_{j,s})}{\prod_j q(z_{j,s}|x_n)}, \qquad z_s \sim q(z|x_n)
 
-        :math:`p(z_j)` is the mixture, with the discrete variable summed out. The expectation grows with
+        :math:`p(z_j)` is the mixture, with the discrete variable summed out; a nuisance is one more of
+        the latents. The expectation grows with
         S, from that of the ELBO with objective ``"marginal"`` at S = 1 to log p(x). :meth:`pareto_k` says
         whether S suffices.
 
@@ -227,8 +232,9 @@ class FittedMFCVAE(Predictor):
         ===================== ==========================================================================
         group                 variables, and their dimensions after ``(chain, draw)``
         ===================== ==========================================================================
-        posterior             ``z_j (datum, z_j_dim)``; ``responsibilities_j (datum, cluster_j)``, which
-                              are the same in all draws; draws of what all data share, if the prior has any
+        posterior             ``z_j (datum, z_j_dim)``, and ``z_nuisance`` if there is one;
+                              ``responsibilities_j (datum, cluster_j)``, which are the same in all draws;
+                              draws of what all data share, if the prior has any
         posterior_predictive  ``x (datum, x_dim_0, ...)`` from p(x | z)
         prior_predictive      ``x``, of as many data, from p(z) p(x | z)
         log_likelihood        ``x (datum)``: log p(x_n), importance-weighted over all draws. The draws are

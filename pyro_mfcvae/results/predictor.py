@@ -127,7 +127,26 @@ class Predictor:
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)])
+        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)[: self.num_facets]])
+
+    def nuisance(self, x: Any) -> np.ndarray:
+        r"""Embed data in the nuisance, which :meth:`transform` leaves out: the means of its q(z | x).
+
+        Args:
+            x: data (N, *x_shape).
+
+        Returns:
+            Latents, float32, shape (N, D).
+
+        Raises:
+            ValueError: if the model has no nuisance, or the data have another shape or are not finite.
+        """
+        if self.model.nuisance is None:
+            raise ValueError(
+                "nuisance: got a model without one, expected one with a nuisance; train it with "
+                "MFCVAEConfig(..., nuisance=5), say"
+            )
+        return self._blocks(x, lambda batch: [self.model.encode(batch)[-1].mean])[0]
 
     def reconstruct(self, x: Any) -> np.ndarray:
         r"""Reconstruct data: E[x | z] at the means of q(z | x); for categories, the most probable one.
@@ -188,7 +207,8 @@ class Predictor:
         Args:
             n: how many.
             clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
-            temperature: factor of the deviations of z from the mean of its component; 0 is the mean.
+            temperature: factor of the deviations of z from the mean of its component; 0 is the mean. That of
+                a nuisance is zero.
             seed: seed of the draws.
 
         Returns:
@@ -208,7 +228,7 @@ class Predictor:
         temperature = number("temperature", temperature, least=0)
         with self.evaluating(), seeded(seed, self.model.device):
             z = []
-            for j, prior in enumerate(self.model.facet_priors):
+            for j, prior in enumerate(self.model.latent_priors):
                 c = prior.weights().sample(torch.Size([n]))
                 z.append(prior.draw(torch.full_like(c, clusters[j]) if j in clusters else c, temperature))
             return self._mean(z).cpu().numpy()
@@ -217,17 +237,22 @@ class Predictor:
         r"""Recombine facets of different inputs: z_j from the j-th of them.
 
         Args:
-            x: for each of the J facets, data (N, *x_shape) that give this facet.
+            x: for each of the J facets, data (N, *x_shape) that give this facet. Where the model has a
+                nuisance there may be one more, the last, that give it; without them, those of facet 0 do.
 
         Returns:
             Compositions in the units of x, float32, shape (N, *x_shape).
 
         Raises:
-            ValueError: if there are not J inputs, of the same length.
+            ValueError: if there are not J inputs, or J + 1 with a nuisance, of the same length.
         """
-        if len(x) != self.num_facets:
-            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {self.num_facets} facets")
-        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x)]
+        J, has_nuisance = self.num_facets, self.model.nuisance is not None
+        if len(x) != J and not (has_nuisance and len(x) == J + 1):
+            also = ", or one more for the nuisance" if has_nuisance else ""
+            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {J} facets{also}")
+        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x[:J])]
+        if has_nuisance:
+            z.append(torch.from_numpy(self.nuisance(x[J] if len(x) > J else x[0])))
         if len({len(z_j) for z_j in z}) > 1:
             raise ValueError(
                 f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"

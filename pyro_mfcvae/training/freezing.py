@@ -18,6 +18,7 @@ def of_facet(j: int) -> list[str]:
 def expand(freeze: Sequence[str], past: Set[int], num_facets: int) -> list[str]:
     """Replace the groups of parameters by the patterns of their names."""
     groups = {f"facet {j}": of_facet(j) for j in range(num_facets)}
+    groups["nuisance"] = of_facet(num_facets)  # what networks have as one facet more, if the model has it
     groups["past facets"] = [pattern for j in past for pattern in of_facet(j)]
     groups["networks"] = ["encoder.*", "decoder.*"]
     return [pattern for name in freeze for pattern in groups.get(name, [name])]
@@ -33,7 +34,8 @@ def check_patterns(stage: Stage, model: MFCVAE) -> None:
 
     Groups that name facets are known for networks with ``facet_modules`` only.
     """
-    named = [name for name in stage.freeze if name == "past facets" or name.startswith("facet ")]
+    groups = ("past facets", "nuisance")
+    named = [name for name in stage.freeze if name in groups or name.startswith("facet ")]
     for network in (model.encoder, model.decoder):
         if named and not has_facet_modules(network):
             raise ValueError(
@@ -51,7 +53,8 @@ def check_patterns(stage: Stage, model: MFCVAE) -> None:
     if unused:
         raise ValueError(
             f"freeze: got {unused}, which no parameter's name matches; the groups are 'facet 0' to "
-            f"'facet {len(facets) - 1}', 'past facets' and 'networks', the names {', '.join(names)}"
+            f"'facet {len(facets) - 1}', 'past facets', 'nuisance' if there is one, and 'networks', the "
+            f"names {', '.join(names)}"
         )
     if all(matches(name, expand(stage.freeze, set(), len(facets))) for name in names):
         raise ValueError(f"freeze: got {stage.freeze}, which leaves nothing to train")

@@ -22,7 +22,7 @@ class EpochRecord:
         steps: optimiser steps since the start of training.
         seconds: wall-clock time since the start of training.
         loss: mean loss of the epoch, in nats per datum.
-        elbo: log-likelihood plus the terms of the facets that take part.
+        elbo: log-likelihood plus the terms of the facets that take part, and of the nuisance.
         log_likelihood: mean of log p(x|z).
         facet_terms: mean of log sum_k pi_k exp(-KL_k), for each facet.
         alive: clusters that are the most probable one for some datum, for each facet.
@@ -30,6 +30,8 @@ class EpochRecord:
         fade_in: alpha_j at the end of the epoch.
         kl_weights: beta_j at the end of the epoch.
         held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
+        nuisance_term: mean of -KL(q(z|x) || N(0, I)) of the nuisance; None if there is none.
+        nuisance_kl_weight: its beta at the end of the epoch.
     """
 
     stage: int
@@ -45,6 +47,8 @@ class EpochRecord:
     fade_in: tuple[float, ...]
     kl_weights: tuple[float, ...]
     held_out_elbo: float | None = None
+    nuisance_term: float | None = None
+    nuisance_kl_weight: float | None = None
 
 
 class History(tuple[EpochRecord, ...]):

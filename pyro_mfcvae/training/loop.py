@@ -319,6 +319,7 @@ class Trainer:
             is_warming_up=run.is_warming_up,
             past=run.past,
             num_facets=len(self.model.facet_priors),
+            has_nuisance=self.model.nuisance is not None,
         )
 
     def _initialize_mixtures(self, run: StageRun) -> None:

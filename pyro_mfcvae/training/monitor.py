@@ -59,7 +59,7 @@ class Monitor:
             loss_sum: sum of the losses of the epoch's steps, nats per datum, a scalar.
             num_steps: number of steps of the epoch.
             learning_rate: at the end of the epoch.
-            weights: weights of the facets, at the end of the epoch.
+            weights: weights of the latents, at the end of the epoch.
             active: facets that take part.
 
         Raises:
@@ -76,28 +76,33 @@ class Monitor:
             )
         log_likelihood = terms.log_likelihood.mean().item()
         facet_terms = tuple(term.mean().item() for term in terms.facets)
+        J = len(facet_terms)
+        nuisance_term = None if terms.nuisance is None else terms.nuisance.mean().item()
         return EpochRecord(
             stage=stage,
             epoch=epoch,
             steps=steps,
             seconds=seconds,
             loss=loss,
-            elbo=log_likelihood + sum(facet_terms[j] for j in active),
+            elbo=log_likelihood + sum(facet_terms[j] for j in active) + (nuisance_term or 0.0),
             log_likelihood=log_likelihood,
             facet_terms=facet_terms,
             alive=tuple(len(r.argmax(-1).unique()) for r in terms.responsibilities),
             learning_rate=learning_rate,
-            fade_in=tuple(map(float, weights.fade_in)),
-            kl_weights=tuple(map(float, weights.kl)),
+            fade_in=tuple(map(float, weights.fade_in[:J])),
+            kl_weights=tuple(map(float, weights.kl[:J])),
             held_out_elbo=held_out_elbo,
+            nuisance_term=nuisance_term,
+            nuisance_kl_weight=None if nuisance_term is None else float(weights.kl[J]),
         )
 
     def _elbo(self, x: Tensor, weights: FacetWeights, active: Set[int]) -> float:
-        """Mean ELBO of the facets that take part, in nats per datum."""
+        """Mean ELBO of the facets that take part, and of the nuisance, in nats per datum."""
         total = 0.0
         for batch in x.split(EVALUATION_BATCH):
             terms = self.model.elbo_terms(batch.to(self.model.device), weights)
-            total += (terms.log_likelihood + sum(terms.facets[j] for j in active)).sum().item()
+            elbo = terms.log_likelihood + sum(terms.facets[j] for j in active)
+            total += (elbo if terms.nuisance is None else elbo + terms.nuisance).sum().item()
         return total / len(x)
 
     def warn_of_dead_clusters(self) -> None:

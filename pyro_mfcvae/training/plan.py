@@ -59,17 +59,21 @@ class StagePlan:
         """Tell whether all weights are up, so that the ELBO is that of the model itself."""
         return min(self.stage.fade_in(step), self.stage.kl_fade_in(step)) == 1
 
-    def weights(self, step: int, *, is_warming_up: bool, past: Set[int], num_facets: int) -> FacetWeights:
-        """Weigh every facet in one step.
+    def weights(
+        self, step: int, *, is_warming_up: bool, past: Set[int], num_facets: int, has_nuisance: bool = False
+    ) -> FacetWeights:
+        """Weigh every latent in one step.
 
         Args:
             step: step of the stage, counted from 0.
             is_warming_up: whether the mixtures of the new facets are yet to be fitted.
             past: facets that earlier stages have introduced.
             num_facets: number of facets J.
+            has_nuisance: whether there is a nuisance.
 
         Returns:
-            Alpha and beta of every facet: those of new facets fade in, those of later ones pre-train.
+            Alpha and beta of every facet, where those of new facets fade in and those of later ones
+            pre-train, and last of the nuisance.
         """
         stage = self.stage
         fade_in, kl = [], []
@@ -85,6 +89,9 @@ class StagePlan:
             else:
                 fade_in.append(0.0)
                 kl.append(stage.pre_training_kl_weight)
+        if has_nuisance:
+            fade_in.append(1.0)
+            kl.append(stage.kl_weight if stage.nuisance_kl_weight is None else stage.nuisance_kl_weight)
         return FacetWeights(tuple(fade_in), tuple(kl))
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Subspaces of the data that are independent of each other, one for each facet to start from."""
+"""Subspaces of the data to start from: one for each facet, independent of each other, and what they leave."""
 
 from __future__ import annotations
 
@@ -54,6 +54,54 @@ def independent_subspaces(x: npt.ArrayLike, clusters: Sequence[int], seed: int =
         return [U if U.shape[1] else np.eye(x.shape[1])] * len(clusters)
     s = (x - x.mean(0)) @ U
     return [U[:, group] for group in _best_groups(s, clusters, seed)]
+
+
+def residual_subspace(
+    x: npt.ArrayLike, subspaces: Sequence[Floats], dimensions: int, seed: int = 0
+) -> Floats:
+    r"""Find what given subspaces leave of the data: directions whose coordinates do not correlate with theirs.
+
+    .. math::
+        R = X - S B, \qquad S = X U, \qquad B = (S^\top S)^{-1} S^\top X
+
+    for centred data X and all given directions U side by side. The principal components of R are functions
+    of x alone, :math:`R v = X (I - U B) v`, and it is the first of these that are returned.
+
+    Args:
+        x: data, shape (N, D).
+        subspaces: U_j, shape (D, p_j).
+        dimensions: number of directions, at most.
+        seed: seed of the search for principal components of very many dimensions.
+
+    Returns:
+        Directions, shape (D, p), p <= ``dimensions``, whose coordinates have a variance of one; p = 0 where
+        nothing is left.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(100, 3)) * [1, 2, 3]
+        >>> u = residual_subspace(x, [np.eye(3)[:, :1]], 1)
+        >>> bool(abs(np.cov((x @ u)[:, 0], x[:, 0])[0, 1]) < 1e-9), u[:, 0].round(1).tolist()
+        (True, [0.1, 0.0, 0.3])
+    """
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    x = np.asarray(x, dtype=np.float64)
+    centred = x - x.mean(0)
+    U = np.concatenate(list(subspaces), 1)
+    with threadpool_limits(1):  # for the same sums in the same order
+        coordinates = centred @ U  # (N, P)
+        B = np.linalg.lstsq(coordinates, centred, rcond=None)[0]  # (P, D)
+        residual = centred - coordinates @ B
+        nothing = 1e-6 * centred.std(0).max()
+        if not (residual.std(0) > nothing).any():
+            return np.empty((x.shape[1], 0))
+        pca = PCA(min(dimensions, *x.shape), random_state=seed).fit(residual)
+        deviations = np.sqrt(pca.explained_variance_)
+        found = deviations > nothing
+        axes = pca.components_[found].T / deviations[found]
+        directions: Floats = axes - U @ (B @ axes)
+    return directions
 
 
 def _independent_components(x: Floats, p: int, seed: int) -> Floats:

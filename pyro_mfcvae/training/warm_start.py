@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
-from pyro_mfcvae.training.subspaces import independent_subspaces
+from pyro_mfcvae.training.subspaces import independent_subspaces, residual_subspace
 
 ENCODING_BATCH = 1_000  # number of data that are encoded at a time
 INITIALIZATION_BATCH = 1_000  # number of data that networks are initialised by
@@ -20,7 +20,8 @@ SUBSPACE_BATCH = 2_000  # number of data in which independent subspaces are look
 def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
     """Standardise all pre-activations on a batch of the data, with every facet taking part.
 
-    Where the configuration says so, every facet's encoder first sees an independent subspace of the data.
+    Where the configuration says so, every facet's encoder first sees an independent subspace of the data,
+    and that of the nuisance as many directions of what these leave as it has dimensions.
 
     Args:
         model: the model, which is changed in place.
@@ -30,9 +31,11 @@ def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
     x = sample[:INITIALIZATION_BATCH]
     model.train()
     if model.config.data_init == "subspaces":
-        seen = model.likelihood.preprocess(sample[:SUBSPACE_BATCH]).flatten(1)
-        clusters = [facet.clusters for facet in model.config.facets]
-        look_at_subspaces(model.encoder, independent_subspaces(seen.cpu().numpy(), clusters, seed))
+        seen = model.likelihood.preprocess(sample[:SUBSPACE_BATCH]).flatten(1).cpu().numpy()
+        subspaces = independent_subspaces(seen, [facet.clusters for facet in model.config.facets], seed)
+        if model.config.nuisance:
+            subspaces.append(residual_subspace(seen, subspaces, model.config.nuisance, seed))
+        look_at_subspaces(model.encoder, subspaces)
     initialize_from_data(model.encoder, model.likelihood.preprocess(x))
     z = [q.sample() for q in model.encode(x)]
     initialize_from_data(model.decoder, z, [1.0] * len(z))
