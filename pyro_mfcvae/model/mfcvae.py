@@ -90,11 +90,28 @@ class MFCVAE(nn.Module):
         super().__init__()
         if isinstance(x_shape, int) or not x_shape or not all(int(n) > 0 for n in x_shape):
             raise TypeError(f"x_shape: got {x_shape!r}, expected a shape such as (784,)")
-        self.config = config
         self.x_shape = tuple(int(n) for n in x_shape)
         likelihood = cast(likelihoods.LikelihoodFactory, config.likelihood)(self.x_shape)
         self.encoder, self.decoder = _networks(config, likelihood)
         self.likelihood: Likelihood = likelihood
+        self._set_facets(config)
+
+    def reconfigure(
+        self, config: MFCVAEConfig, networks: tuple[nn.Module, nn.Module] | None = None
+    ) -> None:
+        """Give the model other facets: new priors, and networks for their latents.
+
+        Args:
+            config: the new configuration, with the same likelihood.
+            networks: encoder and decoder for its latents; None makes new ones.
+        """
+        device = self.device
+        self.encoder, self.decoder = networks or _networks(config, self.likelihood)
+        self._set_facets(config)
+        self.to(device)
+
+    def _set_facets(self, config: MFCVAEConfig) -> None:
+        self.config = config
         self.priors = nn.ModuleList(
             as_prior(cast(Any, f.prior)(f.clusters, f.latent_dim), f.clusters, f.latent_dim)
             for f in config.facets

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyro_mfcvae._utils.devices import Environment
+from pyro_mfcvae.training.unmixing import Unmixing
 
 
 @dataclass(frozen=True)

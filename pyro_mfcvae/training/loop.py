@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
-from pyro_mfcvae.training.unmixing import Unmixing, deal_out, unmix
+from pyro_mfcvae.training.unmixing import Unmixing, unmix, unmixed_config
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
@@ -187,7 +187,7 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return {
             "model": self.model.state_dict(),
-            "unmixing": None if self.unmixing is None else self.unmixing.to_json(),
+            "unmixing": None if self.unmixing is None else self.unmixing.state_dict(),
             "is_standard": [prior.is_standard for prior in self.model.facet_priors],
             "stage": None if self.stage is None else self.stage.state_dict(),
             "history": [dataclasses.asdict(record) for record in self.history],
@@ -200,8 +200,8 @@ class Trainer:
         """Go on from what :meth:`state_dict` returned, PyTorch's global generator included."""
         model = self.model
         if state["unmixing"] is not None:
-            self.unmixing = Unmixing.from_json(state["unmixing"])
-            deal_out(model, self.unmixing)
+            self.unmixing = Unmixing.from_state_dict(state["unmixing"])
+            model.reconfigure(unmixed_config(model.config, self.unmixing))
         model.load_state_dict(state["model"])
         for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
             prior.is_standard = is_standard
@@ -236,6 +236,8 @@ class Trainer:
     def _new_stage(self, index: int) -> StageRun:
         plan = self.plans[index]
         past = frozenset(j for earlier in self.plans[:index] for j in earlier.stage.introduces)
+        if self.unmixing is not None:
+            past = frozenset(range(len(self.unmixing.clusters)))
         stage = plan.stage
         optimizer = make_optimizer(stage.optimizer, self.model.parameters(), stage.learning_rate)
         return StageRun(
@@ -250,7 +252,7 @@ class Trainer:
             for j in run.plan.stage.introduces:
                 self.model.facet_priors[j].reset()
             if not run.is_warming_up:
-                self._initialize_mixtures(run)
+                self._initialize_mixtures(run.plan.stage.introduces)
         self._begin_phase(run)
         bar.update(run.step)
         while not run.is_over:
@@ -258,8 +260,9 @@ class Trainer:
         bar.total -= run.plan.total_steps - run.step
         run.early_stopping.restore(self.model)
         if run.plan.stage.unmix:
-            self.unmixing = unmix(self.model, self.sample, self.seed)
-            self._initialize_mixtures(run)
+            auto = run.plan.stage.unmix == "auto"
+            self.unmixing = unmix(self.model, self.sample, seed=self.seed, auto=auto)
+            self._initialize_mixtures(range(len(self.model.facet_priors)))
 
     def _begin_phase(self, run: StageRun) -> None:
         """Settle what trains, and for how many steps, until the warm-up or the stage is over."""
@@ -272,7 +275,7 @@ class Trainer:
         model, plan = self.model, run.plan
         if run.is_warming_up and run.step == plan.warm_up_steps:
             run.is_warming_up = False
-            self._initialize_mixtures(run)
+            self._initialize_mixtures(run.plan.stage.introduces)
             self._begin_phase(run)
         _train_mode(model)
         loss_sum = torch.zeros((), device=model.device)
@@ -322,8 +325,8 @@ class Trainer:
             has_nuisance=self.model.nuisance is not None,
         )
 
-    def _initialize_mixtures(self, run: StageRun) -> None:
-        initialize_mixtures(self.model, self.sample, run.plan.stage.introduces, self.seed)
+    def _initialize_mixtures(self, facets: Sequence[int]) -> None:
+        initialize_mixtures(self.model, self.sample, facets, self.seed)
 
 
 def _log_progress(trainer: Trainer, record: EpochRecord) -> None:

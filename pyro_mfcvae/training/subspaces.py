@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyro_mfcvae.training.components import independent_components
+from pyro_mfcvae.training.grouping import Gains, Groups, assign_groups, merge_groups
+
 Floats = npt.NDArray[np.float64]
 
-MAX_DIMENSIONS = 30  # of all subspaces together
-MIXTURE_SIZE = 1_000  # data that mixtures are fitted to
-MAX_CLUSTERS = 200  # of those mixtures: more cannot be told apart with so few data
-MIN_VARIANCE = 0.01  # added to a component's, of coordinates with a variance of one
-BINS = 8  # of a coordinate, to estimate mutual information
 MIN_GAIN = 0.1  # nats per datum that a coarser grouping must be better by
 
 
@@ -49,11 +45,11 @@ def independent_subspaces(x: npt.ArrayLike, clusters: Sequence[int], seed: int =
         [(2, 1), (2, 1)]
     """
     x = np.asarray(x, dtype=np.float64)
-    U = _independent_components(x, max(len(clusters), sum(clusters) - len(clusters)), seed)
+    U = independent_components(x, max(len(clusters), sum(clusters) - len(clusters)), seed)
     if U.shape[1] < len(clusters) or len(clusters) == 1:
         return [U if U.shape[1] else np.eye(x.shape[1])] * len(clusters)
     s = (x - x.mean(0)) @ U
-    return [U[:, group] for group in _best_groups(s, clusters, seed)]
+    return [U[:, list(group)] for group in _best_groups(s, clusters, seed)]
 
 
 def residual_subspace(
@@ -104,92 +100,14 @@ def residual_subspace(
     return directions
 
 
-def _independent_components(x: Floats, p: int, seed: int) -> Floats:
-    """At most p directions, (D, p)."""
-    from sklearn.decomposition import PCA, FastICA
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    if not np.ptp(x, axis=0).any():  # constant
-        return np.empty((x.shape[1], 0))
-    p = min(p, MAX_DIMENSIONS, *x.shape)
-    # One thread, for the same sums in the same order; a search that has not ended is good enough.
-    with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        pca = PCA(p, random_state=seed).fit(x)
-        deviations = np.sqrt(pca.explained_variance_)
-        found = deviations > 1e-6 * deviations.max()
-        axes: Floats = pca.components_[found].T / deviations[found]  # (D, p), which whiten
-        if axes.shape[1] < 2:
-            return axes
-        ica = FastICA(whiten=False, max_iter=500, tol=1e-3, random_state=seed)
-        turned: Floats = axes @ ica.fit((x - pca.mean_) @ axes).components_.T
-        return turned
-
-
-def _best_groups(s: Floats, clusters: Sequence[int], seed: int) -> list[list[int]]:
-    """Of the coordinates s (N, p), those of each facet."""
-    from scipy.optimize import linear_sum_assignment
-
-    dependence = _dependence(s)
-    sizes = [min(K, MAX_CLUSTERS) for K in clusters]
-    groups = [[i] for i in range(s.shape[1])]
-    gains: dict[tuple[Any, ...], float] = {}
-    best, chosen = -np.inf, groups
-    while len(groups) >= len(clusters):
-        for K in sizes:
-            for group in groups:
-                if (K, *group) not in gains:
-                    gains[K, *group] = _gain(s[:MIXTURE_SIZE, group], K, seed)
-        table = np.array([[gains[K, *group] for group in groups] for K in sizes])
-        facets, taken = linear_sum_assignment(-table)
-        total = table[facets, taken].sum()
+def _best_groups(s: Floats, clusters: Sequence[int], seed: int) -> Groups:
+    """Choose, of the coordinates s (N, p), those of each facet."""
+    gains: Gains = {}
+    best, chosen = -np.inf, ()
+    for merge in merge_groups(s):
+        if len(merge.groups) < len(clusters):
+            break
+        taken, total = assign_groups(s, merge.groups, clusters, seed, gains)
         if total > best + MIN_GAIN:
-            best, chosen = total, [groups[i] for i in taken]
-        groups = _merge(groups, dependence)
+            best, chosen = total, taken
     return chosen
-
-
-def _dependence(s: Floats) -> Floats:
-    """Measure how much every two coordinates depend on each other, alone or given a third, (p, p).
-
-    The corners of a tetrahedron have coordinates of which every two are independent, and the third is
-    the product of both: only their third cumulant tells.
-    """
-    N, p = s.shape
-    third = np.stack([(s * s[:, [k]]).T @ s / N for k in range(p)], -1) ** 2  # (p, p, p)
-    third[np.arange(p), :, np.arange(p)] = third[:, np.arange(p), np.arange(p)] = 0
-    dependence: Floats = third.sum(-1)
-    for i in range(p):
-        for k in range(i):
-            information = _mutual_information(s[:, i], s[:, k])
-            dependence[i, k] += information
-            dependence[k, i] += information
-    return dependence
-
-
-def _mutual_information(a: Floats, b: Floats) -> float:
-    """In nats, of two coordinates (N,)."""
-    joint = np.histogram2d(a, b, BINS)[0] / len(a)
-    product = joint.sum(1, keepdims=True) * joint.sum(0)
-    seen = joint > 0
-    return float((joint[seen] * np.log(joint[seen] / product[seen])).sum())
-
-
-def _gain(s: Floats, K: int, seed: int) -> float:
-    """Measure how much more probable the coordinates s (N, p) are under K Gaussians than under one."""
-    from pyro_mfcvae.priors.initialization import fit_mixture
-
-    if K == 1:
-        return 0.0
-    mixtures = [fit_mixture(s, k, "full", seed, min_variance=MIN_VARIANCE, starts=2) for k in (K, 1)]
-    return float(mixtures[0].lower_bound_ - mixtures[1].lower_bound_)
-
-
-def _merge(groups: list[list[int]], dependence: Floats) -> list[list[int]]:
-    """Make one group of the two that depend most on each other."""
-    if len(groups) == 1:
-        return []
-    pairs = [(a, b) for a in range(len(groups)) for b in range(a)]
-    a, b = max(pairs, key=lambda pair: dependence[np.ix_(groups[pair[0]], groups[pair[1]])].mean())
-    others = [group for i, group in enumerate(groups) if i not in (a, b)]
-    return [*others, sorted(groups[a] + groups[b])]

@@ -1,0 +1,236 @@
+r"""Unmixing: independent subspaces of the latent of a plain VAE become facets.
+
+A deep generative model whose latent has a mixture of Gaussians as prior, and whose decoder is piecewise
+affine and injective, is identifiable up to an affine map: two such models with the same p(x) differ in their
+latents by :math:`u' = A u + b` alone (Kivva et al., 2022). A facet of its own for every factor is a product
+of mixtures, which is such a mixture. So when one latent u has been trained to fit the data, what is left to
+find is linear: a basis in which the latent is a product.
+
+.. math::
+    z = T^\top (u - m), \qquad p(z) = \prod_j p_j(z_j) \; p_{\mathrm{rest}}(z_{\mathrm{rest}})
+
+Independent components of u are as independent as single directions can be, and groups of those that still
+depend on each other, :func:`merge_groups`, are the subspaces (Cardoso, 1998). What no facet takes is the
+nuisance. The function that the networks compute stays the same (:func:`turn_latents`), so nothing that
+training has learned is lost, and all facets go on from there.
+
+**What is assumed**, and when it fails. The factors vary independently of each other: what always occurs
+together is one factor. Each is not Gaussian: a rotation of Gaussian factors cannot be seen, and they end in
+the nuisance. The VAE was trained with a standard normal prior, which is no mixture with clusters: it has
+fitted the data only as far as its decoder undoes that, and where a network is too deep it may bend the
+latent so that no linear basis separates the factors; one hidden layer was found to do better than two. And
+where one factor hides another, as a wall does an object of its colour, the two do depend on each other.
+
+References:
+    Kivva, Rajendran, Ravikumar, Aragam (2022), Identifiability of Deep Generative Models without Auxiliary
+    Information, NeurIPS, arXiv:2206.10044.
+
+    Cardoso (1998), Multidimensional Independent Component Analysis, ICASSP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.networks.turning import check_can_turn, turn_latents
+from pyro_mfcvae.training.components import STARTS, independent_components
+from pyro_mfcvae.training.grouping import Groups, assign_groups, dependence_matrix, merge_groups
+
+Floats = npt.NDArray[np.float64]
+
+MIN_VARIANCE = 0.02  # of a direction of the latent, whose prior has one, that data make use of
+MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
+ENCODING_BATCH = 1_000
+COUNTING_SIZE = 2_000  # data that clusters are counted in
+HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
+
+
+@dataclass(frozen=True, eq=False)
+class Unmixing:
+    """Independent components of a latent, and which of them every facet took.
+
+    Attributes:
+        directions: T, shape (D, D): the columns of component i are its direction; those of the facets come
+            first, in their order, and then those of the nuisance.
+        center: m, shape (D,).
+        latent_dims: number of components of each of the J facets.
+        clusters: number of clusters of each facet.
+        components: dependence between every two components, shape (D, D), in [0, 1].
+        between: dependence between every two facets, and last of the nuisance if there is one, in [0, 1].
+    """
+
+    directions: Floats
+    center: Floats
+    latent_dims: tuple[int, ...]
+    clusters: tuple[int, ...]
+    components: Floats
+    between: Floats
+
+    @property
+    def nuisance(self) -> int:
+        """Number of components that no facet took."""
+        return len(self.center) - sum(self.latent_dims)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all attributes, as JSON knows them."""
+        fields = dataclasses.asdict(self)
+        return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in fields.items()}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Unmixing:
+        """Make what :meth:`state_dict` came from."""
+        arrays = ("directions", "center", "components", "between")
+        return cls(
+            **{n: np.asarray(v, np.float64) if n in arrays else tuple(map(int, v)) for n, v in state.items()}
+        )
+
+    def __str__(self) -> str:
+        names = [f"facet {j}" for j in range(len(self.latent_dims))]
+        lines, first = [], 0
+        for j, (name, d, K) in enumerate(zip(names, self.latent_dims, self.clusters, strict=True)):
+            others = [f"{names[i]} {self.between[j, i]:.3f}" for i in range(len(names)) if i != j]
+            lines.append(
+                f"{name}: components {first} to {first + d - 1}, {K} clusters"
+                + (f"; depends on {', '.join(others)}" if others else "")
+            )
+            first += d
+        if self.nuisance:
+            lines.append(f"nuisance: components {first} to {first + self.nuisance - 1}")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def unmix(model: MFCVAE, sample: Tensor, *, seed: int, auto: bool = False) -> Unmixing:
+    """Turn the latents of a model into independent subspaces, one for each facet, and the rest.
+
+    Args:
+        model: the model, all of whose facets were trained against a standard normal; it is changed in place.
+        sample: data, shape (N, *x_shape), on the model's device.
+        seed: seed of the search.
+        auto: whether to find the numbers of facets and clusters, too; else they are the configuration's.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: for networks whose latents cannot be turned.
+    """
+    check_can_turn(model.encoder, model.decoder)
+    model.eval()
+    u = torch.cat([_means(model, batch) for batch in sample.split(ENCODING_BATCH)]).double().cpu().numpy()
+    facet = model.config.facets[0]
+    clusters = [facet.clusters for facet in model.config.facets]
+    found = find_unmixing(u, facet.clusters if auto else clusters, seed)
+    config = unmixed_config(model.config, found)
+    encoder = turn_latents(
+        model.encoder,
+        model.decoder,
+        model.likelihood.preprocess(sample[:HEADS_BATCH]),
+        torch.from_numpy(found.directions),
+        torch.from_numpy(found.center),
+        config.latent_dims,
+    )
+    model.reconfigure(config, (encoder, model.decoder))
+    return found
+
+
+def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixing:
+    """Find independent subspaces of a latent.
+
+    Args:
+        u: means of q(u | x), shape (N, D).
+        clusters: K_j of each facet; one number finds the number of facets, with at most so many clusters.
+        seed: seed of the search.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: for fewer dimensions than facets, or if no subspace has clusters.
+    """
+    from scipy.linalg import null_space
+
+    center = u.mean(0)
+    used = independent_components(u, u.shape[1], seed, min_variance=MIN_VARIANCE, starts=STARTS)
+    T = np.concatenate([used, null_space(used.T)], 1)
+    s = ((u - center) @ T)[np.random.default_rng(seed).permutation(len(u))]
+    if isinstance(clusters, int):
+        chosen, sizes = _with_clusters(s, _groups(s, used.shape[1], 1), clusters, seed)
+    else:
+        sizes = tuple(clusters)
+        chosen, _ = assign_groups(s, _groups(s, used.shape[1], len(sizes)), sizes, seed)
+    taken = list(itertools.chain(*chosen))
+    rest = tuple(i for i in range(T.shape[1]) if i not in taken)
+    order = (*taken, *rest)
+    return Unmixing(
+        T[:, order],
+        center,
+        tuple(map(len, chosen)),
+        sizes,
+        dependence_matrix(s, tuple((i,) for i in order)),
+        dependence_matrix(s, (*chosen, *([rest] if rest else []))),
+    )
+
+
+def _groups(s: Floats, used: int, least: int) -> Groups:
+    """Group the first coordinates of s (N, D), of which there are at least so many groups; all others are alone."""
+    others = tuple((i,) for i in range(used, s.shape[1]))
+    chosen: Groups = ()
+    for merge in merge_groups(s[:, :used]) if used else ():
+        if len(merge.groups) + len(others) < least:
+            break
+        if merge.dependence >= MIN_DEPENDENCE:
+            chosen = merge.groups
+    if len(chosen) + len(others) < least:
+        raise ValueError(f"facets: got {least}, expected at most the {s.shape[1]} dimensions of their latent")
+    return (*chosen, *others)
+
+
+def _with_clusters(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, tuple[int, ...]]:
+    """Return those groups that have clusters, those with most data in them first, and how many."""
+    from pyro_mfcvae.priors.joining import count_clusters
+
+    counts = {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
+    found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
+    if not found:
+        raise ValueError(
+            "facets: got 'auto', but no independent subspace of the latent has clusters; expected at least "
+            "one. Give facets, or train longer"
+        )
+    return tuple(found), tuple(counts[group] for group in found)
+
+
+def unmixed_config(config: MFCVAEConfig, unmixing: Unmixing) -> MFCVAEConfig:
+    """Return a configuration with the facets and the nuisance that an unmixing found."""
+    given = config.facets
+    J = len(unmixing.latent_dims)
+    facets = tuple(
+        dataclasses.replace(given[j if len(given) == J else 0], clusters=K, latent_dim=d)
+        for j, (K, d) in enumerate(zip(unmixing.clusters, unmixing.latent_dims, strict=True))
+    )
+    schedule = cast(Schedule, config.schedule)
+    first = dataclasses.replace(schedule.stages[0], introduces=tuple(range(J)), unmix=True)
+    stages = (first, *schedule.stages[1:])
+    return dataclasses.replace(
+        config,
+        facets=facets,
+        nuisance=unmixing.nuisance,
+        schedule=dataclasses.replace(schedule, stages=stages),
+    )
+
+
+def _means(model: MFCVAE, x: Tensor) -> Tensor:
+    """Return the means (N, D) of all latents, side by side."""
+    return torch.cat([q.mean for q in model.encode(x)], 1)
