@@ -44,7 +44,7 @@ def _make_config(J=2, K=3, D=2, width=8, **fields):
     }
     defaults = {
         "facets": tuple(Facet(k, d, prior) for k, d in zip(clusters, latent_dims, strict=True)),
-        "network": FullyConnectedLadder(widths=(width,) * J),
+        "network": FullyConnectedLadder(widths=(width,) * (J + bool(fields.get("nuisance")))),
         "schedule": Schedule.progressive(J, **{"epochs": 2, "batch_size": 32, **stage}),
     }
     return MFCVAEConfig(**{**defaults, **fields})

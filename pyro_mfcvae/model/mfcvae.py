@@ -124,9 +124,10 @@ class MFCVAE(nn.Module):
     def model(
         self, x: Tensor | None = None, *, data_size: int | None = None, weights: FacetWeights | None = None
     ) -> Tensor:
-        r"""p(x, z, c): sites ``c_j``, ``z_j``, ``z_nuisance`` if there is one, and ``x`` in the plate ``data``.
+        r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
 
-        Sites of a prior that all data share are outside the plate, their names begin with ``prior_j``.
+        A nuisance has the site ``z_nuisance`` there. Sites of a prior that all data share are outside the
+        plate, their names begin with ``prior_j``.
 
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
@@ -155,7 +156,7 @@ class MFCVAE(nn.Module):
             return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
 
     def guide(self, x: Tensor, *, data_size: int | None = None, weights: FacetWeights | None = None) -> None:
-        """q(z | x): the sites of all latents in the plate ``data``; the arguments are those of :meth:`model`."""
+        """q(z | x): the latents' sites in the plate ``data``; the arguments are those of :meth:`model`."""
         weights = weights or self.full_weights
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):

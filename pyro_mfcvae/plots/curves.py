@@ -76,7 +76,9 @@ def kl_weight_curves(fitted: FittedMFCVAE) -> list[Curve]:
     """Take the KL weight of each facet, and of the nuisance, from a history."""
     history = fitted.history
     curves = [
-        Curve(rf"facet {j}: KL weight $\beta$", range(1, len(history) + 1), [r.kl_weights[j] for r in history])
+        Curve(
+            rf"facet {j}: KL weight $\beta$", range(1, len(history) + 1), [r.kl_weights[j] for r in history]
+        )
         for j in range(fitted.num_facets)
     ]
     name = r"nuisance: KL weight $\beta$"

@@ -14,6 +14,7 @@ from pyro_mfcvae.report.combinations import Explorer
 from pyro_mfcvae.report.curves import training_charts
 from pyro_mfcvae.report.findings import find
 from pyro_mfcvae.report.gallery import TEMPERATURE, galleries
+from pyro_mfcvae.report.nuisance import nuisance_rows
 from pyro_mfcvae.report.tiles import drawing
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
@@ -57,6 +58,9 @@ def write_report(
         "figures": page.figures(fitted, findings),
         "scores": page.scores(findings),
         "galleries": cards,
+        "nuisance": nuisance_rows(
+            fitted, findings, draw, temperature=0.0 if explorer.knows_means else 1.0, seed=seed
+        ),
         "charts": training_charts(fitted) if fitted.history else [],
         "tables": page.settings(fitted),
     }

@@ -150,7 +150,7 @@ class Explorer:
 
     @torch.no_grad()
     def latents(self, plan: Plan, temperature: float) -> list[Tensor]:
-        """Draw for each facet latents (S, K'_j, D_j) of the clusters kept.
+        """Draw for each facet latents (S, K'_j, D_j) of the clusters kept, and (S, 1, D) of a nuisance.
 
         The noise of a cluster is the same at all temperatures and in all combinations: what changes in
         the picture is what was changed.
@@ -161,6 +161,8 @@ class Explorer:
             for prior, kept in zip(model.facet_priors, plan.kept, strict=True):
                 c = torch.tensor(kept, device=model.device).expand(plan.draws, -1)
                 z.append(prior.draw(c, temperature))
+            if model.nuisance is not None:
+                z.append(model.nuisance.draw(torch.zeros_like(c[:, :1]), temperature))
             return z
 
     @torch.no_grad()
@@ -170,6 +172,8 @@ class Explorer:
         z = self.latents(plan, temperature)
         combination, draw = np.divmod(np.arange(plan.num_combinations * draws), draws)
         clusters = np.unravel_index(combination, tuple(shape))
+        if model.nuisance is not None:
+            clusters = (*clusters, np.zeros_like(combination))
         tiles = []
         for start in range(0, len(draw), DECODED):
             block = slice(start, start + DECODED)
@@ -217,11 +221,13 @@ class Explorer:
         return nearest
 
     def _means(self, plan: Plan) -> list[Array]:
-        """Compute component means (K'_j, D_j), or those of many draws."""
+        """Compute component means (K'_j, D_j) of the facets, or those of many draws."""
         if self.knows_means:
-            return [z_j[0].cpu().numpy() for z_j in self.latents(plan, 0.0)]
-        many = Plan((1.0,), DRAWS_OF_A_MEAN, plan.examples, plan.kept)
-        return [z_j.mean(0).cpu().numpy() for z_j in self.latents(many, 1.0)]
+            z = [z_j[0] for z_j in self.latents(plan, 0.0)]
+        else:
+            many = Plan((1.0,), DRAWS_OF_A_MEAN, plan.examples, plan.kept)
+            z = [z_j.mean(0) for z_j in self.latents(many, 1.0)]
+        return [z_j.cpu().numpy() for z_j in z[: len(plan.kept)]]
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.version import __version__
 from pyro_mfcvae.config.schedule import Stage
 from pyro_mfcvae.metrics.evaluation import ALL_TITLES
+from pyro_mfcvae.priors import StandardNormal
 from pyro_mfcvae.report.combinations import Plan
 from pyro_mfcvae.report.findings import Findings
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -143,6 +144,8 @@ def settings(fitted: FittedMFCVAE) -> list[Table]:
         [f"facet {j}", str(facet.clusters), str(facet.latent_dim), _described(facet.prior)]
         for j, facet in enumerate(config.facets)
     ]
+    if config.nuisance:
+        facets.append(["nuisance", "-", str(config.nuisance), _described(StandardNormal())])
     parts = [
         ["likelihood", _described(config.likelihood)],
         ["network", _described(config.network)],

@@ -55,7 +55,7 @@ def independent_subspaces(x: npt.ArrayLike, clusters: Sequence[int], seed: int =
 def residual_subspace(
     x: npt.ArrayLike, subspaces: Sequence[Floats], dimensions: int, seed: int = 0
 ) -> Floats:
-    r"""Find what given subspaces leave of the data: directions whose coordinates do not correlate with theirs.
+    r"""Find what subspaces leave of the data: directions whose coordinates do not correlate with theirs.
 
     .. math::
         R = X - S B, \qquad S = X U, \qquad B = (S^\top S)^{-1} S^\top X

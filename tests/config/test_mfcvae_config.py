@@ -58,6 +58,7 @@ def configs(draw):
         network=draw(st.builds(FullyConnectedLadder, widths=widths, gate=st.floats(0, 10))),
         schedule=Schedule(tuple(draw(stages(js)) for js in introduces)),
         elbo=draw(st.sampled_from(OBJECTIVES)),
+        nuisance=draw(st.integers(0, 9)),
         num_kl_samples=draw(st.integers(1, 9)),
         num_particles=draw(st.integers(1, 9)),
         data_init=draw(st.sampled_from([False, True, "subspaces"])),
@@ -141,6 +142,31 @@ def test_presets_build_a_network_for_any_number_of_facets(preset, J):
     assert len(encoder.facet_modules) == J
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_have_room_for_a_nuisance(preset):
+    config = preset(nuisance=4)
+    assert config.latent_dims == (*(facet.latent_dim for facet in config.facets), 4)
+    x_shape = (3, 32, 32) if isinstance(config.network, ConvolutionalLadder) else (4,)
+    encoder, _ = config.network(x_shape, config.latent_dims)
+    assert len(encoder.facet_modules) == len(config.facets) + 1
+    assert preset(nuisance=0) == preset()
+
+
+def test_a_configuration_that_was_written_before_there_was_a_nuisance():
+    fields = json.loads(MFCVAEConfig(FACETS).to_json())
+    assert fields.pop("nuisance") == 0
+    for stage in fields["schedule"]["stages"]:
+        del stage["nuisance_kl_weight"]
+    assert MFCVAEConfig.from_json(json.dumps(fields)) == MFCVAEConfig(FACETS)
+
+
+def test_a_weight_of_a_nuisance_that_is_not_there():
+    schedule = Schedule.progressive(2, nuisance_kl_weight=0.5)
+    assert MFCVAEConfig(FACETS, schedule=schedule, nuisance=1).nuisance == 1
+    with pytest.raises(ValueError, match=r"^nuisance: got 0 with nuisance_kl_weight=\[0.5, 0.5\]"):
+        MFCVAEConfig(FACETS, schedule=schedule)
+
+
 def test_the_initialisation_by_data_has_a_name():
     assert MFCVAEConfig(FACETS, data_init="subspaces").data_init == "subspaces"
     with pytest.raises(ValueError, match=r"^data_init: got 'ica', expected False, True or 'subspaces'"):
@@ -185,6 +211,8 @@ def test_bad_facets(field, value):
     [
         ({"facets": ()}, TypeError, "facets: got"),
         ({"facets": (3, 4)}, TypeError, "facets: got .* expected at least one Facet"),
+        ({"nuisance": -1}, ValueError, "nuisance: got -1, expected an integer of at least 0"),
+        ({"nuisance": "3"}, TypeError, "nuisance: got '3'"),
         ({"likelihood": "cauchy"}, ValueError, r"likelihood: got 'cauchy', expected one of \('bernoulli'"),
         ({"likelihood": 0.3}, TypeError, "likelihood: got 0.3"),
         ({"network": "resnet"}, ValueError, "network: got 'resnet'"),

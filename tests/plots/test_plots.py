@@ -54,6 +54,29 @@ def models():
     return {name: make(x_shape, likelihood=Bernoulli()) for name, x_shape in SHAPES.items()}
 
 
+def test_of_a_model_with_a_nuisance(blobs, make_config, tmp_path):
+    x = blobs[0][:60]
+    fitted = fit(x, make_config(nuisance=2, epochs=2), progress=False)
+    figure = plots.training_curves(fitted)
+    legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    assert legends[1][:3] == ["facet 0", "facet 1", "nuisance"]
+    assert sum(name.startswith("nuisance: KL weight") for name in legends[2]) == 1
+    assert not any("nuisance" in name for name in legends[3])
+    names = {path.name for path in plots.save_all(fitted, x, tmp_path)}
+    assert {"compositions.png", "latent_space.png", "training.png"} <= names
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 1), (1, 0)])
+def test_the_nuisance_of_compositions_is_that_of_the_left(make_model, monkeypatch, row, column):
+    fitted, given = FittedMFCVAE(make_model(nuisance=2), []), []
+    compose = fitted.compose
+    monkeypatch.setattr(fitted, "compose", lambda x: (given.append(x), compose(x))[1])
+    left, top = np.zeros((2, 6), np.float32), np.ones((3, 6), np.float32)
+    plots.compositions(fitted, left, top, row_facet=row, column_facet=column)
+    (sources,) = given
+    assert [source.any() for source in sources] == [column == 0, column == 1, False]
+
+
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
     monkeypatch.setattr(saving, "DPI", 50)

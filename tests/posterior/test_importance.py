@@ -55,12 +55,13 @@ def exact_components(model):
     """Of the Gaussian mixture that p(x) is: log weights, means and covariances, over all (c_0, .., c_J-1)."""
     maps = list(model.decoder.maps)
     bias, noise = sum(linear.bias for linear in maps), SIGMA**2 * torch.eye(model.x_shape[0]).double()
-    for c in itertools.product(*(range(prior.clusters) for prior in model.facet_priors)):
+    for c in itertools.product(*(range(prior.clusters) for prior in model.latent_priors)):
         log_weight, mean, covariance = torch.zeros(()), bias, noise
-        for prior, linear, c_j in zip(model.facet_priors, maps, c, strict=True):
+        for prior, linear, c_j in zip(model.latent_priors, maps, c, strict=True):
             component = prior.component(torch.tensor(c_j))
             W = linear.weight
-            spread = component.covariance_matrix if prior.covariance_type == "full" else None
+            is_full = getattr(prior, "covariance_type", None) == "full"
+            spread = component.covariance_matrix if is_full else None
             spread = component.variance.diag() if spread is None else spread
             log_weight = log_weight + prior.weights().log_prob(torch.tensor(c_j))
             mean, covariance = mean + W @ component.mean, covariance + W @ spread @ W.T
@@ -74,14 +75,14 @@ def exact(model, x):
 
 
 @torch.no_grad()
-def linear_model(K=(3, 2), D=(2, 1), prior="diagonal_gaussian", x_dim=4, scale=0.7, seed=0):
+def linear_model(K=(3, 2), D=(2, 1), prior="diagonal_gaussian", x_dim=4, scale=0.7, seed=0, nuisance=0):
     torch.manual_seed(seed)
     facets = tuple(Facet(k, d, prior) for k, d in zip(K, D, strict=True))
-    config = MFCVAEConfig(facets=facets, likelihood=Gaussian(SIGMA), network=linear_network)
+    config = MFCVAEConfig(facets, Gaussian(SIGMA), linear_network, nuisance=nuisance)
     model = MFCVAE(config, (x_dim,)).double().eval()
     for parameter in model.parameters():
         parameter.copy_(torch.randn_like(parameter) * scale)
-    z = [mixture(prior).sample((100_000,)) for prior in model.facet_priors]
+    z = [mixture(prior).sample((100_000,)) for prior in model.latent_priors]
     z = torch.cat(z, -1)
     model.encoder.prior_mean.copy_(z.mean(0))
     model.encoder.prior_covariance.copy_(z.T.cov())
@@ -97,7 +98,7 @@ def mixture(prior):
 @torch.no_grad()
 def draw(model, N):
     """Data of the model itself, and some that are unlikely under it."""
-    z = [mixture(prior).sample((N,)) for prior in model.facet_priors]
+    z = [mixture(prior).sample((N,)) for prior in model.latent_priors]
     x = model.likelihood(model.decode(z)).sample()
     x[-1] += 1.5
     return x
@@ -107,9 +108,10 @@ def draw(model, N):
 
 
 @pytest.mark.parametrize("prior", ["diagonal_gaussian", "full_gaussian"])
-@pytest.mark.parametrize(("K", "D"), [((1,), (2,)), ((3, 2), (2, 1))])
-def test_against_the_exact_likelihood(K, D, prior):
-    model = linear_model(K, D, prior, scale=0.4)  # or q, without correlations, would ask for more samples
+@pytest.mark.parametrize(("K", "D", "nuisance"), [((1,), (2,), 0), ((3, 2), (2, 1), 0), ((3,), (1,), 2)])
+def test_against_the_exact_likelihood(K, D, nuisance, prior):
+    # With a larger scale q, without correlations, would ask for more samples.
+    model = linear_model(K, D, prior, scale=0.4, nuisance=nuisance)
     x = draw(model, 20)
     found = bounds(model, x, 40_000)
     assert found.log_likelihood.shape == found.elbo.shape == (20,)

@@ -45,6 +45,16 @@ def fitted(blobs, make_config):
     return fit(blobs[0], config, device="cpu", precision="float32", progress=False)
 
 
+def test_a_nuisance_is_one_more_latent(make_model, x):
+    fitted = FittedMFCVAE(make_model(J=2, nuisance=3), [])
+    data = fitted.to_inference_data(x, num_draws=4)
+    assert data.posterior["z_nuisance"].dims == ("chain", "draw", "datum", "z_nuisance_dim")
+    assert data.posterior["z_nuisance"].shape == (1, 4, N, 3)
+    names = {"z_0", "z_1", "z_nuisance", "responsibilities_0", "responsibilities_1"}
+    assert set(data.posterior.data_vars) == names
+    assert data.prior_predictive["x"].shape == (1, 4, N, 6)
+
+
 @pytest.fixture(scope="module")
 def x(blobs):
     return blobs[0][:N]

@@ -353,6 +353,24 @@ def test_cards_without_room_are_left_out(models, tmp_path, monkeypatch):
     assert any(f"The {4 - len(cards)} smallest are left out" in text for text in page.texts["p"])
 
 
+def test_a_nuisance_is_shown_and_shared(make_model, tmp_path):
+    """All combinations share its draws, and a row for each dimension shows what it varies."""
+    fitted = FittedMFCVAE(make_model(J=2, K=(4, 3), x_shape=(1, 9, 7), nuisance=2), [])
+    x = fitted.sample(N)
+    page = written(fitted, tmp_path, x)
+    assert page.texts["h3"] == ["Facet 0", "Facet 1", "Nuisance"]
+    alts = [a["alt"] for a in page.all("img", "strip") if a["alt"].startswith("Dimension")]
+    assert sorted(alt.split(",")[0] for alt in alts) == ["Dimension 0", "Dimension 1"]
+    assert "StandardNormal()" in "".join(itertools.chain(*page.texts.values()))
+    explorer = Explorer(fitted, find(fitted, x, None, None, 0), drawing(x, own_scales=False), 0)
+    plan = explorer.plan(1e6)
+    z = explorer.latents(plan, 1.0)
+    assert [z_j.shape[1:] for z_j in z] == [(4, 2), (3, 2), (1, 2)]
+    assert not explorer.latents(plan, 0.0)[-1].any()
+    page = written(FittedMFCVAE(make_model(J=2, x_shape=(6,)), []), tmp_path, np.zeros((5, 6)))
+    assert page.texts["h3"] == ["Facet 0", "Facet 1"]
+
+
 def test_plan_of_many_clusters(make_model):
     """Three facets of 200 clusters: a file that fits, and facets that stay equal."""
     fitted = FittedMFCVAE(make_model(J=3, K=200, x_shape=(6,)), [])

@@ -99,6 +99,15 @@ def test_goes_on_bit_for_bit(x, after, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["seed_0.checkpoint"]
 
 
+def test_with_a_nuisance(x, monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
+    network = FullyConnectedLadder((8, 8))
+    config = dataclasses.replace(make_config(J=1), nuisance=2, network=network)
+    expected = run(x, config)
+    run_until(monkeypatch, 3, x, config, checkpoint_dir=tmp_path)
+    assert_same(run(x, config, checkpoint_dir=tmp_path), expected)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "sgd"])
 @pytest.mark.parametrize("prior", ["student_t", "vamp", "bayesian_gaussian"])
 def test_of_every_kind(x, optimizer, prior, monkeypatch, tmp_path):

@@ -90,7 +90,7 @@ def steps(model, x, compile, alphas=(0.5, 0.75)):
     losses = []
     with without_validation():
         for alpha in alphas:
-            each = (alpha, *[1.0] * (len(model.priors) - 1))
+            each = (alpha, *[1.0] * (len(model.latent_priors) - 1))
             losses.append(stepper(x, FacetWeights(each, each), optimizer))
     return torch.stack(losses), torch.nn.utils.parameters_to_vector(model.parameters())
 
@@ -113,6 +113,7 @@ def steps_of_both(config, compile=True, precision="float32", **options):
         *({"elbo": objective, "num_kl_samples": 2} for objective in OBJECTIVES),
         *({"prior": prior} for prior in priors.available() if prior not in NOT_COMPILED),
         *({"likelihood": likelihood} for likelihood in likelihoods.available()),
+        {"nuisance": 2},
         {"network": networks.FullyConnectedAdditive(widths=(8,), **OPTIONS)},
         {"network": networks.FullyConnectedShared(widths=(8,), **OPTIONS)},
         {"network": networks.ConvolutionalLadder(channels=2, **OPTIONS)},
