@@ -55,6 +55,7 @@ RESULTS = (
     "Evaluation",
     "FacetAgreement",
     "History",
+    "Level",
     "RunsEvaluation",
 )
 THEOREM = """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_mfcvae.plots.arguments import check_positive, data_of, facet_of, on_host
+from pyro_mfcvae.plots.arguments import check_positive, data_of, facet_of
 from pyro_mfcvae.plots.cells import Cells, draw_rows
 from pyro_mfcvae.plots.choosing import by_size, most_confident
 from pyro_mfcvae.plots.style import (
@@ -126,7 +126,7 @@ def cluster_samples(
     """
     facet = facet_of(fitted, facet)
     check_positive("num_samples", num_samples)
-    weights = on_host(fitted.model.facet_priors[facet].weights().probs)
+    weights = fitted.weights[facet]
     if clusters is None:
         clusters = np.argsort(-weights, kind="stable")[:60].tolist()
     elif len(clusters) == 0:

@@ -125,12 +125,14 @@ def draw_latent_space(
         panels = [ax]
     for j, panel, of_labels in zip(facets, panels[::kinds], panels[kinds - 1 :: kinds], strict=True):
         prior, z, c = fitted.model.facet_priors[j], latents[j][shown], clusters[:, j]
-        is_alive = np.bincount(c, minlength=prior.clusters) > 0
-        panel.set_title(f"Facet {j}: {is_alive.sum()} of {prior.clusters} clusters", fontsize=10)
-        _draw_facet(panel, prior, z, c[shown], is_alive)
+        is_alive = np.bincount(c, minlength=fitted.clusters[j]) > 0
+        panel.set_title(f"Facet {j}: {is_alive.sum()} of {len(is_alive)} clusters", fontsize=10)
+        of_clusters = fitted.levels[j].clusters
+        is_alive = is_alive[of_clusters]
+        _draw_facet(panel, prior, z, c[shown], of_clusters, is_alive)
         if y is not None:
             of_labels.set_title(f"Facet {j} by label", fontsize=10)
-            _draw_facet(of_labels, prior, z, y[shown], is_alive, names)
+            _draw_facet(of_labels, prior, z, y[shown], of_clusters, is_alive, names)
     return figure_of(panels[0])
 
 
@@ -237,9 +239,15 @@ def _flat(z: Array, method: Method, seed: int) -> tuple[Array, tuple[str, str]]:
 
 
 def _draw_facet(
-    ax: Axes, prior: FacetPrior, z: Array, index: Array, is_alive: Array, names: Sequence[str] = ()
+    ax: Axes,
+    prior: FacetPrior,
+    z: Array,
+    index: Array,
+    clusters: Array,
+    is_alive: Array,
+    names: Sequence[str] = (),
 ) -> None:
-    """Draw latents z (n, D) coloured by an index, over components that are alive or not, (K,).
+    """Draw latents z (n, D) coloured by an index, over components of clusters (K,) alive or not, (K,).
 
     Given names, the index is of classes, and the components are grey.
     """
@@ -249,7 +257,7 @@ def _draw_facet(
         span = (low.item(), high.item())
         draw_points(ax, z, index, ("latent", "density"), span=span)
         ax.set_xlim(span)
-        _draw_densities(ax, prior, is_alive, is_grey=bool(names))
+        _draw_densities(ax, prior, clusters, is_alive, is_grey=bool(names))
         return
     projection = separating(components, z)
     places, flat = z @ projection.directions, components.projected(projection.directions)
@@ -260,11 +268,11 @@ def _draw_facet(
         ax.set_aspect("equal", adjustable="box")
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     draw_points(ax, places, index, projection.labels, names)
-    _draw_ellipses(ax, flat, is_alive, is_grey=bool(names))
+    _draw_ellipses(ax, flat, clusters, is_alive, is_grey=bool(names))
     if not names:
         order = np.argsort(-components.weights, kind="stable")
         order = order[(components.has_moments & is_alive)[order]]
-        write_numbers(ax, flat.means[order], [str(k) for k in order])
+        write_numbers(ax, flat.means[order], [str(c) for c in clusters[order]])
 
 
 def _limits(places: Array, components: Components, is_alive: Array) -> tuple[Array, Array]:
@@ -278,7 +286,9 @@ def _limits(places: Array, components: Components, is_alive: Array) -> tuple[Arr
     return low - room, high + room
 
 
-def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey: bool) -> None:
+def _draw_ellipses(
+    ax: Axes, components: Components, clusters: Array, is_alive: Array, *, is_grey: bool
+) -> None:
     """Draw one and two standard deviations of components in two dimensions."""
     from matplotlib.collections import EllipseCollection
 
@@ -300,7 +310,7 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey
                     offsets=components.means[shown],
                     offset_transform=ax.transData,
                     facecolors="none",
-                    edgecolors=GREY if is_plain else [look(int(k))[0] for k in shown],
+                    edgecolors=GREY if is_plain else [look(int(c))[0] for c in clusters[shown]],
                     linewidths=(0.3 + 1.7 * widths) / deviations * (0.5 if is_plain else 1.0),
                     linestyles=style,
                     alpha=1.0 if deviations == 1 else 0.6,
@@ -311,7 +321,7 @@ def _draw_ellipses(ax: Axes, components: Components, is_alive: Array, *, is_grey
 
 
 @torch.no_grad()
-def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, *, is_grey: bool) -> None:
+def _draw_densities(ax: Axes, prior: FacetPrior, clusters: Array, is_alive: Array, *, is_grey: bool) -> None:
     """Draw the density of every component of a latent of one dimension, times its weight."""
     weights = prior.weights().probs
     component = prior.component(torch.arange(prior.clusters, device=weights.device))
@@ -320,7 +330,7 @@ def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, *, is_grey: bo
     densities = on_host(weights * component.log_prob(z[:, None, None]).exp())  # (GRID, K)
     pi = on_host(weights)
     for k in range(prior.clusters):
-        color = look(k)[0] if is_alive[k] and not is_grey else GREY
+        color = look(int(clusters[k]))[0] if is_alive[k] and not is_grey else GREY
         style = "-" if is_alive[k] else "--"
         ax.plot(grid, densities[:, k], color=color, linestyle=style, linewidth=0.3 + 1.7 * pi[k] / pi.max())
     ax.plot(grid, densities.sum(1), color=COLORS[-1], linewidth=0.8, linestyle=":", label="all components")
@@ -330,4 +340,6 @@ def _draw_densities(ax: Axes, prior: FacetPrior, is_alive: Array, *, is_grey: bo
         order = np.argsort(-pi, kind="stable")
         order = order[is_alive[order]]
         peaks = densities.argmax(0)[order]
-        write_numbers(ax, np.stack([grid[peaks], densities[peaks, order]], -1), [str(k) for k in order])
+        write_numbers(
+            ax, np.stack([grid[peaks], densities[peaks, order]], -1), [str(c) for c in clusters[order]]
+        )

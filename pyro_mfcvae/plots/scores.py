@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyro_mfcvae import metrics
 from pyro_mfcvae.metrics.evaluation import TITLES
-from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of, on_host
+from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of
 from pyro_mfcvae.plots.choosing import matched
 from pyro_mfcvae.plots.style import (
     CHARACTER,
@@ -157,7 +157,7 @@ def cluster_sizes(fitted: FittedMFCVAE, x: object, facet: int, *, ax: Axes | Non
 def draw_sizes(fitted: FittedMFCVAE, c: Array, facet: int, ax: Axes | None = None) -> Figure:
     """Draw the figure of :func:`cluster_sizes`, given clusters c (N,)."""
     K = fitted.clusters[facet]
-    weights = 100 * on_host(fitted.model.facet_priors[facet].weights().probs)
+    weights = 100 * fitted.weights[facet]
     shares = 100 * np.bincount(c, minlength=K) / len(c)
     order = np.lexsort([-weights, -shares])
     is_dead = shares[order] == 0

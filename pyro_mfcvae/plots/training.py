@@ -110,10 +110,11 @@ def _draw_weights(ax: Axes, fitted: FittedMFCVAE) -> None:
 
 def _draw_alive(ax: Axes, fitted: FittedMFCVAE) -> None:
     """Draw the number of clusters that are the most probable one for some datum."""
-    for j, (curve, K) in enumerate(zip(alive_curves(fitted), fitted.clusters, strict=True)):
+    components = [facet.clusters for facet in fitted.config.facets]  # none are joined in training
+    for j, (curve, K) in enumerate(zip(alive_curves(fitted), components, strict=True)):
         _plot(ax, dataclasses.replace(curve, name=f"{curve.name} (of {K})"), *_style(j))
     ax.set_ylabel("clusters alive")
-    ax.set_ylim(0, 1.06 * max(fitted.clusters))
+    ax.set_ylim(0, 1.06 * max(components))
     ax.locator_params(axis="y", integer=True)
 
 

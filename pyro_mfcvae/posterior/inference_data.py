@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ def groups(
     model: MFCVAE,
     x: Tensor,
     history: Sequence[EpochRecord],
+    responsibilities: Callable[[Tensor], list[Tensor]],
     *,
     num_draws: int,
     seed: int,
@@ -37,6 +38,7 @@ def groups(
         model: the model.
         x: data (N, *x_shape), on the CPU.
         history: history of its training; empty leaves the group ``training`` out.
+        responsibilities: x (N, *x_shape) to the probabilities of each facet's clusters, (N, K_j).
         num_draws: number of draws S.
         seed: seed of the weights of the log-likelihood's draws; all else is from PyTorch's global generator.
         predictive: whether to draw data, too.
@@ -55,7 +57,7 @@ def groups(
             f"would be {size:,} values each, expected at most {MAX_VALUES:,}; give fewer data, fewer draws, "
             "or predictive=False"
         )
-    draws = _posterior_draws(model, x, num_draws, predictive)
+    draws = _posterior_draws(model, x, responsibilities, num_draws, predictive)
     x_dims = _dims("x", len(model.x_shape))
     log_weights = draws.pop("log_weight")  # (S, N)
     posterior: Variables = {
@@ -130,7 +132,13 @@ def bootstrap(log_weights: Array, rng: np.random.Generator) -> Array:
     return values
 
 
-def _posterior_draws(model: MFCVAE, x: Tensor, num_draws: int, predictive: bool) -> dict[str, Array]:
+def _posterior_draws(
+    model: MFCVAE,
+    x: Tensor,
+    responsibilities: Callable[[Tensor], list[Tensor]],
+    num_draws: int,
+    predictive: bool,
+) -> dict[str, Array]:
     """Samples (S, N, ...) of q(z | x) and of data given them, log weights (S, N), responsibilities (N, K)."""
     parts: dict[str, list[Tensor]] = {}
     for block in x.split(PASS):
@@ -145,7 +153,7 @@ def _posterior_draws(model: MFCVAE, x: Tensor, num_draws: int, predictive: bool)
         for name, draws in of_block.items():
             parts.setdefault(name, []).append(torch.cat(draws))
         with torch.no_grad():
-            for j, r in enumerate(model.responsibilities(model.encode(data))):
+            for j, r in enumerate(responsibilities(data)):
                 parts.setdefault(f"responsibilities_{j}", []).append(r.cpu())
     axis = {name: 0 if name.startswith("responsibilities") else 1 for name in parts}
     joined = {name: torch.cat(values, axis[name]).numpy() for name, values in parts.items()}

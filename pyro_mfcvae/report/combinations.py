@@ -158,9 +158,9 @@ class Explorer:
         model = self.fitted.model
         with seeded(self.seed, model.device):
             z = []
-            for prior, kept in zip(model.facet_priors, plan.kept, strict=True):
+            for prior, level, kept in zip(model.facet_priors, self.fitted.levels, plan.kept, strict=True):
                 c = torch.tensor(kept, device=model.device).expand(plan.draws, -1)
-                z.append(prior.draw(c, temperature))
+                z.append(prior.draw(level.components(prior, c), temperature))
             if model.nuisance is not None:
                 z.append(model.nuisance.draw(torch.zeros_like(c[:, :1]), temperature))
             return z
@@ -221,7 +221,7 @@ class Explorer:
         return nearest
 
     def _means(self, plan: Plan) -> list[Array]:
-        """Compute component means (K'_j, D_j) of the facets, or those of many draws."""
+        """Compute means (K'_j, D_j) of components, of joined ones that of the first draw, or of many."""
         if self.knows_means:
             z = [z_j[0] for z_j in self.latents(plan, 0.0)]
         else:

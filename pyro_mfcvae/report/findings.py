@@ -162,7 +162,7 @@ def _facet(
     fitted: FittedMFCVAE, j: int, r: Array, y: Array | None, evaluation: Evaluation | None, seed: int
 ) -> tuple[Cluster, ...]:
     K = r.shape[1]
-    weights = fitted.model.facet_priors[j].weights().probs.detach().cpu().numpy()
+    weights = fitted.weights[j]
     c, top = r.argmax(-1), r.max(-1)
     examples = most_confident(c, top, K, MAX_EXAMPLES, seed)
     clusters = []

@@ -141,8 +141,13 @@ def settings(fitted: FittedMFCVAE) -> list[Table]:
     """Make tables of the configuration of the model and of its training."""
     config = fitted.model.config
     facets = [
-        [f"facet {j}", str(facet.clusters), str(facet.latent_dim), _described(facet.prior)]
-        for j, facet in enumerate(config.facets)
+        [
+            f"facet {j}",
+            f"{facet.clusters}, joined to {level.num_clusters}" if level.is_joined else str(facet.clusters),
+            str(facet.latent_dim),
+            _described(facet.prior),
+        ]
+        for j, (facet, level) in enumerate(zip(config.facets, fitted.levels, strict=True))
     ]
     if config.nuisance:
         facets.append(["nuisance", "-", str(config.nuisance), _described(StandardNormal())])

@@ -55,8 +55,9 @@ class FittedMFCVAE(Predictor):
 
     def __repr__(self) -> str:
         facets = ", ".join(
-            f"{facet.clusters} clusters in {facet.latent_dim} dimensions"
-            for facet in self.model.config.facets
+            f"{facet.clusters} clusters{f', joined to {level.num_clusters},' if level.is_joined else ''} in "
+            f"{facet.latent_dim} dimensions"
+            for facet, level in zip(self.model.config.facets, self.levels, strict=True)
         )
         if self.model.config.nuisance:
             facets += f"; nuisance in {self.model.config.nuisance} dimensions"
@@ -270,7 +271,15 @@ class FittedMFCVAE(Predictor):
         x = data_for(x, self.model.likelihood, self.model.x_shape)
         self.model.likelihood.check(x, "x")
         with self.evaluating(), seeded(seed, self.model.device):
-            data = groups(self.model, x, self.history, num_draws=num_draws, seed=seed, predictive=predictive)
+            data = groups(
+                self.model,
+                x,
+                self.history,
+                self._responsibilities,
+                num_draws=num_draws,
+                seed=seed,
+                predictive=predictive,
+            )
         return convert(data)
 
     def sample_mixture(
@@ -303,8 +312,8 @@ class FittedMFCVAE(Predictor):
             facet: which, 0 .. J - 1; its components must be Gaussian.
             x: data (N, *x_shape).
             embedding: ``"posterior"``, ``"sample"`` or ``"mean"``.
-            clusters: which of the facet's clusters the mixture has; None takes those that are the most
-                probable one for some datum.
+            clusters: which of the facet's components the mixture has, which are its clusters unless these
+                were joined; None takes those that are the most probable one for some datum.
             hyper_priors: in units of the embedding's standard deviation; None is their defaults.
             kernel: ``"nuts"`` or ``"hmc"``.
             num_samples: draws of each chain that are kept.
@@ -356,7 +365,7 @@ class FittedMFCVAE(Predictor):
             IsADirectoryError: if the path is a folder.
             TypeError: if the configuration holds a factory that JSON does not know.
         """
-        write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts))
+        write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts, self.levels))
 
 
 def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
@@ -378,4 +387,5 @@ def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
     stored = read_model(path)
     fitted = FittedMFCVAE(stored.model.to(target), stored.history, seed=stored.seed)
     fitted.restarts = dict(stored.restarts)
+    fitted.levels = stored.levels
     return fitted

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mfcvae._utils.checks import integer, number
+from pyro_mfcvae._utils.checks import integer, number, one_of
 from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import rows_for
+from pyro_mfcvae.data.memmap import StoredRows
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
+from pyro_mfcvae.results.levels import Level
+from pyro_mfcvae.results.merging import THRESHOLD, Method, join
 
 BLOCK = 512  # data that are computed at a time, at most
 
@@ -28,10 +32,13 @@ class Predictor:
 
     Attributes:
         model: the module, on the device where it computes.
+        levels: for each facet, what its clusters are made of: the components of its mixture, or several of
+            them where :meth:`merge` joined clusters.
     """
 
     def __init__(self, model: MFCVAE) -> None:
         self.model = model
+        self.levels = tuple(Level.whole(facet.clusters) for facet in model.config.facets)
         self._precision: Precision = "float32"  # what a user holds is worth it
 
     @property
@@ -72,7 +79,14 @@ class Predictor:
     @property
     def clusters(self) -> tuple[int, ...]:
         """Number of clusters K_j of each facet."""
-        return tuple(facet.clusters for facet in self.model.config.facets)
+        return tuple(level.num_clusters for level in self.levels)
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """Probabilities p(c_j) of the clusters of each facet, float32, shape (K_j,)."""
+        with torch.no_grad():
+            probs = [prior.weights().probs for prior in self.model.facet_priors]
+            return tuple(level.sums(p).cpu().numpy() for level, p in zip(self.levels, probs, strict=True))
 
     @property
     def num_facets(self) -> int:
@@ -230,7 +244,9 @@ class Predictor:
             z = []
             for j, prior in enumerate(self.model.latent_priors):
                 c = prior.weights().sample(torch.Size([n]))
-                z.append(prior.draw(torch.full_like(c, clusters[j]) if j in clusters else c, temperature))
+                if j in clusters:
+                    c = self.levels[j].components(prior, torch.full_like(c, clusters[j]))
+                z.append(prior.draw(c, temperature))
             return self._mean(z).cpu().numpy()
 
     def compose(self, x: Sequence[Any]) -> np.ndarray:
@@ -261,8 +277,89 @@ class Predictor:
             mean = self._mean([z_j.to(self.model.device) for z_j in z])
         return np.asarray(mean.cpu())
 
+    def merge(
+        self,
+        facet: int,
+        x: Any,
+        clusters: int | None = None,
+        *,
+        method: Method = "modularity",
+        threshold: float | None = None,
+        num_data: int = 20_000,
+        seed: int = 0,
+    ) -> Self:
+        r"""Join clusters of a facet that are parts of one, as many components are for a curved cluster.
+
+        The model stays what it is, with its ELBO, and the same module; what it says of clusters is coarser:
+        :math:`q(c|x)` and p(c) of a cluster are the sums of those of its components. Clusters are numbered
+        by their first components. One without data joins the one that would take most of what it generates.
+
+        ``"modularity"`` joins, pair by pair, clusters whose data are neighbours more often than by chance,
+        in the graph of the 15 nearest neighbours in the latent, with edges shared by :math:`q(c|x)`. It
+        stops at the highest modularity. The fewer dimensions and the more data, the smaller is the share of
+        neighbours across a border, and the more clusters that leaves. ``"demp"`` joins the pair with the highest probability that a datum
+        of one is taken for the other's, while this is at least ``threshold``.
+
+        Args:
+            facet: which, 0 .. J - 1.
+            x: data (N, *x_shape), best those trained on; no labels are needed.
+            clusters: number of clusters to stop at; None takes the one that the method finds.
+            method: ``"modularity"`` or ``"demp"``.
+            threshold: where ``"demp"`` stops if ``clusters`` does not say it; None is 0.025.
+            num_data: number of data to go by at most, drawn from x; a cluster has data if it is the most probable
+                one for some of these.
+            seed: seed of this draw, and of what clusters without data generate.
+
+        Returns:
+            Another fitted model; this one is left as it is. Its ``levels[facet]`` prints what was joined,
+            and can be merged further.
+
+        Raises:
+            ValueError: for a facet, method or number of clusters that does not exist, a threshold that has
+                nothing to say, or data of another shape.
+
+        References:
+            Newman and Girvan (2004) for modularity; Hennig (2010), Methods for merging Gaussian mixture
+            components, for DEMP.
+        """
+        facet = integer("facet", facet, 0, self.num_facets - 1)
+        method = one_of("method", method, get_args(Method))
+        if clusters is not None:
+            clusters = integer("clusters", clusters, 1, self.clusters[facet])
+        if threshold is not None and (method != "demp" or clusters is not None):
+            raise ValueError(
+                f"threshold: got {threshold!r} with method={method!r} and clusters={clusters!r}, expected "
+                'None; give it only with method="demp" and without clusters'
+            )
+        threshold = number("threshold", THRESHOLD if threshold is None else threshold, above=0, most=1)
+        data = rows_for(x, self.model.likelihood, self.model.x_shape)
+        if len(data) > integer("num_data", num_data, least=2):
+            rows = np.sort(np.random.default_rng(seed).choice(len(data), num_data, replace=False))
+            data = data.take(rows) if isinstance(data, StoredRows) else data[rows]
+
+        def embed(batch: Tensor) -> list[Tensor]:
+            q = self.model.encode(batch)
+            return [q[facet].mean, self.levels[facet].sums(self.model.responsibilities(q)[facet])]
+
+        z, r = self._blocks(data, embed)
+        with self.evaluating() as model:
+            level = join(
+                model.facet_priors[facet],
+                self.levels[facet],
+                z,
+                r,
+                clusters=clusters,
+                method=method,
+                threshold=threshold,
+                seed=seed,
+            )
+        merged = copy.copy(self)
+        merged.levels = (*self.levels[:facet], level, *self.levels[facet + 1 :])
+        return merged
+
     def _responsibilities(self, x: Tensor) -> list[Tensor]:
-        return self.model.responsibilities(self.model.encode(x))
+        components = self.model.responsibilities(self.model.encode(x))
+        return [level.sums(r) for level, r in zip(self.levels, components, strict=True)]
 
     @torch.inference_mode()
     def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:

@@ -187,7 +187,8 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         rows = [["seed", "ELBO", "seconds", "clusters alive"]]
         for seed, score, fitted in zip(self.seeds, self.scores, self, strict=True):
             last = fitted.history[-1] if fitted.history else None
-            alive = zip(last.alive if last else (), fitted.clusters, strict=False)
+            components = [facet.clusters for facet in fitted.config.facets]  # of which training counts
+            alive = zip(last.alive if last else (), components, strict=False)
             rows.append(
                 [
                     str(seed),

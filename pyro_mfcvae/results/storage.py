@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -17,11 +18,13 @@ from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.results.levels import Level
 from pyro_mfcvae.training.history import History, as_record
 
 FORMAT = "pyro_mfcvae"
 VERSION = 2
-READABLE = (1, 2)
+VERSION_JOINED = 3  # with joined clusters, which readers of version 2 would pass over in silence
+READABLE = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class StoredModel:
         history: history of its training, with what it was trained in.
         seed: what it was trained with; None if that is not known.
         restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
+        levels: what the clusters of each facet are made of; empty if they are the components.
     """
 
     model: MFCVAE
     history: History
     seed: int | None = None
     restarts: Mapping[int, float] = field(default_factory=dict)
+    levels: tuple[Level, ...] = ()
 
 
 class _OtherVersionError(ValueError):
@@ -58,14 +63,16 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         IsADirectoryError: if the path is a folder.
     """
     model, environment = stored.model, stored.history.environment
+    levels = {j: _level_fields(level) for j, level in enumerate(stored.levels) if level.method}
     header = {
-        "version": VERSION,
+        "version": VERSION_JOINED if levels else VERSION,
         "config": json.loads(model.config.to_json()),
         "x_shape": model.x_shape,
         "history": [dataclasses.asdict(record) for record in stored.history],
         "environment": None if environment is None else dataclasses.asdict(environment),
         "seed": stored.seed,
         "restarts": dict(stored.restarts),  # JSON makes text of the seeds
+        **({"levels": levels} if levels else {}),
     }
     write_tensors(path, FORMAT, header, model.state_dict())
 
@@ -101,6 +108,7 @@ def read_model(path: str | Path) -> StoredModel:
         seed = header.get("seed")
         seed = seed if seed is None else operator.index(seed)
         restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}
+        levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
     except ForeignFileError as error:
         raise ValueError(
             f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
@@ -111,7 +119,25 @@ def read_model(path: str | Path) -> StoredModel:
         raise ValueError(
             f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
         ) from error
-    return StoredModel(model.eval(), history, seed, restarts)
+    return StoredModel(model.eval(), history, seed, restarts, levels)
+
+
+def _level_fields(level: Level) -> dict[str, Any]:
+    return {**dataclasses.asdict(level), "clusters": level.clusters.tolist()}
+
+
+def _levels(stored: Mapping[str, Mapping[str, Any]], components: Sequence[int]) -> tuple[Level, ...]:
+    """Make the levels of all facets, of which only some are stored."""
+    levels = [Level.whole(K) for K in components]
+    for facet, fields in stored.items():
+        order = tuple((int(i), int(j)) for i, j in fields["order"])
+        level = Level(np.array(fields["clusters"]), fields["method"], order, tuple(fields["values"]))
+        if level.num_components != components[int(facet)]:
+            raise ValueError(
+                f"levels of {level.num_components} components, expected {components[int(facet)]}"
+            )
+        levels[int(facet)] = level
+    return tuple(levels)
 
 
 def _from_version_1(
