@@ -18,11 +18,14 @@ class LabelledData:
         x: inputs, float32 (N, ...).
         labels: integer labels, int64 (N, F), one column per known characteristic.
         label_names: the names of the F columns.
+        nuisance: values of the L factors that move the data but have no clusters, float32 (N, L), if
+            they are known, as for generated data.
     """
 
     x: torch.Tensor
     labels: torch.Tensor
     label_names: tuple[str, ...]
+    nuisance: torch.Tensor | None = None
 
     def split(self, test_fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
         """Divide the data at random into a training and a test set.
@@ -46,4 +49,5 @@ class LabelledData:
         return len(self.x)
 
     def _rows(self, rows: npt.NDArray[np.int64]) -> Self:
-        return replace(self, x=self.x[rows], labels=self.labels[rows])
+        nuisance = None if self.nuisance is None else self.nuisance[rows]
+        return replace(self, x=self.x[rows], labels=self.labels[rows], nuisance=nuisance)
