@@ -96,9 +96,7 @@ class MFCVAE(nn.Module):
         self.likelihood: Likelihood = likelihood
         self._set_facets(config)
 
-    def reconfigure(
-        self, config: MFCVAEConfig, networks: tuple[nn.Module, nn.Module] | None = None
-    ) -> None:
+    def reconfigure(self, config: MFCVAEConfig, networks: tuple[nn.Module, nn.Module] | None = None) -> None:
         """Give the model other facets: new priors, and networks for their latents.
 
         Args:

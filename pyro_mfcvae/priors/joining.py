@@ -1,7 +1,192 @@
-"""x"""
+"""The joining of clusters: pairs are joined greedily, by one of two criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-def count_clusters(z, most, seed):
-    from pyro_mfcvae.priors.initialization import fit_mixture
-    g = fit_mixture(z, min(most, len(z) // 5), "full", seed, min_variance=0.01, starts=2)
-    r = g.predict_proba(z)
-    from pyro_mfcvae.priors.joining_ import by_misclassification
+import numpy.typing as npt
+
+from pyro_mfcvae.priors.initialization import fit_mixture
+
+Array = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.int64]
+
+NEIGHBOURS = 15
+SEPARATION = 0.01  # misclassification probability of clusters that are apart
+DATA_PER_COMPONENT = 10  # at least, where clusters are counted
+MIN_VARIANCE = 2e-3  # of a component, for data with a variance of one
+
+
+@dataclass(frozen=True)
+class Joins:
+    """Joins of M clusters down to a single one.
+
+    Attributes:
+        order: M - 1 pairs; the higher number of a pair is joined to the lower one, and disappears.
+        values: criterion of the partitions into M, M - 1, ..., 1 clusters.
+    """
+
+    order: tuple[tuple[int, int], ...]
+    values: tuple[float, ...]
+
+    def partition(self, number: int) -> Integers:
+        """Number which of the M clusters are together when so many are left: integers (M,)."""
+        kept = np.arange(len(self.values))
+        for i, j in self.order[: len(self.values) - number]:
+            kept[kept == j] = i
+        return numbered(kept)
+
+
+def count_clusters(z: Array, most: int, seed: int) -> int:
+    """Count clusters that are apart from each other, whatever their shape.
+
+    A mixture of ``most`` Gaussians is fitted, and its components are joined while any is taken for another
+    with a probability of ``SEPARATION``: the pieces of a curved cluster run into each other, and count once.
+
+    Args:
+        z: data, shape (N, D), with a variance of one in every direction.
+        most: number of clusters, at most; with less than ``DATA_PER_COMPONENT`` data for each, fewer.
+        seed: seed of the mixture.
+
+    Returns:
+        A number from 1 to ``most``.
+
+    References:
+        Hennig (2010), as :func:`by_misclassification`.
+    """
+    components = max(1, min(most, len(z) // DATA_PER_COMPONENT))
+    mixture = fit_mixture(z, components, "full", seed, min_variance=MIN_VARIANCE, starts=1)
+    r = mixture.predict_proba(z)
+    used = np.unique(r.argmax(1))
+    r = r[:, used] / r[:, used].sum(1, keepdims=True)
+    values = np.array(by_misclassification(r).values)
+    return len(values) - int((values < SEPARATION).argmax())
+
+
+def by_modularity(z: Array, r: Array) -> Joins:
+    r"""Join those clusters whose data are neighbours more often than by chance.
+
+    .. math::
+        Q = \sum_k \frac{e_{kk}}{e} - \Bigl(\frac{e_k}{e}\Bigr)^2, \quad
+        e_{kl} = \sum_{nm} r_{nk} A_{nm} r_{ml}, \quad e_k = \sum_l e_{kl}, \quad e = \sum_k e_k
+
+    A is the graph of the nearest neighbours of the data, and the soft clusters are its super-nodes. Each
+    join is that of the highest Q.
+
+    Args:
+        z: latents (N, D).
+        r: probabilities of M clusters (N, M).
+
+    Raises:
+        ValueError: for a single datum.
+
+    References:
+        Newman and Girvan (2004), Finding and evaluating community structure in networks; Clauset, Newman
+        and Moore (2004), Finding community structure in very large networks.
+    """
+    graph, r = neighbour_graph(z), r.astype(np.float64)
+    edges = r.T @ (graph @ r)
+    return _greedy(edges / edges.sum(), len(edges), modularity, _join_nodes)
+
+
+def by_misclassification(r: Array) -> Joins:
+    r"""Join those clusters whose data are most often taken for the other's.
+
+    .. math::
+        p_{l|k} = \frac{\sum_n r_{nk} [l = \arg\max_m r_{nm}]}{\sum_n r_{nk}}
+
+    The larger of the two probabilities of a pair counts.
+
+    Args:
+        r: probabilities of M clusters (N, M).
+
+    References:
+        Hennig (2010), Methods for merging Gaussian mixture components: directly estimated misclassification
+        probabilities (DEMP).
+    """
+    return _greedy(r.astype(np.float64), r.shape[1], misclassification, _join_columns)
+
+
+def neighbour_graph(z: Array, neighbours: int = NEIGHBOURS) -> Any:
+    """Count for every pair of data how many of the two are a nearest neighbour of the other: sparse (N, N).
+
+    Args:
+        z: latents (N, D).
+        neighbours: number of neighbours of a datum, if there are as many others.
+
+    Raises:
+        ValueError: for a single datum.
+    """
+    from sklearn.neighbors import kneighbors_graph
+
+    if len(z) < 2:
+        raise ValueError("x: got 1 datum, expected at least 2, of which one can be the other's neighbour")
+    graph = kneighbors_graph(z, min(neighbours, len(z) - 1))
+    return graph + graph.T
+
+
+def modularity(shares: Array) -> tuple[float, Array]:
+    """Compute the modularity of shares of edges (m, m), and by how much each join raises it, (m, m)."""
+    degrees = shares.sum(0)
+    return float(np.trace(shares) - degrees @ degrees), 2 * (shares - np.outer(degrees, degrees))
+
+
+def misclassification(r: Array) -> tuple[float, Array]:
+    """Estimate from probabilities (N, m) the highest misclassification probability, and all, (m, m)."""
+    m = r.shape[1]
+    taken = summed(r.T, r.argmax(1), m)  # of the mass of k (rows) what is taken for l
+    p = taken / r.sum(0)[:, None]
+    p = np.maximum(p, p.T)
+    np.fill_diagonal(p, 0)
+    return float(p.max()), p
+
+
+def summed(values: Array, groups: Integers, number: int | None = None) -> Array:
+    """Add up columns of values (N, C) that are in the same group (C,): (N, number of groups)."""
+    from scipy.sparse import csr_array
+
+    number = int(groups.max()) + 1 if number is None else number
+    C = len(groups)
+    indicator = csr_array((np.ones(C, values.dtype), (groups, np.arange(C))), shape=(number, C))
+    sums: Array = (indicator @ values.T).T
+    return sums
+
+
+def _greedy(
+    state: Array,
+    M: int,
+    judge: Callable[[Array], tuple[float, Array]],
+    join_pair: Callable[[Array, int, int], Array],
+) -> Joins:
+    """Join the pair of the highest gain, of equals the first, until one cluster is left."""
+    names = list(range(M))
+    order: list[tuple[int, int]] = []
+    values: list[float] = []
+    while True:
+        value, gains = judge(state)
+        values.append(value)
+        if len(names) == 1:
+            return Joins(tuple(order), tuple(values))
+        gains[np.tri(len(names), dtype=bool)] = -np.inf
+        i, j = divmod(int(gains.argmax()), len(names))
+        order.append((names[i], names.pop(j)))
+        state = join_pair(state, i, j)
+
+
+def _join_nodes(shares: Array, i: int, j: int) -> Array:
+    return _join_columns(_join_columns(shares, i, j).T, i, j)
+
+
+def _join_columns(values: Array, i: int, j: int) -> Array:
+    joined: Array = np.delete(values, j, 1)
+    joined[:, i] += values[:, j]
+    return joined
+
+
+def numbered(groups: Sequence[int] | Integers) -> Integers:
+    """Number groups 0, 1, ... in the order of their first members."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[inverse])

@@ -45,6 +45,7 @@ from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks.turning import check_can_turn, turn_latents
+from pyro_mfcvae.priors.joining import count_clusters
 from pyro_mfcvae.training.components import STARTS, independent_components
 from pyro_mfcvae.training.grouping import Groups, assign_groups, dependence_matrix, merge_groups
 
@@ -53,7 +54,7 @@ Floats = npt.NDArray[np.float64]
 MIN_VARIANCE = 0.02  # of a direction of the latent, whose prior has one, that data make use of
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
 ENCODING_BATCH = 1_000
-COUNTING_SIZE = 2_000  # data that clusters are counted in
+COUNTING_SIZE = 4_000  # data that clusters are counted in
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
 
 
@@ -200,8 +201,6 @@ def _groups(s: Floats, used: int, least: int) -> Groups:
 
 def _with_clusters(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, tuple[int, ...]]:
     """Return those groups that have clusters, those with most data in them first, and how many."""
-    from pyro_mfcvae.priors.joining import count_clusters
-
     counts = {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:

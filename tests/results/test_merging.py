@@ -11,9 +11,9 @@ from torch import nn
 
 import pyro_mfcvae as mf
 from pyro_mfcvae.priors import FacetPrior
+from pyro_mfcvae.priors.joining import by_misclassification, by_modularity, neighbour_graph
 from pyro_mfcvae.results import storage
 from pyro_mfcvae.results.levels import Level
-from pyro_mfcvae.results.merging import by_misclassification, by_modularity, neighbour_graph
 from tests.hand_made import CENTRES, SCALE, WEIGHTS, hand_made
 
 
