@@ -212,8 +212,9 @@ def fit_source(
     if keeps == "only":
         return run(data, seeds[0], progress=progress)
     runs = train_runs(run, data, seeds, workers=number, progress=progress)
-    for fitted in runs:
-        fitted.model.config = config  # another process returns a copy; factories may compare by identity
+    if not any(stage.unmix for stage in config.stages):  # else every run has facets of its own
+        for fitted in runs:
+            fitted.model.config = config  # another process returns a copy; factories may compare by identity
     if keeps == "all":
         return runs
     best = runs.best

@@ -20,6 +20,7 @@ from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.levels import Level
 from pyro_mfcvae.training.history import History, as_record
+from pyro_mfcvae.training.unmixing import Unmixing
 
 FORMAT = "pyro_mfcvae"
 VERSION = 2
@@ -62,7 +63,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         FileNotFoundError: if the folder does not exist.
         IsADirectoryError: if the path is a folder.
     """
-    model, environment = stored.model, stored.history.environment
+    model, environment, unmixing = stored.model, stored.history.environment, stored.history.unmixing
     levels = {j: _level_fields(level) for j, level in enumerate(stored.levels) if level.method}
     header = {
         "version": VERSION_JOINED if levels else VERSION,
@@ -70,6 +71,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         "x_shape": model.x_shape,
         "history": [dataclasses.asdict(record) for record in stored.history],
         "environment": None if environment is None else dataclasses.asdict(environment),
+        "unmixing": None if unmixing is None else unmixing.state_dict(),
         "seed": stored.seed,
         "restarts": dict(stored.restarts),  # JSON makes text of the seeds
         **({"levels": levels} if levels else {}),
@@ -100,10 +102,11 @@ def read_model(path: str | Path) -> StoredModel:
             header, state = _from_version_1(header, state)
         model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
         model.load_state_dict(state)
-        environment = header.get("environment")
+        environment, unmixing = header.get("environment"), header.get("unmixing")
         history = History(
             (as_record(fields) for fields in header["history"]),
             None if environment is None else Environment(**environment),
+            None if unmixing is None else Unmixing.from_state_dict(unmixing),
         )
         seed = header.get("seed")
         seed = seed if seed is None else operator.index(seed)

@@ -21,6 +21,7 @@ from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
+from pyro_mfcvae.networks.turning import check_can_turn
 from pyro_mfcvae.priors.initialization import embedding_size
 from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
@@ -140,6 +141,8 @@ class Trainer:
         self.unmixing: Unmixing | None = None
         self._start = time.perf_counter()
         self.plans = [StagePlan(stage, len(self.source)) for stage in model.config.stages]
+        if any(plan.stage.unmix for plan in self.plans):
+            check_can_turn(model.encoder, model.decoder)
         for plan in self.plans:
             check_patterns(plan.stage, model)
             plan.check()

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -56,6 +57,10 @@ MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left b
 ENCODING_BATCH = 1_000
 COUNTING_SIZE = 4_000  # data that clusters are counted in
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
+
+
+class UnmixingWarning(UserWarning):
+    """A latent has no independent subspaces with clusters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +191,7 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
 
 
 def _groups(s: Floats, used: int, least: int) -> Groups:
-    """Group the first coordinates of s (N, D), of which there are at least so many groups; all others are alone."""
+    """Group the first coordinates of s (N, D); the others are alone, and there are at least so many groups."""
     others = tuple((i,) for i in range(used, s.shape[1]))
     chosen: Groups = ()
     for merge in merge_groups(s[:, :used]) if used else ():
@@ -204,10 +209,13 @@ def _with_clusters(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Gro
     counts = {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:
-        raise ValueError(
-            "facets: got 'auto', but no independent subspace of the latent has clusters; expected at least "
-            "one. Give facets, or train longer"
+        warnings.warn(
+            f"facets: no independent subspace of the latent has clusters that are apart; all of it is one "
+            f"facet of {most} clusters",
+            UnmixingWarning,
+            stacklevel=2,
         )
+        return (tuple(range(s.shape[1])),), (most,)
     return tuple(found), tuple(counts[group] for group in found)
 
 
