@@ -297,8 +297,10 @@ class Predictor:
         ``"modularity"`` joins, pair by pair, clusters whose data are neighbours more often than by chance,
         in the graph of the 15 nearest neighbours in the latent, with edges shared by :math:`q(c|x)`. It
         stops at the highest modularity. The fewer dimensions and the more data, the smaller is the share of
-        neighbours across a border, and the more clusters that leaves. ``"demp"`` joins the pair with the highest probability that a datum
-        of one is taken for the other's, while this is at least ``threshold``.
+        neighbours across a border, and the more clusters that leaves.
+
+        ``"demp"`` joins the pair with the highest probability that a datum of one is taken for the other's,
+        while this is at least ``threshold``.
 
         Args:
             facet: which, 0 .. J - 1.
@@ -306,8 +308,8 @@ class Predictor:
             clusters: number of clusters to stop at; None takes the one that the method finds.
             method: ``"modularity"`` or ``"demp"``.
             threshold: where ``"demp"`` stops if ``clusters`` does not say it; None is 0.025.
-            num_data: number of data to go by at most, drawn from x; a cluster has data if it is the most probable
-                one for some of these.
+            num_data: number of data to go by at most, drawn from x; a cluster has data if it is the most
+                probable one for some of these.
             seed: seed of this draw, and of what clusters without data generate.
 
         Returns:
