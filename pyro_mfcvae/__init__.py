@@ -4,7 +4,8 @@ from pyro_mfcvae import data, likelihoods, metrics, networks, plots, priors
 from pyro_mfcvae._utils.version import __version__ as __version__
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
-from pyro_mfcvae.config.schedule import Schedule, Stage
+from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.fitting.compare import compare
 from pyro_mfcvae.fitting.fit import fit
 from pyro_mfcvae.model.elbo import FacetELBO

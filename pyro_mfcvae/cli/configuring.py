@@ -12,7 +12,8 @@ from typing import Unpack
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import ConfigFields, MFCVAEConfig
-from pyro_mfcvae.config.schedule import Schedule, Stage, StageOptions
+from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.config.stage import Stage, StageOptions
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.likelihoods import Gaussian
 

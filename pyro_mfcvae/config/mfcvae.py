@@ -11,7 +11,8 @@ from typing import Literal, TypedDict, cast, get_args
 from pyro_mfcvae import likelihoods, networks, priors
 from pyro_mfcvae._utils.checks import WrongTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
-from pyro_mfcvae.config.schedule import Schedule, Stage
+from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.config.stage import Stage
 
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)

@@ -7,7 +7,8 @@ from typing import TypedDict, Unpack
 
 from pyro_mfcvae._utils.checks import WrongTypeError
 from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets
-from pyro_mfcvae.config.schedule import Schedule, Stage, StageFields
+from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.config.stage import Stage, StageFields
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
 from pyro_mfcvae.networks import (
     ConvolutionalLadder,

@@ -86,7 +86,7 @@ def turn_latents(
         head.bias.copy_(torch.cat([b[rows], c[rows]]))
         heads.append(head)
     A = layer.weight.double()
-    layer.bias += (A @ m).to(layer.bias)
+    layer.bias.add_((A @ m).to(layer.bias))
     layer.weight.copy_(torch.linalg.solve(T, A.T).T)  # A T^-T
     return shared_encoder(encoder.input_shape, body, heads)
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.version import __version__
-from pyro_mfcvae.config.schedule import Stage
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.metrics.evaluation import ALL_TITLES
 from pyro_mfcvae.priors import StandardNormal
 from pyro_mfcvae.report.combinations import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence, Set
 
-from pyro_mfcvae.config.schedule import Stage
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks.base import has_facet_modules
 

@@ -189,5 +189,5 @@ def _centred_kernel(x: Floats) -> npt.NDArray[np.float32]:
     rows = kernel.sum(0) / (N - 2)
     kernel -= rows[:, None] + rows - rows.sum() / (N - 1)
     upper = kernel[np.triu_indices(N, 1)].astype(np.float32)
-    length = float(np.linalg.norm(upper))
-    return upper / (length or 1.0)
+    unit: npt.NDArray[np.float32] = upper / (float(np.linalg.norm(upper)) or 1.0)
+    return unit

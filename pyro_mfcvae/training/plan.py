@@ -7,7 +7,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import cast
 
-from pyro_mfcvae.config.schedule import Stage
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.model.weights import FacetWeights
 
 

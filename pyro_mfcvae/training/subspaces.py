@@ -103,7 +103,8 @@ def residual_subspace(
 def _best_groups(s: Floats, clusters: Sequence[int], seed: int) -> Groups:
     """Choose, of the coordinates s (N, p), those of each facet."""
     gains: Gains = {}
-    best, chosen = -np.inf, ()
+    best: float = -np.inf
+    chosen: Groups = ()
     for merge in merge_groups(s):
         if len(merge.groups) < len(clusters):
             break

@@ -97,10 +97,11 @@ class Unmixing:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Unmixing:
         """Make what :meth:`state_dict` came from."""
-        arrays = ("directions", "center", "components", "between")
-        return cls(
-            **{n: np.asarray(v, np.float64) if n in arrays else tuple(map(int, v)) for n, v in state.items()}
+        directions, center, components, between = (
+            np.asarray(state[name], np.float64) for name in ("directions", "center", "components", "between")
         )
+        dims, clusters = (tuple(map(int, state[name])) for name in ("latent_dims", "clusters"))
+        return cls(directions, center, dims, clusters, components, between)
 
     def __str__(self) -> str:
         names = [f"facet {j}" for j in range(len(self.latent_dims))]
@@ -191,7 +192,7 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
 
 
 def _groups(s: Floats, used: int, least: int) -> Groups:
-    """Group the first coordinates of s (N, D); the others are alone, and there are at least so many groups."""
+    """Group the first coordinates of s (N, D), and leave the others alone: at least so many groups."""
     others = tuple((i,) for i in range(used, s.shape[1]))
     chosen: Groups = ()
     for merge in merge_groups(s[:, :used]) if used else ():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_mfcvae import Schedule, Stage
-from pyro_mfcvae.config.schedule import DECAYS, FADES, StageFields
+from pyro_mfcvae.config.stage import DECAYS, FADES, StageFields
 
 
 @pytest.mark.parametrize(
