@@ -184,6 +184,21 @@ class ConfigFields(TypedDict, total=False):
     nuisance: int
 
 
+def configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
+    """Make a configuration of defaults and overrides.
+
+    Raises:
+        WrongTypeError: for an override of no field.
+    """
+    known = tuple(ConfigFields.__annotations__)
+    for name, value in overrides.items():
+        if name not in known:
+            raise WrongTypeError(
+                f"{name}: got {value!r} for no field of MFCVAEConfig, expected some of {known}"
+            )
+    return MFCVAEConfig(**(defaults | overrides))
+
+
 def check_facets(facets: object) -> tuple[Facet, ...]:
     """Return facets as a tuple.
 

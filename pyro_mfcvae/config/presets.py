@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypedDict, Unpack
+from typing import Literal, Unpack, cast
 
-from pyro_mfcvae._utils.checks import WrongTypeError
-from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets
+from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets, configured
+from pyro_mfcvae.config.paper import paper_mnist, paper_shapes3d_floor, paper_shapes3d_wall, paper_svhn
 from pyro_mfcvae.config.schedule import Schedule
-from pyro_mfcvae.config.stage import Stage, StageFields
+from pyro_mfcvae.config.stage import Stage, StageFields, StageOptions
 from pyro_mfcvae.likelihoods import Bernoulli, Gaussian, LikelihoodFactory
 from pyro_mfcvae.networks import (
     ConvolutionalLadder,
-    FullyConnectedAdditive,
     FullyConnectedLadder,
+    FullyConnectedShared,
     NetworkFactory,
 )
-from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian, PriorFactory
+from pyro_mfcvae.priors import FullGaussian
+
+__all__ = [
+    "for_data",
+    "images",
+    "mnist",
+    "paper_mnist",
+    "paper_shapes3d_floor",
+    "paper_shapes3d_wall",
+    "paper_svhn",
+    "shapes3d",
+    "shapes3d_ladder",
+    "svhn",
+    "tabular",
+]
+
+LATENT_DIM = 10  # of all facets and the nuisance together, at least
+MIN_NUISANCE = 2
+MOST_CLUSTERS = 50  # of a facet, where they are counted
 
 
-class _PaperColour(TypedDict):
-    """Fields that the paper's settings for colour pictures share."""
+class PresetFields(ConfigFields, total=False):
+    """The fields of :class:`MFCVAEConfig`, where facets may be left to the data."""
 
-    prior: PriorFactory
-    network: NetworkFactory
-    data_init: bool
-    epochs: tuple[int, ...]
-    batch_size: int
+    facets: tuple[Facet, ...] | Literal["auto"]  # type: ignore[misc]
 
 
-_PAPER_COLOUR: _PaperColour = {
-    "prior": FullGaussian(scale=0.1, weights="uniform"),
-    "network": ConvolutionalLadder(activation="elu", batch_norm=True),
-    "data_init": True,
-    "epochs": (101, 301),
-    "batch_size": 150,
-}
+class UnmixedFields(StageOptions, total=False):
+    """Keywords of :meth:`Schedule.unmixed`."""
+
+    epochs: Sequence[int]
+    steps: Sequence[int]
 
 
 def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
@@ -67,8 +79,31 @@ def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     )
 
 
-def shapes3d(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure colour images of rendered shapes: a facet of 60 clusters and a deeper one of 20.
+def shapes3d(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
+    """Configure colour images of rendered scenes: facets, and clusters, as many as there are.
+
+    One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
+
+    Args:
+        **overrides: fields of :class:`MFCVAEConfig`; ``facets`` may be ``"auto"``, which is the default.
+
+    Returns:
+        The configuration, for any number of facets; its schedule has two stages.
+    """
+    return _unmixed(
+        overrides,
+        facets="auto",
+        likelihood=Gaussian(sigma=0.2),
+        # A second hidden layer would bend the latent, so that no linear basis separates the factors.
+        network=FullyConnectedShared(widths=(500,)),
+        schedule={"epochs": (40, 20), "batch_size": 96, "learning_rate": 1e-3, "decay_after": 0.5},
+    )
+
+
+def shapes3d_ladder(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
+    """Configure colour images of rendered shapes, in a ladder: a facet of 60 clusters and a deeper one of 20.
+
+    The paper's way, with stages for the facets in turn. :func:`shapes3d` is steadier.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -119,111 +154,33 @@ def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     )
 
 
-def tabular(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
+def tabular(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
     """Configure real vectors of any scale: two facets of 10 clusters, each column standardised.
 
-    Made for independent partitions side by side. The directions that a facet's encoder looks at are found
-    before training and stay. One run mostly finds the partitions; ``fit(..., restarts=2)`` keeps the
-    better of two by ELBO.
+    One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
+        **overrides: fields of :class:`MFCVAEConfig`; ``facets="auto"`` makes as many as there are.
 
     Returns:
-        The configuration, for any number of facets; its schedule has one stage, of 600 steps.
+        The configuration, for any number of facets; its schedule has two stages, of 600 and 400 steps.
     """
     return _side_by_side(overrides, Gaussian(sigma=0.3, standardize=True))
 
 
-def images(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure pictures that show several things side by side: two facets of 10 clusters.
+def images(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
+    """Configure pictures of any scale: two facets of 10 clusters, each pixel standardised.
 
-    Made for independent partitions of different parts of a picture; where one thing has several
-    characteristics, as a digit has class and style, take :func:`mnist` or :func:`shapes3d`. The directions
-    that a facet's encoder looks at are found before training and stay. One run mostly finds the
-    partitions; ``fit(..., restarts=2)`` keeps the better of two by ELBO.
+    Where one thing has several characteristics that are no clusters, as the style of a digit, take
+    :func:`mnist`. One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
+        **overrides: fields of :class:`MFCVAEConfig`; ``facets="auto"`` makes as many as there are.
 
     Returns:
-        The configuration, for any number of facets; its schedule has one stage, of 600 steps.
+        The configuration, for any number of facets; its schedule has two stages, of 600 and 400 steps.
     """
     return _side_by_side(overrides, Gaussian(sigma=1.0, standardize=True))
-
-
-def paper_mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure the paper's setting for MNIST: two facets of 25 clusters, diagonal covariances, 402 epochs.
-
-    Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
-
-    References:
-        Falck et al. (2021), table 1 and appendix; hyper-parameters as in the authors' configuration.
-    """
-    return _paper(
-        overrides,
-        prior=DiagonalGaussian(scale=0.1),
-        sizes=((25, 5), (25, 5)),
-        likelihood=Bernoulli(),
-        network=FullyConnectedLadder(),
-        epochs=(201, 201),
-        fade_in_steps=15_000,
-        batch_size=512,
-        learning_rate=5e-4,
-    )
-
-
-def paper_shapes3d_floor(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure the paper's setting for 3D Shapes: facets of 60 and 20 clusters, full covariances.
-
-    The data vary in floor hue, scale, shape and orientation.
-
-    Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
-
-    References:
-        Falck et al. (2021), table 1 and appendix; hyper-parameters as in the authors' configuration.
-    """
-    return _paper(
-        overrides,
-        sizes=((60, 20), (20, 2)),
-        likelihood=Gaussian(sigma=0.6),
-        fade_in_steps=2_000,
-        learning_rate=3e-4,
-        **_PAPER_COLOUR,
-    )
-
-
-def paper_shapes3d_wall(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure the paper's second setting for 3D Shapes: as the first, for data that vary in wall hue.
-
-    Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
-
-    References:
-        Falck et al. (2021), table 1 and appendix; hyper-parameters as in the authors' configuration.
-    """
-    return paper_shapes3d_floor(**overrides)
-
-
-def paper_svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
-    """Configure the paper's setting for SVHN: facets of 200 and 50 clusters, full covariances, 402 epochs.
-
-    Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
-
-    References:
-        Falck et al. (2021), table 1 and appendix; hyper-parameters as in the authors' configuration.
-    """
-    return _paper(
-        overrides,
-        sizes=((200, 22), (50, 7)),
-        likelihood=Gaussian(sigma=0.3),
-        fade_in_steps=15_000,
-        learning_rate=5e-4,
-        **_PAPER_COLOUR,
-    )
 
 
 def for_data(
@@ -278,85 +235,47 @@ def _preset(
         "network": network(J + bool(overrides.get("nuisance"))),
         "schedule": Schedule(tuple(stages)),
     }
-    return _configured(defaults, overrides)
+    return configured(defaults, overrides)
 
 
-def _side_by_side(overrides: ConfigFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
-    """Configure partitions that lie side by side: facets with networks of their own, all at once."""
-    facets = check_facets(overrides.pop("facets", (Facet(10, 3, FullGaussian()),) * 2))
-    J = len(facets)
-    stage = Stage(
-        tuple(range(J)),
+def _side_by_side(overrides: PresetFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
+    """Configure partitions that lie side by side, in few steps."""
+    return _unmixed(
+        overrides,
+        facets=(Facet(10, 3, FullGaussian()),) * 2,
+        likelihood=likelihood,
+        network=FullyConnectedShared(widths=(64,)),
         # Steps, so that a small data set is trained on as long as a large one.
-        steps=600,
-        warm_up_steps=200,
-        batch_size=100,
-        decay_after=0.5,
-        # The first layers, or encoders soon look at all of the data again.
-        freeze=("encoder.facet_modules.*.0.0.*",),
+        schedule={"steps": (600, 400), "batch_size": 100, "decay_after": 0.5},
     )
-    defaults: ConfigFields = {
-        "facets": facets,
-        "likelihood": likelihood,
-        "network": FullyConnectedAdditive(widths=(64, 64)),
-        "schedule": Schedule((stage,)),
-        # From any other start, a facet mostly ends with parts of several partitions.
-        "data_init": "subspaces",
-    }
-    return _configured(defaults, overrides)
 
 
-def _paper(
-    overrides: ConfigFields,
+def _unmixed(
+    overrides: PresetFields,
     *,
-    prior: PriorFactory,
-    sizes: tuple[tuple[int, int], ...],
-    epochs: tuple[int, ...],
-    fade_in_steps: int,
-    batch_size: int,
-    learning_rate: float,
+    facets: tuple[Facet, ...] | Literal["auto"],
     likelihood: LikelihoodFactory,
     network: NetworkFactory,
-    data_init: bool = False,
+    schedule: UnmixedFields,
 ) -> MFCVAEConfig:
-    """Configure as the paper does: one sample per facet term, a constant learning rate, no warm-up.
+    """Configure a latent that is unmixed into facets.
 
     Args:
         overrides: fields of :class:`MFCVAEConfig`.
-        prior: factory of all facets' priors.
-        sizes: clusters and latent dimension of each facet.
-        epochs: number of epochs of each stage, in the order of training.
-        fade_in_steps: length of the fade-in of all stages but the first.
-        batch_size: batch size of all stages.
-        learning_rate: learning rate of all stages.
+        facets: default facets.
         likelihood: default likelihood.
         network: default network.
-        data_init: whether the networks are initialised by a batch of the data.
+        schedule: keywords of :meth:`Schedule.unmixed`.
     """
-    schedule = Schedule.progressive(
-        len(sizes),
-        epochs=epochs,
-        fade_in_steps=fade_in_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        decay_after=1.0,
-    )
+    given = overrides.pop("facets", facets)
+    is_auto = isinstance(given, str) and given == "auto"
+    chosen = (Facet(MOST_CLUSTERS, LATENT_DIM, FullGaussian()),) if is_auto else check_facets(given)
+    left = LATENT_DIM - sum(facet.latent_dim for facet in chosen)
     defaults: ConfigFields = {
-        "facets": tuple(Facet(K, D, prior) for K, D in sizes),
+        "facets": chosen,
         "likelihood": likelihood,
         "network": network,
-        "elbo": "monte_carlo",  # with one sample, the estimator of the authors' code
-        "schedule": schedule,
-        "data_init": data_init,
+        "schedule": Schedule.unmixed(len(chosen), unmix="auto" if is_auto else True, **schedule),
+        "nuisance": 0 if is_auto else max(left, MIN_NUISANCE),
     }
-    return _configured(defaults, overrides)
-
-
-def _configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
-    known = tuple(ConfigFields.__annotations__)
-    for name, value in overrides.items():
-        if name not in known:
-            raise WrongTypeError(
-                f"{name}: got {value!r} for no field of MFCVAEConfig, expected some of {known}"
-            )
-    return MFCVAEConfig(**(defaults | overrides))
+    return configured(defaults, cast(ConfigFields, overrides))
