@@ -9,11 +9,12 @@ what a facet sorts by            :func:`cluster_examples`, :func:`cluster_sample
 what facets do together          :func:`compositions`, :func:`reconstructions`
 where the data lie               :func:`latent_space`, :func:`embedding`
 clusters in numbers              :func:`confusion_matrix`, :func:`cluster_sizes`
-how training went                :func:`training_curves`
+how training went                :func:`training_curves`, :func:`dependence`
 all of them, as files            :func:`save_all`
 ================================ ====================================================================
 """
 
+from pyro_mfcvae.plots.dependence import dependence
 from pyro_mfcvae.plots.grids import cluster_examples, cluster_samples, compositions, reconstructions
 from pyro_mfcvae.plots.latent import embedding, latent_space
 from pyro_mfcvae.plots.saving import save_all
@@ -26,6 +27,7 @@ __all__ = [
     "cluster_sizes",
     "compositions",
     "confusion_matrix",
+    "dependence",
     "embedding",
     "latent_space",
     "reconstructions",

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
 NEIGHBOURS = 15
-SEPARATION = 0.01  # misclassification probability of clusters that are apart
+SEPARATION = 0.025  # misclassification probability of clusters that are apart
 DATA_PER_COMPONENT = 10  # at least, where clusters are counted
 MIN_VARIANCE = 2e-3  # of a component, for data with a variance of one
 

@@ -48,7 +48,7 @@ from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks.turning import check_can_turn, turn_latents
 from pyro_mfcvae.priors.joining import count_clusters
 from pyro_mfcvae.training.components import STARTS, independent_components
-from pyro_mfcvae.training.grouping import Groups, assign_groups, dependence_matrix, merge_groups
+from pyro_mfcvae.training.grouping import Group, Groups, assign_groups, dependence_matrix, merge_groups
 
 Floats = npt.NDArray[np.float64]
 
@@ -173,11 +173,12 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     used = independent_components(u, u.shape[1], seed, min_variance=MIN_VARIANCE, starts=STARTS)
     T = np.concatenate([used, null_space(used.T)], 1)
     s = ((u - center) @ T)[np.random.default_rng(seed).permutation(len(u))]
+    s = s / np.where(s.std(0) > 0, s.std(0), 1.0)
     if isinstance(clusters, int):
-        chosen, sizes = _with_clusters(s, _groups(s, used.shape[1], 1), clusters, seed)
+        chosen, sizes = _counted(s, _groups(s, used.shape[1], 1), clusters, seed)
     else:
         sizes = tuple(clusters)
-        chosen, _ = assign_groups(s, _groups(s, used.shape[1], len(sizes)), sizes, seed)
+        chosen = _assigned(s, _groups(s, used.shape[1], len(sizes)), sizes, seed)
     taken = list(itertools.chain(*chosen))
     rest = tuple(i for i in range(T.shape[1]) if i not in taken)
     order = (*taken, *rest)
@@ -205,9 +206,26 @@ def _groups(s: Floats, used: int, least: int) -> Groups:
     return (*chosen, *others)
 
 
-def _with_clusters(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, tuple[int, ...]]:
-    """Return those groups that have clusters, those with most data in them first, and how many."""
-    counts = {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
+def _assigned(s: Floats, groups: Groups, clusters: tuple[int, ...], seed: int) -> Groups:
+    """Give every facet a group, one with clusters that are apart if there are enough of them.
+
+    A mixture follows the bend of a factor without clusters, such as an angle, as gladly as clusters.
+    """
+    if len(groups) > len(clusters):
+        counts = _counts(s, groups, max(clusters), seed)
+        apart = tuple(group for group in groups if counts[group] > 1)
+        if len(apart) >= len(clusters):
+            groups = apart
+    return assign_groups(s, groups, clusters, seed)[0]
+
+
+def _counts(s: Floats, groups: Groups, most: int, seed: int) -> dict[Group, int]:
+    return {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
+
+
+def _counted(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, tuple[int, ...]]:
+    """Return those groups that have clusters, and how many, those with most of them first."""
+    counts = _counts(s, groups, most, seed)
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:
         warnings.warn(
