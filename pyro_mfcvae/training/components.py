@@ -15,7 +15,7 @@ NEGENTROPY_OF_A_NORMAL = 0.374567  # E log cosh of a standard normal
 
 
 def independent_components(
-    x: Floats, dimensions: int, seed: int = 0, *, min_variance: float = 0.0, starts: int = 1
+    x: Floats, dimensions: int, seed: int = 0, *, explained: float = 1.0, starts: int = 1
 ) -> Floats:
     r"""Find directions of the data whose coordinates are about independent.
 
@@ -28,7 +28,7 @@ def independent_components(
         x: data, shape (N, D).
         dimensions: number of principal components, at most; never more than ``MAX_DIMENSIONS``.
         seed: seed of the search.
-        min_variance: variance of a principal component, at least.
+        explained: fraction of the variance that the principal components have together, at least.
         starts: number of rotations that the search starts from.
 
     Returns:
@@ -47,7 +47,8 @@ def independent_components(
     with threadpool_limits(1):  # for the same sums in the same order
         pca = PCA(p, random_state=seed).fit(x)
         variances = pca.explained_variance_
-        found = (variances > 1e-12 * variances.max()) & (variances >= min_variance)
+        before = np.cumsum(pca.explained_variance_ratio_) - pca.explained_variance_ratio_
+        found = (variances > 1e-12 * variances.max()) & (before < explained)
         axes: Floats = pca.components_[found].T / np.sqrt(variances[found])  # (D, p), which whiten
         if axes.shape[1] < 2:
             return axes

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,9 +53,14 @@ from pyro_mfcvae.training.grouping import Group, Groups, assign_groups, dependen
 
 Floats = npt.NDArray[np.float64]
 
-MIN_VARIANCE = 0.02  # of a direction of the latent, whose prior has one, that data make use of
+# Of the latent's variance, that is unmixed. What is left holds traces of how factors interact in the picture,
+# which whitening would make as large as the factors.
+EXPLAINED = 0.98
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
 ENCODING_BATCH = 1_000
+MAX_FRACTION = 0.75  # of the combinations of levels, that occur where groups are one factor
+MAX_COMBINATIONS = 60  # that are counted
+DATA_PER_COMBINATION = 20  # at least
 COUNTING_SIZE = 4_000  # data that clusters are counted in
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
 
@@ -170,15 +176,16 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     from scipy.linalg import null_space
 
     center = u.mean(0)
-    used = independent_components(u, u.shape[1], seed, min_variance=MIN_VARIANCE, starts=STARTS)
+    used = independent_components(u, u.shape[1], seed, explained=EXPLAINED, starts=STARTS)
     T = np.concatenate([used, null_space(used.T)], 1)
     s = ((u - center) @ T)[np.random.default_rng(seed).permutation(len(u))]
     s = s / np.where(s.std(0) > 0, s.std(0), 1.0)
+    sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
+    levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
-        chosen, sizes = _counted(s, _groups(s, used.shape[1], 1), clusters, seed)
+        chosen, sizes = _counted(levels, _groups(s, used.shape[1], 1, levels), clusters)
     else:
-        sizes = tuple(clusters)
-        chosen = _assigned(s, _groups(s, used.shape[1], len(sizes)), sizes, seed)
+        chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes), levels), sizes)
     taken = list(itertools.chain(*chosen))
     rest = tuple(i for i in range(T.shape[1]) if i not in taken)
     order = (*taken, *rest)
@@ -192,40 +199,79 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     )
 
 
-def _groups(s: Floats, used: int, least: int) -> Groups:
-    """Group the first coordinates of s (N, D), and leave the others alone: at least so many groups."""
+class _Levels:
+    """Counts of the clusters that are apart, which are the levels of a factor.
+
+    Args:
+        s: coordinates, shape (N, D), each with a variance of one.
+        most: number of clusters, at most.
+        seed: seed of the mixtures.
+    """
+
+    def __init__(self, s: Floats, most: int, seed: int) -> None:
+        self.s, self.most, self.seed = s, most, seed
+        self._counts: dict[tuple[Group, int], int] = {}
+
+    def count(self, group: Group, most: int | None = None) -> int:
+        """Count the clusters of a group, at most ``most``."""
+        most = most or self.most
+        if (group, most) not in self._counts:
+            found = count_clusters(self.s[:COUNTING_SIZE, list(group)], most, self.seed)
+            self._counts[group, most] = found
+        return self._counts[group, most]
+
+    def fraction(self, groups: Groups) -> float:
+        """Return how many of the combinations of levels there are; 1 if there are too many to tell."""
+        counts = [self.count(group) for group in groups]
+        product = math.prod(counts)
+        if min(counts) == 1 or product > min(MAX_COMBINATIONS, len(self.s) // DATA_PER_COMBINATION):
+            return 1.0
+        return self.count(_union(groups), 2 * product) / product
+
+
+def _groups(s: Floats, used: int, least: int, levels: _Levels) -> Groups:
+    """Group the first coordinates of s (N, D), and leave the others alone: at least so many groups.
+
+    Groups that move with each other become one, and then those of which not all combinations of levels
+    occur: such dependence may be slight, as that between the coordinates of a few clusters.
+    """
     others = tuple((i,) for i in range(used, s.shape[1]))
-    chosen: Groups = ()
-    for merge in merge_groups(s[:, :used]) if used else ():
-        if len(merge.groups) + len(others) < least:
-            break
-        if merge.dependence >= MIN_DEPENDENCE:
-            chosen = merge.groups
-    if len(chosen) + len(others) < least:
+    if s.shape[1] < least:
         raise ValueError(f"facets: got {least}, expected at most the {s.shape[1]} dimensions of their latent")
-    return (*chosen, *others)
+    merges = [
+        merge for merge in merge_groups(s[:, :used]) if used and len(merge.groups) + len(others) >= least
+    ]
+    groups = next((m.groups for m in reversed(merges) if m.dependence >= MIN_DEPENDENCE), ())
+    while len(groups) + len(others) > least:
+        sets = [c for n in (2, 3) for c in itertools.combinations(groups, n)]
+        fractions = {c: levels.fraction(c) for c in sets if len(groups) - len(c) + 1 + len(others) >= least}
+        chosen = min(fractions, key=lambda c: fractions[c], default=())
+        if not chosen or fractions[chosen] > MAX_FRACTION:
+            break
+        groups = _merged(groups, chosen)
+    return (*groups, *others)
 
 
-def _assigned(s: Floats, groups: Groups, clusters: tuple[int, ...], seed: int) -> Groups:
+def _assigned(levels: _Levels, groups: Groups, clusters: tuple[int, ...]) -> Groups:
     """Give every facet a group, one with clusters that are apart if there are enough of them.
 
-    A mixture follows the bend of a factor without clusters, such as an angle, as gladly as clusters.
+    A mixture follows the bend of a factor without clusters, such as an angle, as gladly as clusters. Where
+    a facet shall have as many clusters as there are combinations of two groups' levels, as the corners of a
+    square are, it gets both.
     """
-    if len(groups) > len(clusters):
-        counts = _counts(s, groups, max(clusters), seed)
-        apart = tuple(group for group in groups if counts[group] > 1)
-        if len(apart) >= len(clusters):
-            groups = apart
-    return assign_groups(s, groups, clusters, seed)[0]
+    apart = tuple(group for group in groups if levels.count(group) > 1)
+    for K in clusters:
+        counts = {group: levels.count(group) for group in apart}
+        pairs = [p for p in itertools.combinations(apart, 2) if counts[p[0]] * counts[p[1]] == K]
+        if len(apart) > len(clusters) and K not in counts.values() and pairs:
+            apart = _merged(apart, pairs[0])
+    enough = apart if len(apart) >= len(clusters) else groups
+    return assign_groups(levels.s, enough, clusters, levels.seed)[0]
 
 
-def _counts(s: Floats, groups: Groups, most: int, seed: int) -> dict[Group, int]:
-    return {group: count_clusters(s[:COUNTING_SIZE, list(group)], most, seed) for group in groups}
-
-
-def _counted(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, tuple[int, ...]]:
+def _counted(levels: _Levels, groups: Groups, most: int) -> tuple[Groups, tuple[int, ...]]:
     """Return those groups that have clusters, and how many, those with most of them first."""
-    counts = _counts(s, groups, most, seed)
+    counts = {group: levels.count(group) for group in groups}
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:
         warnings.warn(
@@ -234,8 +280,16 @@ def _counted(s: Floats, groups: Groups, most: int, seed: int) -> tuple[Groups, t
             UnmixingWarning,
             stacklevel=2,
         )
-        return (tuple(range(s.shape[1])),), (most,)
+        return (_union(groups),), (most,)
     return tuple(found), tuple(counts[group] for group in found)
+
+
+def _union(groups: Groups) -> Group:
+    return tuple(sorted(itertools.chain(*groups)))
+
+
+def _merged(groups: Groups, chosen: Groups) -> Groups:
+    return (*(group for group in groups if group not in chosen), _union(chosen))
 
 
 def unmixed_config(config: MFCVAEConfig, unmixing: Unmixing) -> MFCVAEConfig:
