@@ -55,10 +55,10 @@ Floats = npt.NDArray[np.float64]
 
 # Of the latent's variance, that is unmixed. What is left holds traces of how factors interact in the picture,
 # which whitening would make as large as the factors.
-EXPLAINED = 0.98
+EXPLAINED = 0.985
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
 ENCODING_BATCH = 1_000
-MAX_FRACTION = 0.75  # of the combinations of levels, that occur where groups are one factor
+MAX_FRACTION = 0.6  # of the combinations of levels, that occur where groups are one factor
 MAX_COMBINATIONS = 60  # that are counted
 DATA_PER_COMBINATION = 20  # at least
 COUNTING_SIZE = 4_000  # data that clusters are counted in
@@ -183,7 +183,8 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
     levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
-        chosen, sizes = _counted(levels, _groups(s, used.shape[1], 1, levels), clusters)
+        groups = _groups(s[:, : max(1, used.shape[1])], used.shape[1], 1, levels)
+        chosen, sizes = _counted(levels, groups, clusters)
     else:
         chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes), levels), sizes)
     taken = list(itertools.chain(*chosen))
