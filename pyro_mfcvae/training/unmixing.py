@@ -34,6 +34,7 @@ import dataclasses
 import itertools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -58,7 +59,7 @@ Floats = npt.NDArray[np.float64]
 EXPLAINED = 0.985
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
 ENCODING_BATCH = 1_000
-MAX_FRACTION = 0.6  # of the combinations of levels, that occur where groups are one factor
+MAX_FRACTION = 0.7  # of the combinations of levels, that occur where groups are one factor
 MAX_COMBINATIONS = 60  # that are counted
 DATA_PER_COMBINATION = 20  # at least
 COUNTING_SIZE = 4_000  # data that clusters are counted in
@@ -261,10 +262,9 @@ def _assigned(levels: _Levels, groups: Groups, clusters: tuple[int, ...]) -> Gro
     square are, it gets both.
     """
     apart = tuple(group for group in groups if levels.count(group) > 1)
-    for K in clusters:
-        counts = {group: levels.count(group) for group in apart}
-        pairs = [p for p in itertools.combinations(apart, 2) if counts[p[0]] * counts[p[1]] == K]
-        if len(apart) > len(clusters) and K not in counts.values() and pairs:
+    for K in (Counter(clusters) - Counter(map(levels.count, apart))).elements():
+        pairs = [p for p in itertools.combinations(apart, 2) if math.prod(map(levels.count, p)) == K]
+        if pairs and len(apart) > len(clusters):
             apart = _merged(apart, pairs[0])
     enough = apart if len(apart) >= len(clusters) else groups
     return assign_groups(levels.s, enough, clusters, levels.seed)[0]
