@@ -53,6 +53,9 @@ class Schedule:
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
         set_checked(self, number, "held_out", least=0, below=1, expected="a fraction in [0, 1)")
+        weights = [stage.redundancy_weight for stage in self.stages]
+        if self.num_facets == 1 and self.stages[0].unmix != "auto" and any(weights):
+            raise ValueError(f"redundancy_weight: got {weights} with one facet, expected 0 or two facets")
         if any(stage.unmix for stage in self.stages[1:]) or (
             self.stages[0].unmix and len(self.stages[0].introduces) != len(introduced)
         ):

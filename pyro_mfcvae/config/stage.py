@@ -53,6 +53,9 @@ class Stage:
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
             what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
         nuisance_kl_weight: beta of the nuisance; None is ``kl_weight``.
+        redundancy_weight: charge for facets that depend on each other, in nats per datum times the
+            alignment of their latents' kernels in the batch, at most one, summed over pairs of the facets
+            that take part; see :mod:`pyro_mfcvae.model.redundancy`. Its cost is quadratic in ``batch_size``.
         fade_in_steps: number of steps T over which new facets fade in; 0 is at once.
         freeze: parameters that do not change: their names with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
@@ -98,6 +101,7 @@ class Stage:
     warm_up_steps: int | None = None
     unmix: Unmix = False
     nuisance_kl_weight: float | None = None
+    redundancy_weight: float = 0.0
 
     def __post_init__(self) -> None:
         set_checked(self, integers, "introduces", least=None, allow_none=True, expected="indices of facets")
@@ -112,6 +116,7 @@ class Stage:
         set_checked(self, integer, "warm_up_epochs", "fade_in_steps", least=0)
         set_checked(self, number, "warm_up_kl_weight", "kl_weight", "pre_training_kl_weight", least=0)
         set_checked(self, number, "past_kl_weight", "nuisance_kl_weight", least=0, or_none=True)
+        set_checked(self, number, "redundancy_weight", least=0)
         set_checked(self, number, "learning_rate", above=0)
         set_checked(self, number, "decay_after", least=0, most=1)
         for name, known in (("fade", FADES), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
@@ -192,6 +197,8 @@ class Stage:
             weight += f", of past facets {self.past_kl_weight:g}"
         if self.nuisance_kl_weight is not None:
             weight += f", of the nuisance {self.nuisance_kl_weight:g}"
+        if self.redundancy_weight:
+            weight += f", redundancy weight {self.redundancy_weight:g}"
         if self.pre_training_kl_weight:
             weight += f", before its stage {self.pre_training_kl_weight:g}"
         fade = ""
@@ -221,6 +228,7 @@ class StageOptions(TypedDict, total=False):
     patience: int | None
     warm_up_steps: int | None
     nuisance_kl_weight: float | None
+    redundancy_weight: float
 
 
 class StageFields(StageOptions, total=False):
