@@ -59,7 +59,8 @@ def _kernel(z: Tensor) -> Tensor:
     """
     # The products of matrices that cdist would take lose small distances. Its gradient is zero at zero.
     distances = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
-    i, j = torch.triu_indices(*distances.shape[-2:], offset=1, device=z.device)
+    N = distances.shape[-1]
+    i, j = torch.triu_indices(N, N, offset=1, device=z.device)
     median = distances.detach()[..., i, j].median(-1).values[..., None, None]
     bandwidth = torch.where(median > 0, median, 1.0)
     kernel = torch.exp(-distances / bandwidth) - torch.exp(-median / bandwidth)
