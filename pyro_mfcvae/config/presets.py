@@ -32,8 +32,9 @@ __all__ = [
     "tabular",
 ]
 
-LATENT_DIM = 10  # of all facets and the nuisance together, at least
-MIN_NUISANCE = 2
+LATENT_DIM = 10  # of all facets together, where they are counted
+MIN_NUISANCE = 4
+MOST_CENTRES = 8  # of a facet's, which span its latent
 MOST_CLUSTERS = 50  # of a facet, where they are counted
 
 
@@ -270,7 +271,9 @@ def _unmixed(
     given = overrides.pop("facets", facets)
     is_auto = isinstance(given, str) and given == "auto"
     chosen = (Facet(MOST_CLUSTERS, LATENT_DIM, FullGaussian()),) if is_auto else check_facets(given)
-    left = LATENT_DIM - sum(facet.latent_dim for facet in chosen)
+    # K centres span at most K - 1 dimensions; those that data make no use of cost little.
+    needed = MIN_NUISANCE + sum(min(facet.clusters - 1, MOST_CENTRES) for facet in chosen)
+    left = needed - sum(facet.latent_dim for facet in chosen)
     defaults: ConfigFields = {
         "facets": chosen,
         "likelihood": likelihood,

@@ -65,30 +65,46 @@ def rendered(subset):
     return load
 
 
+SCENE = ("floor", "wall", "object", "azimuth")
+SCENE_SIZE = 2_000  # pictures, at least
+CAMERA_NOISE = 4.0  # standard deviation, of 255
+
+
 def scene(J):
     """Rooms of J things that vary: hue of the floor, hue of the wall, the object, the azimuth.
 
-    Which they are, and their values, are drawn for every seed. No thing has the colour of another.
+    Which they are, and their values, are drawn for every seed. No thing has the colour of another. Where
+    there are few pictures, each is taken several times, all with the noise of a camera.
     """
 
     def load(data, seed):
         rng = np.random.default_rng([seed, J])
         hues = [int(hue) for hue in rng.permutation(10)]
-        varied = {SCENE[i] for i in rng.choice(len(SCENE), J, replace=False)}
-        factors = {"floor_hue": hues[:5], "wall_hue": hues[5:9], "object_hue": hues[9:]}
-        for name in ("floor_hue", "wall_hue"):
-            if name not in varied:
-                factors[name] = factors[name][:1]
-        scales = sorted(int(v) for v in rng.choice(8, 4, replace=False))
-        angles = sorted(int(v) for v in rng.choice(15, 5, replace=False))
-        factors |= (
-            {"scale": scales, "shape": "all"} if "object" in varied else {"scale": scales, "shape": [1]}
-        )
-        # Where few things vary, the camera turns a little, for enough pictures.
-        factors["orientation"] = angles if "azimuth" in varied else [6, 7, 8] if J == 2 else [7]
-        return pictures(mf.data.RenderedShapes(factors).split(test_fraction=0.2, seed=seed))
+        values = {
+            "floor": {"floor_hue": hues[:5]},
+            "wall": {"wall_hue": hues[5:9]},
+            "object": {"scale": sorted(rng.choice(8, 4, replace=False).tolist()), "shape": [0, 1, 2, 3]},
+            "azimuth": {"orientation": sorted(rng.choice(15, 5, replace=False).tolist())},
+        }
+        varied = rng.choice(SCENE, J, replace=False)
+        factors = {"object_hue": hues[9:]}
+        for thing, of_thing in values.items():
+            factors |= {name: v if thing in varied else v[:1] for name, v in of_thing.items()}
+        rooms = mf.data.RenderedShapes(factors)
+        times = -(-SCENE_SIZE // len(rooms))
+        images = np.repeat(rooms.images, times, axis=0)
+        images = np.clip(images + rng.normal(0, CAMERA_NOISE, images.shape), 0, 255).round().astype(np.uint8)
+        return divided(images, np.repeat(rooms.labels, times, axis=0), rooms.label_names, rng)
 
     return load
+
+
+def divided(images, labels, names, rng):
+    """Pictures to train on, a fifth to test on, and labels of what varies."""
+    order = rng.permutation(len(images))
+    test, train = np.split(order, [len(order) // 5])
+    varied = [f for f in range(labels.shape[1]) if len(np.unique(labels[:, f])) > 1]
+    return images[train], images[test], labels[test][:, varied], [names[f] for f in varied]
 
 
 def pictures(split):
