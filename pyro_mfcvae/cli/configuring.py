@@ -32,6 +32,10 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
     config = preset()
     overrides: ConfigFields = {}
     clusters, latent_dims = arguments.clusters, arguments.latent_dims
+    if latent_dims and not clusters and config.stages[0].unmix == "auto":
+        raise ValueError(
+            f"--latent-dims: got {latent_dims} where facets are counted; give --clusters as well, for each facet"
+        )
     if clusters or latent_dims:
         J = len(clusters) if clusters else len(config.facets)
         # Where a preset has fewer facets, the others are like its last one.
