@@ -34,7 +34,7 @@ def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
     clusters, latent_dims = arguments.clusters, arguments.latent_dims
     if latent_dims and not clusters and config.stages[0].unmix == "auto":
         raise ValueError(
-            f"--latent-dims: got {latent_dims} where facets are counted; give --clusters as well, for each facet"
+            f"--latent-dims: got {latent_dims} where facets are counted; give --clusters as well"
         )
     if clusters or latent_dims:
         J = len(clusters) if clusters else len(config.facets)
