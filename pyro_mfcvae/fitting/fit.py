@@ -198,7 +198,8 @@ def fit_source(
         FloatingPointError: as :func:`pyro_mfcvae.fit`.
         ChildProcessError: as :func:`pyro_mfcvae.fit`.
     """
-    most = max(facet.clusters for facet in config.facets)
+    is_auto = any(stage.unmix == "auto" for stage in config.stages)
+    most = 1 if is_auto else max(facet.clusters for facet in config.facets)
     if len(data) < most:
         raise ValueError(
             f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "

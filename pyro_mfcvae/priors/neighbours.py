@@ -129,9 +129,7 @@ def _merge(weights: np.ndarray, clusters: int) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _move(
-    graph: sparse.csr_array, labels: np.ndarray, clusters: int, rng: np.random.Generator
-) -> np.ndarray:
+def _move(graph: sparse.csr_array, labels: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
     """Move data to where most of their neighbours are, a quarter of all data at a time."""
     for _ in range(SWEEPS):
         for part in np.array_split(rng.permutation(len(labels)), 4):

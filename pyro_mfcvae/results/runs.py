@@ -99,9 +99,14 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
 
         Raises:
-            ValueError: if data and labels differ in length, or there is no run.
+            ValueError: if data and labels differ in length, there is no run, or their facets differ in number.
         """
         self._check_any()
+        numbers = [fitted.num_facets for fitted in self]
+        if len(set(numbers)) > 1:
+            raise ValueError(
+                f"evaluate: got runs of {numbers} facets, expected as many in all; evaluate each of the runs"
+            )
         x = read_once(x)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 

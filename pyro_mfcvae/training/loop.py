@@ -21,7 +21,6 @@ from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
-from pyro_mfcvae.networks.turning import check_can_turn
 from pyro_mfcvae.priors.initialization import embedding_size
 from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
@@ -33,7 +32,7 @@ from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
-from pyro_mfcvae.training.unmixing import Unmixing, unmix, unmixed_config
+from pyro_mfcvae.training.unmixing import Unmixing, check_can_unmix, unmix, unmixed_config
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
@@ -142,7 +141,7 @@ class Trainer:
         self._start = time.perf_counter()
         self.plans = [StagePlan(stage, len(self.source)) for stage in model.config.stages]
         if any(plan.stage.unmix for plan in self.plans):
-            check_can_turn(model.encoder, model.decoder)
+            check_can_unmix(model)
         for plan in self.plans:
             check_patterns(plan.stage, model)
             plan.check()
