@@ -142,8 +142,8 @@ def check_can_unmix(model: MFCVAE) -> None:
                 as_prior(cast(Any, facet.prior)(facet.clusters, 1), facet.clusters, 1)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"unmix: got a prior of facet {j} that there is not for every dimension, expected one for any, "
-                f"since a subspace may have a single one ({error})"
+                f"unmix: got a prior of facet {j} that is not there for every dimension, expected one for "
+                f"any, since a subspace may have a single one ({error})"
             ) from error
 
 
@@ -301,7 +301,7 @@ def _counted(levels: _Levels, groups: Groups, most: int) -> tuple[Groups, tuple[
     counts = {group: levels.count(group) for group in groups}
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:
-        most = min(most, len(s))
+        most = min(most, len(levels.s))
         warnings.warn(
             f"facets: no independent subspace of the latent has clusters that are apart; all of it is one "
             f"facet of {most} clusters",
