@@ -124,7 +124,7 @@ def tabular(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
 
     Made for independent partitions side by side. The directions that a facet's encoder looks at are found
     before training and stay. One run mostly finds the partitions; ``fit(..., restarts=2)`` keeps the
-    better of two by ELBO.
+    better of two.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
@@ -141,7 +141,7 @@ def images(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     Made for independent partitions of different parts of a picture; where one thing has several
     characteristics, as a digit has class and style, take :func:`mnist` or :func:`shapes3d`. The directions
     that a facet's encoder looks at are found before training and stay. One run mostly finds the
-    partitions; ``fit(..., restarts=2)`` keeps the better of two by ELBO.
+    partitions; ``fit(..., restarts=2)`` keeps the better of two.
 
     Args:
         **overrides: fields of :class:`MFCVAEConfig`.
