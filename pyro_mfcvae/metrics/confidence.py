@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code
+from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code, entropy
 from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
+
+ROUNDING = 1e-6  # nats, of the entropy of responsibilities in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,39 @@ def mean_confidence(responsibilities: npt.ArrayLike) -> float:
     """
     r = probabilities(responsibilities, "responsibilities")
     return float(r.max(axis=1).mean(dtype=np.float64))
+
+
+def sharpness(responsibilities: npt.ArrayLike) -> float:
+    """Compute how far data determine their cluster: the share of its entropy that they take away.
+
+    I(c; x) / H(c) = 1 - [1/N sum_n H(r_n)] / H(1/N sum_n r_n)
+
+    It is 1 for clusters that are apart. Where a continuum is cut into pieces, many data are on a border, and
+    it is less; other than the mean confidence it does not gain by clusters that are left empty.
+
+    >>> sharpness([[1.0, 0.0], [0.0, 1.0]]), sharpness([[0.5, 0.5], [0.5, 0.5]]), sharpness([[1.0], [1.0]])
+    (1.0, 0.0, 0.0)
+
+    Args:
+        responsibilities: probability of every cluster for every datum, (N, K), as from ``predict_proba``.
+
+    Returns:
+        A number in [0, 1]; 0 if there is one cluster only.
+
+    Raises:
+        TypeError: responsibilities are not numbers.
+        ValueError: they have another shape, or do not sum to 1 for every datum.
+
+    Source:
+        Bridle, Heading and MacKay, "Unsupervised classifiers, mutual information and phantom targets", 1991,
+        for I(c; x).
+    """
+    r = probabilities(responsibilities, "responsibilities")
+    total = entropy(r.mean(axis=0, dtype=np.float64))
+    if total < ROUNDING:  # one cluster has all data
+        return 0.0
+    left = -np.sum(r * np.log(r, out=np.zeros_like(r), where=r > 0), dtype=np.float64) / len(r)
+    return float(np.clip(1 - left / total, 0, 1))
 
 
 def calibration(

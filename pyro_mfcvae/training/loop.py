@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
 from pyro_mfcvae._utils.progress import LOGGER
-from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
+from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
@@ -123,7 +123,7 @@ class Trainer:
         self.source = x if isinstance(x, Source) else InMemory(x)
         held_out = None
         if model.config.held_out:
-            self.source, held_out = self.source.hold_out(model.config.held_out, seed)
+            self.source, held_out = self.source.hold_out(model.config.held_out, HELD_OUT_SEED)
         self.seed = seed
         self.precision = precision
         self.order = torch.Generator(device=model.device).manual_seed(seed)
