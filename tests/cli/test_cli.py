@@ -78,7 +78,7 @@ def test_the_demo_shows_everything(tmp_path, capsys):
     )
     fitted = load(out / "model.mfcvae")
     environment = str(fitted.history.environment)
-    assert f"   In {environment}.\n3. " in printed
+    assert f"   In {environment}.\n   facet 0: " in printed
     assert f"trained in {fitted.history[-1].seconds:.1f} s, in {environment}\n" in printed
     assert "float32 on cpu" in environment
     for score in ("purity", "Hungarian accuracy", "NMI", "ARI", "ECE", "redundancy"):
