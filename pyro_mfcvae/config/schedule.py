@@ -49,6 +49,9 @@ class Stage:
         past_kl_weight: beta_j of the facets of earlier stages; None is ``kl_weight``. If it is larger,
             what does not tell the past facets' clusters apart is cheaper to keep in the new ones.
         nuisance_kl_weight: beta of the nuisance; None is ``kl_weight``.
+        redundancy_weight: charge for facets that depend on each other, in nats per datum times the
+            alignment of their latents' kernels in the batch, at most one, summed over pairs of the facets
+            that take part; see :mod:`pyro_mfcvae.model.redundancy`. Its cost is quadratic in ``batch_size``.
         fade_in_steps: number of steps T over which new facets fade in; 0 is at once.
         freeze: parameters that do not change: their names with shell wildcards, as in ``"encoder.*"``, and
             the groups ``"facet 0"``, ``"facet 1"``, ... (all that belongs to a facet alone), ``"past
@@ -90,6 +93,7 @@ class Stage:
     patience: int | None = None
     warm_up_steps: int | None = None
     nuisance_kl_weight: float | None = None
+    redundancy_weight: float = 0.0
 
     def __post_init__(self) -> None:
         set_checked(self, integers, "introduces", least=None, allow_none=True, expected="indices of facets")
@@ -103,6 +107,7 @@ class Stage:
         set_checked(self, integer, "batch_size", least=1)
         set_checked(self, integer, "warm_up_epochs", "fade_in_steps", least=0)
         set_checked(self, number, "warm_up_kl_weight", "kl_weight", "pre_training_kl_weight", least=0)
+        set_checked(self, number, "redundancy_weight", least=0)
         set_checked(self, number, "past_kl_weight", "nuisance_kl_weight", least=0, or_none=True)
         set_checked(self, number, "learning_rate", above=0)
         set_checked(self, number, "decay_after", least=0, most=1)
@@ -175,6 +180,8 @@ class Stage:
             weight += f", of the nuisance {self.nuisance_kl_weight:g}"
         if self.pre_training_kl_weight:
             weight += f", before its stage {self.pre_training_kl_weight:g}"
+        if self.redundancy_weight:
+            weight += f", redundancy weight {self.redundancy_weight:g}"
         fade = ""
         if self.fade_in_steps or self.kl_fade_in_steps:
             fade = f"{self.fade} fade-in {self.fade_in_steps} steps"
@@ -202,6 +209,7 @@ class StageOptions(TypedDict, total=False):
     patience: int | None
     warm_up_steps: int | None
     nuisance_kl_weight: float | None
+    redundancy_weight: float
 
 
 class StageFields(StageOptions, total=False):
@@ -251,6 +259,9 @@ class Schedule:
             raise ValueError(
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
+        weights = [stage.redundancy_weight for stage in self.stages]
+        if self.num_facets == 1 and any(weights):
+            raise ValueError(f"redundancy_weight: got {weights} with one facet, expected 0 or two facets")
         set_checked(self, number, "held_out", least=0, below=1, expected="a fraction in [0, 1)")
         if self.held_out == 0 and any(stage.patience is not None for stage in self.stages):
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")

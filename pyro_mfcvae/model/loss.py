@@ -11,9 +11,9 @@ from pyro_mfcvae.model.weights import FacetWeights, undeclared_parameters
 
 
 class Loss(ABC):
-    r"""Minus the weighted ELBO, in nats per datum.
+    r"""Minus the weighted ELBO, plus what redundancy of the facets costs, in nats per datum.
 
-    .. math:: -\frac1N \mathrm{ELBO}_{\alpha, \beta}(x)
+    .. math:: -\frac1N \mathrm{ELBO}_{\alpha, \beta}(x) + w \, \mathrm{redundancy}(z)
 
     Args:
         model: the model.
@@ -30,7 +30,7 @@ class Loss(ABC):
 
         Args:
             x: data (N, *x_shape).
-            weights: weights of the facets.
+            weights: weights of the facets, and w.
 
         Returns:
             Nats per datum, a scalar with gradient.

@@ -24,6 +24,7 @@ from pyro_mfcvae.model.objectives import (
     facet_value,
     quasi_monte_carlo_points,
 )
+from pyro_mfcvae.model.redundancy import redundancy
 from pyro_mfcvae.model.weights import FacetWeights, autocast, declares_parameters, kl_weight
 from pyro_mfcvae.networks.base import check_facet_modules, is_active
 from pyro_mfcvae.priors import FacetPrior, Mixture, StandardNormalPrior, as_prior
@@ -110,7 +111,7 @@ class MFCVAE(nn.Module):
         r"""p(x, z, c): sites ``c_j``, ``z_j`` and ``x`` in the plate ``data``.
 
         A nuisance has the site ``z_nuisance`` there. Sites of a prior that all data share are outside the
-        plate, their names begin with ``prior_j``.
+        plate, their names begin with ``prior_j``; so is the factor ``redundancy``, if it has a weight.
 
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
@@ -126,7 +127,8 @@ class MFCVAE(nn.Module):
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
                 mixtures[j] = prior.sample_globals(f"prior_{j}")
-        with pyro.plate("data", data_size or _length(x), subsample=x):
+        size = data_size or _length(x)
+        with pyro.plate("data", size, subsample=x):
             z = []
             for j, mixture in enumerate(mixtures):
                 with kl_weight(weights.kl[j]):
@@ -136,7 +138,11 @@ class MFCVAE(nn.Module):
                 only = cast(Tensor, self.nuisance.every)[0, 0]
                 with kl_weight(weights.kl[-1]):
                     z.append(pyro.sample("z_nuisance", self.nuisance.component(only)))
-            return cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
+            x = cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
+        charge = self._redundancy_charge(z, weights)
+        if charge is not None:
+            pyro.factor("redundancy", -size * charge.unsqueeze(-1))  # -1 is the dim of the data
+        return x
 
     def guide(self, x: Tensor, *, data_size: int | None = None, weights: FacetWeights | None = None) -> None:
         """q(z | x): the latents' sites in the plate ``data``; the arguments are those of :meth:`model`."""
@@ -260,7 +266,16 @@ class MFCVAE(nn.Module):
             if is_active(beta):
                 term = facet_value(q_j, *_components(prior), dim=-2, value=z_j, **options)
                 total = total + beta * term.sum()
-        return total
+        charge = self._redundancy_charge(z, weights)
+        return total if charge is None else total - len(x) * charge
+
+    def _redundancy_charge(self, z: Sequence[Tensor], weights: FacetWeights) -> Tensor | None:
+        """What the dependence of z (..., N, D_j) costs, nats per datum (...); None if there is no charge."""
+        each = zip(self.priors, z, weights.fade_in, strict=False)  # a nuisance is left out
+        charged = [z_j for _, z_j, alpha in each if is_active(alpha)]
+        if not is_active(weights.redundancy) or len(charged) < 2:
+            return None
+        return weights.redundancy * redundancy(charged)
 
     def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
         """Term (N,) and responsibilities (N, K) of the analytic objective, without noise."""

@@ -28,6 +28,8 @@ class FacetWeights:
     Attributes:
         fade_in: alpha_j in [0, 1], the weight with which facet j's latent enters the decoder.
         kl: beta_j >= 0, the weight of facet j's whole term.
+        redundancy: what a redundancy of one between facets with a fade-in above zero costs, in nats per
+            datum; see :func:`pyro_mfcvae.model.redundancy.redundancy`.
 
     Raises:
         ValueError: if there are not as many of both.
@@ -38,6 +40,7 @@ class FacetWeights:
 
     fade_in: tuple[Weight, ...]
     kl: tuple[Weight, ...]
+    redundancy: Weight = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fade_in", tuple(self.fade_in))
@@ -55,18 +58,18 @@ class FacetWeights:
 
     @property
     def all(self) -> tuple[Weight, ...]:
-        """Both kinds, fade-ins first."""
-        return (*self.fade_in, *self.kl)
+        """Fade-ins, KL weights, and the weight of redundancy."""
+        return (*self.fade_in, *self.kl, self.redundancy)
 
     def replace_active(self, tensors: Sequence[Tensor]) -> FacetWeights:
         """Put a tensor in the place of every weight above zero; those of zero leave something out.
 
         Args:
-            tensors: as :attr:`all`, 2 J scalars.
+            tensors: as :attr:`all`, 2 J + 1 scalars.
         """
         each = [t if is_active(w) else 0.0 for w, t in zip(self.all, tensors, strict=True)]
         J = len(self.fade_in)
-        return FacetWeights(tuple(each[:J]), tuple(each[J:]))
+        return FacetWeights(tuple(each[:J]), tuple(each[J:-1]), each[-1])
 
 
 def kl_weight(beta: Weight) -> AbstractContextManager[Any]:

@@ -91,6 +91,9 @@ def figures(fitted: FittedMFCVAE, findings: Findings) -> dict[str, str]:
         alive = sum(cluster.size > 0 for cluster in clusters)
         chosen[f"clusters of facet {j} in use"] = f"{alive} of {len(clusters)}"
     if fitted.history:
+        dependence = fitted.history[-1].redundancy
+        if dependence is not None:
+            chosen["redundancy (kernel alignment) of the facets"] = f"{dependence:z.3f}"
         chosen["epochs of training"] = f"{len(fitted.history):,}"
         chosen["seconds of training"] = f"{fitted.history[-1].seconds:,.0f}"
     if fitted.seed is not None:

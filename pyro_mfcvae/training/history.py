@@ -32,6 +32,8 @@ class EpochRecord:
         held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
         nuisance_term: mean of -KL(q(z|x) || N(0, I)) of the nuisance; None if there is none.
         nuisance_kl_weight: its beta at the end of the epoch.
+        redundancy: alignment of the kernels of the means of q(z_j|x), summed over pairs of the facets that
+            take part; each is at most one. None while fewer than two do.
     """
 
     stage: int
@@ -49,6 +51,7 @@ class EpochRecord:
     held_out_elbo: float | None = None
     nuisance_term: float | None = None
     nuisance_kl_weight: float | None = None
+    redundancy: float | None = None
 
 
 class History(tuple[EpochRecord, ...]):

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.model.redundancy import redundancy
 from pyro_mfcvae.model.weights import FacetWeights
 from pyro_mfcvae.training.history import EpochRecord
 
 MONITOR_SIZE = 2_000  # number of data that the history's figures are taken on
 EVALUATION_BATCH = 1_000
+REDUNDANCY_SIZE = 1_000  # of them, for what takes time and memory as their square
 
 
 class DeadClustersWarning(UserWarning):
@@ -94,7 +96,15 @@ class Monitor:
             held_out_elbo=held_out_elbo,
             nuisance_term=nuisance_term,
             nuisance_kl_weight=None if nuisance_term is None else float(weights.kl[J]),
+            redundancy=self._redundancy(active),
         )
+
+    def _redundancy(self, active: Set[int]) -> float | None:
+        """Redundancy of the facets that take part; it draws no random numbers."""
+        if len(active) < 2:
+            return None
+        q = self.model.encode(self.sample[:REDUNDANCY_SIZE])
+        return redundancy([q[j].mean.double() for j in sorted(active)]).item()
 
     def _elbo(self, x: Tensor, weights: FacetWeights, active: Set[int]) -> float:
         """Mean ELBO of the facets that take part, and of the nuisance, in nats per datum."""

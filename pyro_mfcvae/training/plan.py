@@ -71,7 +71,7 @@ class StagePlan:
 
         Returns:
             Alpha and beta of every facet, where those of new facets fade in and those of later ones
-            pre-train, and last of the nuisance.
+            pre-train, and last of the nuisance; and the stage's weight of redundancy.
         """
         stage = self.stage
         fade_in, kl = [], []
@@ -89,7 +89,7 @@ class StagePlan:
         if has_nuisance:
             fade_in.append(1.0)
             kl.append(stage.kl_weight if stage.nuisance_kl_weight is None else stage.nuisance_kl_weight)
-        return FacetWeights(tuple(fade_in), tuple(kl))
+        return FacetWeights(tuple(fade_in), tuple(kl), stage.redundancy_weight)
 
     def check(self) -> None:
         """Raise a ValueError if the stage ends before its warm-up, which depends on the number of data."""
