@@ -165,14 +165,18 @@ def _prior_predictive(model: MFCVAE, N: int, num_draws: int) -> Array:
 
 
 def _training(history: Sequence[EpochRecord]) -> Variables:
-    """Every field of the records, by epoch, and by facet where there is one value for each."""
+    """Every field of the records, by epoch, and by facet where there is one value for each.
+
+    What no epoch knows is left out, and what some do not know is NaN there.
+    """
     variables: Variables = {}
     for name in EpochRecord.__dataclass_fields__:
         values = [getattr(record, name) for record in history]
-        if any(value is None for value in values):
+        if all(value is None for value in values):
             continue
         dims = ("epoch", "facet") if isinstance(values[0], tuple) else ("epoch",)
-        variables["epoch_of_stage" if name == "epoch" else name] = dims, np.array(values)
+        known = [np.nan if value is None else value for value in values]
+        variables["epoch_of_stage" if name == "epoch" else name] = dims, np.array(known)
     return variables
 
 

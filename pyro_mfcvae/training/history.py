@@ -32,8 +32,9 @@ class EpochRecord:
         held_out_elbo: as ``elbo``, on the data that are not trained on; None if there are none.
         nuisance_term: mean of -KL(q(z|x) || N(0, I)) of the nuisance; None if there is none.
         nuisance_kl_weight: its beta at the end of the epoch.
-        redundancy: alignment of the kernels of the means of q(z_j|x), summed over pairs of the facets that
-            take part; each is at most one. None while fewer than two do.
+        redundancy: alignment of the kernels of samples of q(z_j|x), summed over pairs of the facets that
+            take part, each at most one; with ``Stage.redundancy_weight`` it is charged. None while fewer
+            than two take part.
     """
 
     stage: int

@@ -100,11 +100,16 @@ class Monitor:
         )
 
     def _redundancy(self, active: Set[int]) -> float | None:
-        """Redundancy of the facets that take part; it draws no random numbers."""
+        """Redundancy of the facets that take part, at a sample with the same noise every time."""
         if len(active) < 2:
             return None
-        q = self.model.encode(self.sample[:REDUNDANCY_SIZE])
-        return redundancy([q[j].mean.double() for j in sorted(active)]).item()
+        posteriors = self.model.encode(self.sample[:REDUNDANCY_SIZE])
+        generator = torch.Generator(device=self.sample.device).manual_seed(0)  # training has its own numbers
+        z = []
+        for q in (posteriors[j] for j in sorted(active)):
+            noise = torch.randn(q.mean.shape, generator=generator, dtype=q.mean.dtype, device=q.mean.device)
+            z.append((q.mean + q.stddev * noise).double())
+        return redundancy(z).item()
 
     def _elbo(self, x: Tensor, weights: FacetWeights, active: Set[int]) -> float:
         """Mean ELBO of the facets that take part, and of the nuisance, in nats per datum."""

@@ -156,7 +156,7 @@ def test_a_configuration_that_was_written_before_there_was_a_nuisance():
     fields = json.loads(MFCVAEConfig(FACETS).to_json())
     assert fields.pop("nuisance") == 0
     for stage in fields["schedule"]["stages"]:
-        del stage["nuisance_kl_weight"]
+        del stage["nuisance_kl_weight"], stage["redundancy_weight"]
     assert MFCVAEConfig.from_json(json.dumps(fields)) == MFCVAEConfig(FACETS)
 
 

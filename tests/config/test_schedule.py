@@ -38,6 +38,8 @@ from pyro_mfcvae.config.schedule import DECAYS, FADES, StageFields
         ("pre_training_kl_weight", -0.1),
         ("past_kl_weight", -1.0),
         ("nuisance_kl_weight", -1.0),
+        ("redundancy_weight", -1.0),
+        ("redundancy_weight", math.inf),
         ("patience", 0),
         ("warm_up_steps", -1),
         ("warm_up_steps", 2.5),
@@ -62,6 +64,7 @@ def test_a_bad_value_is_named(field, value):
         ("decay_after", None),
         ("kl_weight", "1"),
         ("past_kl_weight", "1"),
+        ("redundancy_weight", None),
         ("introduces", 0),
         ("introduces", (0.0,)),
         ("fade", ["linear"]),
@@ -178,6 +181,14 @@ def test_patience_needs_held_out_data():
     with pytest.raises(ValueError, match="held_out: got 0, expected a positive fraction"):
         Schedule(stages)
     assert Schedule(stages, held_out=0.1).held_out == 0.1
+
+
+def test_a_single_facet_has_nothing_to_depend_on():
+    with pytest.raises(ValueError, match=r"^redundancy_weight: got \[5.0\] with one facet, expected 0"):
+        Schedule.joint(1, redundancy_weight=5.0)
+    schedule = Schedule.progressive(2, redundancy_weight=5)
+    assert [stage.redundancy_weight for stage in schedule.stages] == [5.0, 5.0]
+    assert all(line.endswith("KL weight 1, redundancy weight 5") for line in str(schedule).splitlines())
 
 
 def test_a_stage_is_one_line():

@@ -143,7 +143,9 @@ def test_both_losses_charge_the_same(make_model, num_kl_samples, nuisance):
     model = make_model(elbo="monte_carlo", num_kl_samples=num_kl_samples, nuisance=nuisance)
     ones = (1.0,) * bool(nuisance)
     weights = FacetWeights((0.5, 1.0, *ones), (0.7, 2.0, *ones), 10.0)
-    results = [loss_and_gradients(kind(model), data(model), weights) for kind in (ClosedFormLoss, ProgramLoss)]
+    results = [
+        loss_and_gradients(kind(model), data(model), weights) for kind in (ClosedFormLoss, ProgramLoss)
+    ]
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 

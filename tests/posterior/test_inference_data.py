@@ -151,6 +151,9 @@ def test_training(data, fitted):
     np.testing.assert_array_equal(training["stage"], [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(training["epoch_of_stage"], [0, 1, 2, 0, 1, 2])
     assert "held_out_elbo" not in training
+    known = [np.nan if r.redundancy is None else r.redundancy for r in fitted.history]
+    np.testing.assert_array_equal(training["redundancy"], known)
+    assert np.isnan(known).tolist() == [True] * 3 + [False] * 3  # one facet, and then two
 
 
 def test_data_held_out_in_training_are_in_its_statistics(blobs, make_config):

@@ -22,8 +22,9 @@ from pyro_mfcvae.plots.scales import MISSING_RGB
 from pyro_mfcvae.report import combinations
 from pyro_mfcvae.report.combinations import AMOUNTS, MAX_TILES, Explorer
 from pyro_mfcvae.report.findings import find, most_confident
-from pyro_mfcvae.report.page import render
+from pyro_mfcvae.report.page import figures, render
 from pyro_mfcvae.report.tiles import Pictures, Profiles, drawing
+from pyro_mfcvae.training import EpochRecord
 
 SHAPES = {
     "grey": (1, 9, 7),
@@ -351,6 +352,15 @@ def test_cards_without_room_are_left_out(models, tmp_path, monkeypatch):
     assert 1 <= len(cards) < 4
     assert [int(card["data-size"]) for card in cards] == sizes[: len(cards)]
     assert any(f"The {4 - len(cards)} smallest are left out" in text for text in page.texts["p"])
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.25, "0.250"), (-1e-5, "0.000"), (None, None)])
+def test_the_redundancy_of_the_last_epoch_is_a_figure(make_model, value, shown):
+    each = (1.0, 1.0)
+    record = EpochRecord(0, 0, 1, 1.0, 1.0, -1.0, -1.0, each, (1, 1), 0.1, each, each, redundancy=value)
+    fitted = FittedMFCVAE(make_model(), [record])
+    chosen = figures(fitted, find(fitted, np.zeros((5, 6)), None, None, 0))
+    assert chosen.get("redundancy (kernel alignment) of the facets") == shown
 
 
 def test_a_nuisance_is_shown_and_shared(make_model, tmp_path):

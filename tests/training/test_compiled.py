@@ -233,6 +233,30 @@ def test_other_values_are_errors(make_config, compile):
         fit(torch.rand(N, 4), make_config(), compile=compile)
 
 
+@pytest.mark.parametrize("weight", [0.0, 10.0])
+def test_a_charge_for_redundancy_is_compiled(config, with_stages, only_traced, weight):
+    """Bit for bit, from its facet's first step with a weight on."""
+    assert_same(*both(with_stages(config, redundancy_weight=weight)))
+    has_charge = [any("cdist" in str(node.target) for node in graph.graph.nodes) for graph in only_traced]
+    # The first stage has one facet, and the second begins without its new one.
+    assert has_charge == [False, False, False, weight > 0, weight > 0]
+
+
+def test_a_weight_above_zero_is_another_program(make_model, only_traced):
+    stepper, x = Stepper(make_loss(make_model()), True), torch.rand(BATCH, 6)
+    optimizer = torch.optim.SGD(stepper.loss.model.parameters(), lr=0.0)
+    stepper.begin(4)
+    losses = []
+    with without_validation():
+        for weight in (0.0, 5.0, 10.0, 0.0):
+            torch.manual_seed(0)
+            losses.append(stepper(x, FacetWeights((1.0, 1.0), (1.0, 1.0), weight), optimizer).item())
+    assert len(only_traced) == 2
+    assert losses[3] == losses[0]
+    assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), abs=1e-3)
+    assert abs(losses[1] - losses[0]) > 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compile", [how for how in COMPILE if how not in ("auto", False)])
 def test_fused_operations_give_the_same_losses(make_config, compile):

@@ -181,6 +181,7 @@ CONFIGS = {
         f"weights {w}": _config(facets=(Facet(3, 2, priors.DiagonalGaussian(weights=w)),) * 2)
         for w in ("learned", "uniform")
     },
+    "redundancy": _config(schedule=Schedule((dataclasses.replace(STAGES[0], redundancy_weight=5.0),))),
     "missing": _config(likelihood=likelihoods.Bernoulli(missing=True)),
     "learned sigma": _config(likelihood=likelihoods.Gaussian(learn="decoder", standardize=True)),
     "large": _config(facets=(Facet(30, 20, priors.FullGaussian()), Facet(30, 20))),
@@ -270,7 +271,9 @@ def test_all_of_a_step_is_on_the_device_of_the_data(name, monkeypatch):
         with FakeTensorMode():
             _fake_cuda(model)
             batch = torch.empty(x.shape, device="cuda")
-            loss = -model.objective(batch) / len(batch)
+            weight = config.stages[0].redundancy_weight
+            weights = dataclasses.replace(model.full_weights, redundancy=weight)
+            loss = -model.objective(batch, weights) / len(batch)
             optimizer = make_optimizer(config.stages[0].optimizer, model.parameters(), 1e-3)
             for parameter in model.parameters():
                 parameter.grad = torch.empty_like(parameter)
