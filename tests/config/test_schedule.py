@@ -37,12 +37,9 @@ from pyro_mfcvae.config.stage import DECAYS, FADES, StageFields
         ("kl_fade_in_steps", -1),
         ("pre_training_kl_weight", -0.1),
         ("past_kl_weight", -1.0),
-<<<<<<< HEAD
+        ("nuisance_kl_weight", -1.0),
         ("redundancy_weight", -1.0),
         ("redundancy_weight", math.inf),
-=======
-        ("nuisance_kl_weight", -1.0),
->>>>>>> nuisance
         ("patience", 0),
         ("warm_up_steps", -1),
         ("warm_up_steps", 2.5),
