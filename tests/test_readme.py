@@ -59,7 +59,9 @@ def test_several_runs() -> None:
     for argument in ("seeds=range(5)", "restarts=5"):
         text = text.replace(f"dataset, {argument}", f"dataset, config, {argument}, workers=1, progress=False")
     exec(text, names)
-    assert names["fitted"].restarts[names["fitted"].seed] == max(names["runs"].scores)  # type: ignore[attr-defined]
+    fitted, runs = names["fitted"], names["runs"]
+    assert fitted.restarts == runs.restarts  # type: ignore[attr-defined]
+    assert fitted.seed == runs.best.seed  # type: ignore[attr-defined]
 
 
 def test_large_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

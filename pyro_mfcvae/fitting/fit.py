@@ -94,8 +94,8 @@ def fit(
         seed: seed of initialisation, order of the data and samples; None is 0. See Reproducibility below.
         seeds: seeds of several runs, all of which are returned.
         restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which one is
-            returned: that which the others agree with most, whose clusters are apart and whose facets share
-            least, as :attr:`FittedRuns.best` says. Its ``restarts`` have the figures of all.
+            returned: that whose clusters are furthest apart and whose facets share least, as
+            :attr:`FittedRuns.best` says. Its ``restarts`` have the figures of all.
         workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
             each core, or this one alone on a GPU. With one, the runs are in this process, one after
             another. With more, every process has one thread.

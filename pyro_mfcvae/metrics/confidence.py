@@ -10,8 +10,6 @@ import numpy.typing as npt
 from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code, entropy
 from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
 
-ROUNDING = 1e-6  # nats, of the entropy of responsibilities in float32
-
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
@@ -62,12 +60,12 @@ def mean_confidence(responsibilities: npt.ArrayLike) -> float:
 
 
 def sharpness(responsibilities: npt.ArrayLike) -> float:
-    """Compute how far data determine their cluster: the share of its entropy that they take away.
+    """Compute how much the clusters tell of data, as a share of what K clusters can tell.
 
-    I(c; x) / H(c) = 1 - [1/N sum_n H(r_n)] / H(1/N sum_n r_n)
+    I(c; x) / log K,  I(c; x) = H(1/N sum_n r_n) - 1/N sum_n H(r_n)
 
-    It is 1 for clusters that are apart. Where a continuum is cut into pieces, many data are on a border, and
-    it is less; other than the mean confidence it does not gain by clusters that are left empty.
+    It is 1 for equally large clusters that are apart. It is less where a continuum is cut into pieces, since
+    many data are on a border then, and where clusters are left empty, which the mean confidence does not see.
 
     >>> sharpness([[1.0, 0.0], [0.0, 1.0]]), sharpness([[0.5, 0.5], [0.5, 0.5]]), sharpness([[1.0], [1.0]])
     (1.0, 0.0, 0.0)
@@ -87,11 +85,11 @@ def sharpness(responsibilities: npt.ArrayLike) -> float:
         for I(c; x).
     """
     r = probabilities(responsibilities, "responsibilities")
-    total = entropy(r.mean(axis=0, dtype=np.float64))
-    if total < ROUNDING:  # one cluster has all data
+    K = r.shape[1]
+    if K == 1:
         return 0.0
     left = -np.sum(r * np.log(r, out=np.zeros_like(r), where=r > 0), dtype=np.float64) / len(r)
-    return float(np.clip(1 - left / total, 0, 1))
+    return float(np.clip((entropy(r.mean(axis=0, dtype=np.float64)) - left) / np.log(K), 0, 1))
 
 
 def calibration(

@@ -124,9 +124,9 @@ def matched_agreement(runs: Sequence[npt.ArrayLike]) -> Matrix:
 def affine_r2(z: npt.ArrayLike, other: npt.ArrayLike) -> float:
     """Compute how much of one latent is an affine function of another: 1 if they are the same up to that.
 
-    R^2 = 1/|U| sum_{d in U} (1 - min_{a, b} sum_n (z_nd - a^T z'_n - b)^2 / sum_n (z_nd - mean_d)^2)
+    R^2 = mean_d [1 - min_{a, b} sum_n (z_nd - a^T z'_n - b)^2 / sum_n (z_nd - mean of z_d)^2]
 
-    U are the dimensions of z that are in use: those with at least a hundredth of the mean variance of all.
+    The mean is over the dimensions of z in use: those with at least a hundredth of the mean variance of all.
     Two models that are identifiable and have found the same p(x) differ by an affine map alone, so their
     latents have an R^2 near 1 both ways. By chance it is about D' / N.
 

@@ -2,13 +2,14 @@ r"""Which of several runs to keep, without labels.
 
 The ELBO says how well a model fits the data, and not whether its facets are what the data have: a run that
 lost a partition to a continuous factor may have the higher one. What is wanted of clusters can be seen in the
-clusters themselves: other runs find them too, they are apart, and the facets tell different things.
+clusters themselves: they are apart, and the facets tell different things.
 
 .. math::
-    \text{score} = \text{agreement} + \text{sharpness} - \text{redundancy}
+    \text{score} = \text{sharpness} - \text{redundancy}
 
-Each of the three is between 0 and 1 but for chance, so none needs a scale. With two runs the agreement is
-the same for both. Where most runs err in the same way, they agree, and the right one may be left.
+Both are between 0 and 1 but for chance, so neither needs a scale. Agreement with the other runs has no part
+in it, since most of them may err in the same way. It says whether to trust any: where the runs agree little,
+few of them can be right.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunScore:
-    """Figures of a run, by which it is chosen among others.
+    """Figures of a run among others, of which the score chooses.
 
     Attributes:
         elbo: nats per datum: mean over the held-out data if there are any, else over one sample of the
@@ -48,8 +49,8 @@ class RunScore:
 
     @property
     def score(self) -> float:
-        """Agreement plus sharpness less redundancy, the higher the better; NaN where one of them is."""
-        return self.agreement + self.sharpness - self.redundancy
+        """Sharpness less redundancy, the higher the better; NaN where they are not known."""
+        return self.sharpness - self.redundancy
 
     def __str__(self) -> str:
         figures = {name: getattr(self, name) for name in ("agreement", "sharpness", "redundancy")}

@@ -42,7 +42,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             over one sample of the training data, the same for every model, and over several draws of z.
         diverged: seeds whose training diverged; they have no model.
         figures: agreement between the models, sharpness and redundancy of each, on one sample of the
-            training data, which :attr:`best` goes by.
+            training data.
 
     Raises:
         ValueError: if there is not one seed and score for each model.
@@ -86,12 +86,12 @@ class FittedRuns(Sequence[FittedMFCVAE]):
 
     @property
     def best(self) -> FittedMFCVAE:
-        """The model with the highest agreement + sharpness - redundancy; labels have no part in it.
+        """The model with the highest sharpness less redundancy; labels have no part in it.
 
-        Agreement is the mean adjusted Rand index of its facets with those of the other runs, matched one to
-        one; sharpness says how far its clusters are apart, redundancy how much its facets share:
-        :class:`RunScore` has the definitions, and ``print`` shows the figures. Of runs that were not
-        compared, such as those in files of earlier versions, it is the one with the highest ELBO.
+        Sharpness says how far its clusters are apart, redundancy how much its facets share; see
+        :class:`RunScore`. ``print`` shows these beside ELBO and agreement with the other runs: where all
+        agree little, none may be right. Of runs that were not compared, such as those in files of earlier
+        versions, it is the one with the highest ELBO.
         """
         return self._fits[self._best]
 
@@ -236,13 +236,13 @@ class FittedRuns(Sequence[FittedMFCVAE]):
     def _table(self) -> list[list[str]]:
         scored = self._scored
         compared = not np.isnan(self.figures.sharpness).all()
-        titles = ["agreement", "sharpness", "redundancy", "score"] if compared else []
+        titles = ["sharpness", "redundancy", "score", "agreement"] if compared else []
         rows = [["seed", "ELBO", *titles, "seconds", "clusters alive"]]
         for seed, run, fitted in zip(self.seeds, scored, self, strict=True):
             last = fitted.history[-1] if fitted.history else None
             components = [facet.clusters for facet in fitted.config.facets]  # of which training counts
             alive = zip(last.alive if last else (), components, strict=False)
-            others = (run.agreement, run.sharpness, run.redundancy, run.score) if compared else ()
+            others = (run.sharpness, run.redundancy, run.score, run.agreement) if compared else ()
             rows.append(
                 [
                     str(seed),
@@ -259,7 +259,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             return ["there is no run"]
         highest = self.seeds[int(np.argmax(self.scores))]
         unknown = any(math.isnan(run.score) for run in self._scored)
-        rule = "ELBO" if unknown else "agreement + sharpness - redundancy"
+        rule = "ELBO" if unknown else "sharpness - redundancy"
         notes = [
             f"ELBO: {mean_and_sd(self.scores, 2)} nats per datum; highest for seed {highest}",
             f"best, by {rule}: seed {self.seeds[self._best]}",

@@ -153,11 +153,15 @@ def test_restarts_keep_the_best(npy, data, tmp_path, capsys):
     assert main(["fit", npy, "--out", str(out), "--seed", "3", "--restarts", "2", "--quiet", *QUICK]) == 0
     assert files(out) == PICTURES | {"model.mfcvae", "evaluation.txt", "clusters.npy"}
     printed = capsys.readouterr().out
-    elbo = {
-        int(s): float(e) for s, e in re.findall(r"restart with seed (\d+): ELBO (-?[\d.]+) nats", printed)
-    }
-    assert list(elbo) == [3, 4]
-    assert f"seed {max(elbo, key=elbo.get)}: trained in" in printed
+    figures = re.findall(
+        r"restart with seed (\d+): ELBO -?[\d.]+ nats per datum, agreement (-?[\d.]+), sharpness ([\d.]+), "
+        r"redundancy (-?[\d.]+)",
+        printed,
+    )
+    assert [int(seed) for seed, *_ in figures] == [3, 4]
+    best = load(out / "model.mfcvae")
+    assert best.restarts[best.seed].score == max(run.score for run in best.restarts.values())
+    assert f"seed {best.seed}: trained in" in printed
 
 
 @pytest.mark.parametrize(

@@ -464,13 +464,12 @@ def test_sharpness():
     rng = np.random.default_rng(0)
     r = rng.dirichlet([0.3] * 4, size=50)
     total, left = scipy.stats.entropy(r.mean(0)), np.mean([scipy.stats.entropy(row) for row in r])
-    assert sharpness(r) == pytest.approx(1 - left / total)
-    empty = np.concatenate([r, np.zeros((50, 3))], 1)
-    assert sharpness(empty) == pytest.approx(sharpness(r))
-    assert sharpness(np.eye(3)[[0, 1, 1, 2]]) == 1
+    assert sharpness(r) == pytest.approx((total - left) / np.log(4))
+    assert sharpness(np.eye(3)[[0, 1, 2, 0, 1, 2]]) == pytest.approx(1)
+    assert sharpness(np.eye(4)[[0, 1, 0, 1]]) == pytest.approx(0.5)  # two of four are empty
     assert sharpness(np.tile(r[:1], (9, 1))) == pytest.approx(0, abs=1e-12)
     one = np.array([[1.0, 1e-9]] * 5, dtype=np.float32)
-    assert sharpness(one) == 0
+    assert sharpness(one) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match=r"^responsibilities: got shape \(2,\)"):
         sharpness([0.5, 0.5])
 

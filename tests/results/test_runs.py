@@ -193,7 +193,7 @@ def test_figures_are_those_of_the_metrics(runs, blobs):
         assert run.redundancy == pytest.approx(shared, abs=1e-12)
         sharp = [mf.metrics.sharpness(r_j) for r_j in runs[r].predict_proba(x)]
         assert run.sharpness == pytest.approx(np.mean(sharp), abs=1e-6)
-        assert run.score == pytest.approx(run.agreement + run.sharpness - run.redundancy)
+        assert run.score == run.sharpness - run.redundancy
 
 
 def figures(agreement, sharpness, redundancy):
@@ -202,28 +202,27 @@ def figures(agreement, sharpness, redundancy):
 
 def test_the_best_has_the_highest_score(runs):
     assert runs.best is runs[int(np.argmax([run.score for run in runs.restarts.values()]))]
-    elbo = (-3.0, -1.0, -2.0)
-    agreement = [[1.0, 0.2, 0.8], [0.2, 1.0, 0.2], [0.8, 0.2, 1.0]]  # means 0.5, 0.2, 0.5
 
-    def best(sharpness, redundancy, agreement=agreement):
-        chosen = FittedRuns(list(runs), (4, 0, 2), elbo, figures=figures(agreement, sharpness, redundancy))
-        assert f"agreement + sharpness - redundancy: seed {chosen.best.seed}" in str(chosen)
+    def best(sharpness, redundancy):
+        R = len(sharpness)
+        found = figures(np.full((R, R), 0.5), sharpness, redundancy)
+        chosen = FittedRuns(runs[:R], (4, 0, 2)[:R], (-3.0, -1.0, -2.0)[:R], figures=found)
+        assert f"best, by sharpness - redundancy: seed {chosen.best.seed}" in str(chosen)
         return chosen.best.seed
 
-    assert best([0.9, 0.9, 0.8], [0.0, 0.0, 0.0]) == 4
-    assert best([0.9, 0.9, 0.8], [0.2, 0.0, 0.0]) == 2
-    assert best([0.5, 0.9, 0.5], [0.0, 0.0, 0.0]) == 0
-    assert best([0.9, 0.9, 0.9], [0.0, 0.0, 0.0]) == 2  # of equal ones that with the higher ELBO
+    assert best([0.9, 0.8, 0.8], [0.0, 0.0, 0.0]) == 4
+    assert best([0.9, 0.7, 0.8], [0.2, 0.0, 0.0]) == 2
+    assert best([0.9, 0.9, 0.9], [0.1, 0.1, 0.1]) == 0  # of equal ones that with the higher ELBO
+    assert best([0.9, 0.8], [0.0, 0.0]) == 4
+    assert best([0.9], [0.0]) == 4
 
 
-def test_the_best_of_one_two_and_of_those_that_are_not_compared(runs):
-    assert runs[1:2].best is runs[1]
-    two = figures([[1, 0.3], [0.3, 1]], [0.9, 0.8], [0.0, 0.0])
-    assert FittedRuns(runs[:2], (4, 0), (-2.0, -1.0), figures=two).best is runs[0]
+def test_the_best_of_runs_that_were_not_compared(runs):
     unknown = FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0))
     assert unknown.best is runs[1]
     assert "best, by ELBO: seed 0" in str(unknown)
     assert "sharpness" not in str(unknown)
+    two = figures(np.eye(2), [0.9, 0.8], [0.0, 0.0])
     with pytest.raises(ValueError, match="figures: got that of 2 models, expected that of 3"):
         FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0), figures=two)
 
@@ -373,10 +372,10 @@ def test_runs_print(runs):
     text = str(runs)
     for seed, run in runs.restarts.items():
         line = next(line.split() for line in text.splitlines() if line.split()[0] == str(seed))
-        figures = (run.agreement, run.sharpness, run.redundancy, run.score)
+        figures = (run.sharpness, run.redundancy, run.score, run.agreement)
         assert line[:6] == [str(seed), f"{run.elbo:.2f}", *(f"{value:z.3f}" for value in figures)]
     assert f"highest for seed {runs.seeds[int(np.argmax(runs.scores))]}" in text
-    assert f"best, by agreement + sharpness - redundancy: seed {best}" in text
+    assert f"best, by sharpness - redundancy: seed {best}" in text
     assert "diverged" not in text
     assert "diverged, and left out: seeds 7" in str(FittedRuns([runs[0]], (4,), (0.0,), (7,)))
     assert "<td>4</td>" in runs._repr_html_()
