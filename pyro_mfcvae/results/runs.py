@@ -99,7 +99,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
 
         Raises:
-            ValueError: if data and labels differ in length, there is no run, or their facets differ in number.
+            ValueError: if data and labels differ in length, there is no run, or not all have as many facets.
         """
         self._check_any()
         numbers = [fitted.num_facets for fitted in self]

@@ -134,8 +134,8 @@ def check_can_unmix(model: MFCVAE) -> None:
                 as_prior(cast(Any, facet.prior)(facet.clusters, 1), facet.clusters, 1)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"unmix: got a prior of facet {j} that there is not for every dimension, expected one for any, "
-                f"since a subspace may have a single one ({error})"
+                f"unmix: got a prior of facet {j} that there is not for every dimension, expected one for "
+                f"any, since a subspace may have a single one ({error})"
             ) from error
 
 
