@@ -80,7 +80,7 @@ def test_presets_for_given_facets(preset, dims):
     assert config.stages[0].unmix is True
     assert config.stages[0].introduces == tuple(range(len(dims)))
     assert config.nuisance >= 2
-    assert sum(config.latent_dims) >= 10
+    assert sum(config.latent_dims) >= 3 * len(dims) + 4  # room for all centres, and a nuisance
     assert MFCVAEConfig.from_json(config.to_json()) == config
 
 
