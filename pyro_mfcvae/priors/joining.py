@@ -44,10 +44,11 @@ class Joins:
 def count_clusters(z: Array, most: int, seed: int) -> int:
     """Count clusters that are apart from each other, whatever their shape.
 
-    A mixture of ``most`` Gaussians, or ``COMPONENTS`` if that is more, is fitted. Two components of which one is
-    taken for the other with a probability of ``SEPARATION`` are of one cluster, and so are chains of them: the
-    pieces of a curved cluster run into each other, and count once. The probabilities are those of the
-    components, since those of what was joined fall with its size: two halves of a ring meet at their ends only.
+    A mixture of ``most`` Gaussians, or ``COMPONENTS`` if that is more, is fitted. Two components of which one
+    is taken for the other with a probability of ``SEPARATION`` are of one cluster, and so are chains of them:
+    the pieces of a curved cluster run into each other, and count once. The probabilities are those of the
+    components, since those of what was joined fall with its size: two halves of a ring meet at their ends
+    only.
 
     Args:
         z: data, shape (N, D), with a variance of one in every direction.
