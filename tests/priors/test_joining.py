@@ -1,4 +1,4 @@
-"""Clusters that are apart are counted."""
+"""Clusters that are apart are counted, whatever their shape."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,22 @@ def test_blobs(K):
     centres = 10.0 * np.stack([np.cos(2 * np.pi * np.arange(K) / K), np.sin(2 * np.pi * np.arange(K) / K)], 1)
     z = standardized(centres[rng.integers(K, size=600)] + rng.normal(size=(600, 2)))
     assert count_clusters(z, 5, 0) == K
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.1])
+def test_a_ring_is_one_cluster(noise):
+    rng = np.random.default_rng(0)
+    turn = rng.uniform(0, 2 * np.pi, 1_000)
+    ring = np.stack([np.cos(turn), np.sin(turn)], 1) + noise * rng.normal(size=(1_000, 2))
+    assert count_clusters(standardized(ring), 20, 0) == 1
+
+
+def test_bent_clusters_count_once():
+    """Two half rings, each of which takes several Gaussians."""
+    rng = np.random.default_rng(0)
+    y, turn = rng.integers(2, size=1_500), rng.uniform(0, np.pi, 1_500)
+    z = np.stack([np.cos(turn) + 1.0 * y, (1 - 2 * y) * np.sin(turn) + 0.5 * y], 1)
+    assert count_clusters(standardized(z + 0.03 * rng.normal(size=z.shape)), 12, 0) == 2
 
 
 def test_never_more_than_asked_for():
