@@ -103,7 +103,7 @@ def test_the_same_seed_finds_the_same(latent):
 
 
 def test_normal_latents_have_no_facets():
-    u = np.random.default_rng(0).normal(size=(500, 3))
+    u = np.random.default_rng(0).normal(size=(2_000, 3))
     with pytest.warns(UnmixingWarning, match="no independent subspace of the latent has clusters"):
         found = find_unmixing(u, 5, 0)
     assert (found.latent_dims, found.clusters, found.nuisance) == ((3,), (5,), 0)
