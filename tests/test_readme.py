@@ -15,6 +15,9 @@ BLOCKS = re.findall(
 )
 
 
+BRIEF = 'mf.Schedule.unmixed(1, epochs=(2, 1), batch_size=96, unmix="auto")'
+
+
 def block(marker: str) -> str:
     (found,) = [text for text in BLOCKS if marker in text]
     return found
@@ -56,7 +59,9 @@ def test_several_runs() -> None:
     for argument in ("seeds=range(5)", "restarts=5"):
         text = text.replace(f"dataset, {argument}", f"dataset, config, {argument}, workers=1, progress=False")
     exec(text, names)
-    assert names["fitted"].restarts[names["fitted"].seed] == max(names["runs"].scores)  # type: ignore[attr-defined]
+    fitted, runs = names["fitted"], names["runs"]
+    assert fitted.restarts == runs.restarts  # type: ignore[attr-defined]
+    assert fitted.seed == runs.best.seed  # type: ignore[attr-defined]
 
 
 def test_large_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,14 +100,28 @@ def test_comparing_priors_and_arviz(
 def test_the_example_of_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As written, but with few epochs."""
     monkeypatch.chdir(tmp_path)
-    short = "mf.presets.shapes3d(schedule=mf.Schedule.progressive(2, epochs=1)), seed=0, progress=False"
-    text = block("RenderedShapes()")
+    short = f"mf.presets.shapes3d(schedule={BRIEF}), seed=0, progress=False"
+    text = block('fitted.save("shapes.mfcvae")')
     assert "mf.presets.shapes3d(), seed=0" in text
     names: dict[str, object] = {}
     exec(text.replace("mf.presets.shapes3d(), seed=0", short), names)
     fitted, again, test = names["fitted"], names["again"], names["test"]
     predicted = [model.predict(test.images) for model in (fitted, again)]  # type: ignore[attr-defined]
     assert (predicted[0] == predicted[1]).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # of clusters that a short training does not find
+def test_how_facets_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """As written, but with few epochs."""
+    text = block("mf.plots.dependence(fitted)")
+    assert "mf.presets.shapes3d(), seed=0" in text
+    short = f"mf.presets.shapes3d(schedule={BRIEF}), seed=0, progress=False"
+    names: dict[str, object] = {"mf": mf}
+    exec(text.replace("mf.presets.shapes3d(), seed=0", short), names)
+    printed = capsys.readouterr().out
+    assert "unmixed into facets" in printed or "one latent, unmixed into facet" in printed
+    assert "facet 0: components 0 to" in printed
+    assert names["coarser"].clusters[0] <= names["fitted"].clusters[0]  # type: ignore[attr-defined]
 
 
 def test_columns_of_several_kinds() -> None:

@@ -56,6 +56,7 @@ RESULTS = (
     "FacetAgreement",
     "History",
     "Level",
+    "RunScore",
     "RunsEvaluation",
 )
 THEOREM = """

@@ -83,15 +83,11 @@ def with_stages(
 
 def _lasting(stage: Stage, epochs: int) -> Stage:
     share = min(1.0, max(epochs, 0) / (stage.epochs or math.inf))
-    warm_up = stage.warm_up_epochs * share
-    if stage.steps and stage.warm_up_steps:
-        warm_up = max(epochs, 0) * stage.warm_up_steps / stage.steps
     return dataclasses.replace(
         stage,
         epochs=epochs,
         steps=None,
-        warm_up_epochs=int(warm_up),
-        warm_up_steps=None,
+        warm_up_epochs=int(stage.warm_up_epochs * share),
         fade_in_steps=int(stage.fade_in_steps * share),
     )
 

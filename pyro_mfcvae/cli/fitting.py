@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from pyro_mfcvae._utils.devices import (
     resolve_precision,
     threads,
 )
+from pyro_mfcvae._utils.spread import mean_and_sd
 from pyro_mfcvae._utils.tables import text_table
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
@@ -44,7 +45,7 @@ from pyro_mfcvae.datasets.factors import Choice
 from pyro_mfcvae.fitting.fit import fit
 from pyro_mfcvae.fitting.parallel import as_workers
 from pyro_mfcvae.results.fitted import FittedMFCVAE
-from pyro_mfcvae.results.runs import RunsEvaluation, mean_and_sd
+from pyro_mfcvae.results.runs import RunsEvaluation
 from pyro_mfcvae.training.compiled import Compile
 
 DEMO_EXAMPLE = """\
@@ -106,7 +107,7 @@ def add_demo(commands: Commands) -> None:
         type=int,
         default=1,
         metavar="R",
-        help="train R seeds from --seed on, and keep the best (default: 1)",
+        help="train R seeds from --seed on, and keep the best, for which no label is needed (default: 1)",
     )
     _add_computing(command)
     add(
@@ -178,7 +179,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
         "--restarts",
         type=int,
         metavar="R",
-        help="fit R seeds from --seed on, and keep the one with the highest ELBO of the training data",
+        help="fit R seeds from --seed on, and keep the best, for which no label is needed",
     )
     add(
         "--workers",
@@ -230,7 +231,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     restarts = 1 if arguments.quick else arguments.restarts
     workers = as_workers("auto", restarts, resolve_device(arguments.device))
     if restarts > 1:
-        say(f"   {restarts} runs, {workers} at a time; the best is kept.")
+        say(f"   {restarts} runs, {workers} at a time; one is kept, for its clusters, without labels.")
     with threads(1 if workers > 1 else None):
         say(f"   In {_environment(arguments)}.")
     with progress() as bar:
@@ -243,8 +244,8 @@ def _demo(arguments: argparse.Namespace) -> None:
             precision=arguments.precision,
             progress=bar,
         )
-    for seed, elbo in fitted.restarts.items() if restarts > 1 else ():
-        say(f"   Seed {seed}: ELBO {elbo:.1f} nats per training image.")
+    for seed, run in fitted.restarts.items() if restarts > 1 else ():
+        say(f"   Seed {seed}: {run}.")
     if fitted.history.unmixing is not None:
         say("\n".join(f"   {line}" for line in str(fitted.history.unmixing).splitlines()))
     say("3. Comparing with the true factors of the test images, which training has never seen:\n")
@@ -324,9 +325,9 @@ def _fits(
                 f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only; give that"
             )
         best = fit(x, config, seed=seeds[0], restarts=restarts, **{"workers": 1} | options)
-        for seed, elbo in best.restarts.items():
-            say(f"restart with seed {seed}: ELBO {elbo:.2f} nats per datum of the training data")
-        yield max(best.restarts, key=best.restarts.__getitem__), best
+        for seed, run in best.restarts.items():
+            say(f"restart with seed {seed}: {run}")
+        yield cast(int, best.seed), best
     elif workers in (None, 1) or len(seeds) == 1:
         for seed in seeds:
             yield seed, fit(x, config, seed=seed, **options)

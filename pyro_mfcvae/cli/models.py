@@ -53,7 +53,7 @@ def provenance(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> str:
     if fitted.seed is not None:
         text += f", trained with seed {fitted.seed}"
     if len(fitted.restarts) > 1:
-        text += f", the best of {len(fitted.restarts)} by ELBO"
+        text += f", the best of {len(fitted.restarts)} without labels"
     if fitted.history.environment is not None:
         text += f", in {fitted.history.environment}"
     return text

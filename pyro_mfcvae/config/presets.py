@@ -64,7 +64,7 @@ def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
         overrides,
         # Full covariances follow the digits' shapes in the latent space, which diagonal ones cut up.
         # Two dimensions are enough for the style that all digits share, and too few for the digit.
-        facets=(Facet(25, 2, FullGaussian()), Facet(25, 10, FullGaussian())),
+        facets=(Facet(25, 2, FullGaussian()), Facet(25, 10, FullGaussian(initialization="neighbours"))),
         likelihood=Bernoulli(),
         network=lambda levels: FullyConnectedLadder(gate=1.0),
         first={"epochs": 20, "warm_up_epochs": 8, "decay_after": 0.5},

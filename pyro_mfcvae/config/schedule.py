@@ -20,7 +20,8 @@ class Schedule:
 
     Attributes:
         stages: the stages.
-        held_out: fraction in [0, 1) of the data that is not trained on; the history then has its ELBO.
+        held_out: fraction in [0, 1) of the data that is not trained on, the same whatever the seed; the
+            history then has its ELBO.
 
     Raises:
         ValueError: if a facet is introduced twice or not at all, or a stage with ``patience`` has no

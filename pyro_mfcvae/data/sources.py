@@ -22,6 +22,7 @@ Stream = Generator[Tensor, None, None]
 Check = Callable[[Tensor, Rows | None], None]
 
 DEVICE_SHARE = 0.5  # of a GPU's free memory, that data may take
+HELD_OUT_SEED = 0  # the same data for every run, since runs are compared on them
 HELD_OUT = 20_000  # data that are held out of those that are not in memory, at most
 CALIBRATION_SAMPLE = 20_000  # data that stand for all of those that are not in memory, at most
 

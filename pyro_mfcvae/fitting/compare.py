@@ -63,8 +63,8 @@ def compare(
         test_fraction: share of the data that are held out where ``test`` is None.
         split_seed: seed of that split.
         num_particles: samples for the log-likelihood of each datum.
-        restarts: number of runs of each configuration from the only seed on, of which that with the highest
-            ELBO of the training data is compared; None compares the runs of all seeds.
+        restarts: number of runs of each configuration from the only seed on, of which the best, as
+            :attr:`FittedRuns.best`, is compared; None compares the runs of all seeds.
         workers: as in :func:`pyro_mfcvae.fit`.
         device: as in :func:`pyro_mfcvae.fit`.
         precision: as in :func:`pyro_mfcvae.fit`.

@@ -93,8 +93,9 @@ def fit(
         config: facets, likelihood, network and schedule; None takes a preset that suits the data.
         seed: seed of initialisation, order of the data and samples; None is 0. See Reproducibility below.
         seeds: seeds of several runs, all of which are returned.
-        restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which the one with the
-            highest ELBO of the training data is returned.
+        restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which one is
+            returned: that whose clusters are furthest apart and whose facets share least, as
+            :attr:`FittedRuns.best` says. Its ``restarts`` have the figures of all.
         workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
             each core, or this one alone on a GPU. With one, the runs are in this process, one after
             another. With more, every process has one thread.
@@ -188,8 +189,8 @@ def fit_source(
         config: configuration of every run.
         seeds: seeds of the runs, each different.
         compute: where and how.
-        keeps: ``"only"`` returns the model of the only seed, ``"best"`` that with the highest ELBO, ``"all"``
-            all of them.
+        keeps: ``"only"`` returns the model of the only seed, ``"best"`` the one that
+            :attr:`FittedRuns.best` is, ``"all"`` all of them.
         checkpoint_dir: as in :func:`pyro_mfcvae.fit`.
         progress: whether to show a progress bar.
 
@@ -198,7 +199,8 @@ def fit_source(
         FloatingPointError: as :func:`pyro_mfcvae.fit`.
         ChildProcessError: as :func:`pyro_mfcvae.fit`.
     """
-    most = max(facet.clusters for facet in config.facets)
+    is_auto = any(stage.unmix == "auto" for stage in config.stages)
+    most = 1 if is_auto else max(facet.clusters for facet in config.facets)
     if len(data) < most:
         raise ValueError(
             f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "
@@ -218,7 +220,7 @@ def fit_source(
     if keeps == "all":
         return runs
     best = runs.best
-    best.restarts = dict(zip(runs.seeds, runs.scores, strict=True))
+    best.restarts = runs.restarts
     return best
 
 

@@ -11,12 +11,14 @@ from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae._utils.progress import progress_lines, shows_lines
-from pyro_mfcvae.data.sources import Source
+from pyro_mfcvae.data.sources import HELD_OUT_SEED, Source
+from pyro_mfcvae.results.choosing import Clusters, Figures
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 
@@ -25,11 +27,11 @@ SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
 Run = Callable[[Source, int], FittedMFCVAE]
-Outcome = tuple[FittedMFCVAE, float] | FloatingPointError
+Outcome = tuple[FittedMFCVAE, float, Clusters] | FloatingPointError
 
 
 def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, progress: bool) -> FittedRuns:
-    r"""Train one model for each seed, and score them all on the same data.
+    r"""Train one model for each seed, and compare them all on the same data.
 
     With one worker the runs are in this process, one after another. With more, each process has one
     thread, and the data are shared between them.
@@ -74,8 +76,8 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
         raise FloatingPointError(f"all {len(seeds)} runs diverged; seed {seeds[0]}: {error}") from error
     for seed, error in diverged.items():
         warnings.warn(f"seed {seed} is left out: {error}", RuntimeWarning, stacklevel=4)  # at fit's caller
-    fits, scores = zip(*trained.values(), strict=True)
-    return FittedRuns(fits, tuple(trained), scores, tuple(diverged))
+    fits, scores, clusters = zip(*trained.values(), strict=True)
+    return FittedRuns(fits, tuple(trained), scores, tuple(diverged), Figures.of(clusters))
 
 
 def as_seeds(seeds: object) -> tuple[int, ...]:
@@ -170,19 +172,20 @@ def _in_worker(run: Run, data: Source, seed: int, shows_lines: bool) -> tuple[in
 
 
 def _outcome(run: Run, data: Source, seed: int) -> Outcome:
-    """The model with its score, or how its training diverged."""
+    """The model, its score, and its clusters of a sample; or how its training diverged."""
     try:
         fitted = run(data, seed)
-        score = _score(fitted, data)
+        sample = data.sample(SCORE_SIZE, torch.Generator().manual_seed(0))
+        held_out = fitted.config.held_out
+        x = data.hold_out(held_out, HELD_OUT_SEED)[1][:SCORE_SIZE] if held_out else sample
+        return fitted, _score(fitted, x), Clusters.of(fitted.predict_proba(sample))
     except FloatingPointError as error:
         return error
-    return fitted, score
 
 
-def _score(fitted: FittedMFCVAE, data: Source) -> float:
+def _score(fitted: FittedMFCVAE, x: Tensor) -> float:
     """Mean ELBO of data and draws that are the same for all runs; nats per datum."""
-    sample = data.sample(SCORE_SIZE, torch.Generator().manual_seed(0))
-    score = float(np.mean([fitted.score(sample, seed=draw) for draw in range(SCORE_DRAWS)]))
+    score = float(np.mean([fitted.score(x, seed=draw) for draw in range(SCORE_DRAWS)]))
     if not math.isfinite(score):
         raise FloatingPointError(f"training diverged: the ELBO of the trained model is {score}")
     return score

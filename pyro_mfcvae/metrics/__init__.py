@@ -5,9 +5,8 @@ tables of the cells that occur, so neither time nor memory grows with the number
 is in nats.
 """
 
-from pyro_mfcvae.metrics.confidence import Calibration, calibration, mean_confidence
+from pyro_mfcvae.metrics.confidence import Calibration, calibration, mean_confidence, sharpness
 from pyro_mfcvae.metrics.facets import (
-    agreement,
     best_per_label,
     matching,
     one_to_one,
@@ -15,6 +14,7 @@ from pyro_mfcvae.metrics.facets import (
     score_table,
 )
 from pyro_mfcvae.metrics.matched import MatchedConfusion, confusion, hungarian_accuracy, matched_confusion
+from pyro_mfcvae.metrics.runs import affine_r2, agreement, align_facets, matched_agreement
 from pyro_mfcvae.metrics.scores import (
     ari,
     class_weighted_purity,
@@ -28,7 +28,9 @@ from pyro_mfcvae.metrics.usage import alive_clusters, effective_clusters, entrop
 __all__ = [
     "Calibration",
     "MatchedConfusion",
+    "affine_r2",
     "agreement",
+    "align_facets",
     "alive_clusters",
     "ari",
     "best_per_label",
@@ -39,6 +41,7 @@ __all__ = [
     "entropy_of_use",
     "homogeneity",
     "hungarian_accuracy",
+    "matched_agreement",
     "matched_confusion",
     "matching",
     "mean_confidence",
@@ -47,5 +50,6 @@ __all__ = [
     "purity",
     "redundancy",
     "score_table",
+    "sharpness",
     "variation_of_information",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code
+from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code, entropy
 from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
 
 
@@ -57,6 +57,39 @@ def mean_confidence(responsibilities: npt.ArrayLike) -> float:
     """
     r = probabilities(responsibilities, "responsibilities")
     return float(r.max(axis=1).mean(dtype=np.float64))
+
+
+def sharpness(responsibilities: npt.ArrayLike) -> float:
+    """Compute how much the clusters tell of data, as a share of what K clusters can tell.
+
+    I(c; x) / log K,  I(c; x) = H(1/N sum_n r_n) - 1/N sum_n H(r_n)
+
+    It is 1 for equally large clusters that are apart. It is less where a continuum is cut into pieces, since
+    many data are on a border then, and where clusters are left empty, which the mean confidence does not see.
+
+    >>> sharpness([[1.0, 0.0], [0.0, 1.0]]), sharpness([[0.5, 0.5], [0.5, 0.5]]), sharpness([[1.0], [1.0]])
+    (1.0, 0.0, 0.0)
+
+    Args:
+        responsibilities: probability of every cluster for every datum, (N, K), as from ``predict_proba``.
+
+    Returns:
+        A number in [0, 1]; 0 if there is one cluster only.
+
+    Raises:
+        TypeError: responsibilities are not numbers.
+        ValueError: they have another shape, or do not sum to 1 for every datum.
+
+    Source:
+        Bridle, Heading and MacKay, "Unsupervised classifiers, mutual information and phantom targets", 1991,
+        for I(c; x).
+    """
+    r = probabilities(responsibilities, "responsibilities")
+    K = r.shape[1]
+    if K == 1:
+        return 0.0
+    left = -np.sum(r * np.log(r, out=np.zeros_like(r), where=r > 0), dtype=np.float64) / len(r)
+    return float(np.clip((entropy(r.mean(axis=0, dtype=np.float64)) - left) / np.log(K), 0, 1))
 
 
 def calibration(

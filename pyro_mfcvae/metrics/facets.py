@@ -1,4 +1,4 @@
-"""Several clusterings at once: against several labels, against each other, and between runs."""
+"""Several clusterings at once: against several labels, and against each other."""
 
 from __future__ import annotations
 
@@ -165,35 +165,6 @@ def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
     for i, j in itertools.combinations_with_replacement(range(len(c)), 2):
         matrix[i, j] = matrix[j, i] = SCORES[score](Contingency.count(c[i], c[j]))
     return matrix
-
-
-def agreement(runs: Sequence[npt.ArrayLike]) -> Matrix:
-    """Compare the clusters of several runs, facet by facet; no label is needed.
-
-    A_jrs = ARI(c_j of run r, c_j of run s)
-
-    Args:
-        runs: for each of R runs, clusters of every datum in every facet, integers (N, J) or (N,).
-
-    Returns:
-        The adjusted Rand indices, (J, R, R), with ones on the diagonal.
-
-    Raises:
-        TypeError: runs are not integers.
-        ValueError: there is no run, or they differ in shape.
-
-    Source:
-        Falck et al., 2021, on the stability of the clusterings.
-    """
-    clusters = [columns(run, f"runs[{r}]") for r, run in enumerate(runs)]
-    shapes = {run.shape for run in clusters}
-    if len(shapes) != 1:
-        raise ValueError(
-            f"runs: got shapes {sorted(shapes)}, expected one for all; give the clusters of the same data "
-            "in the same number of facets"
-        )
-    by_facet = np.stack(clusters, axis=2).transpose(1, 0, 2)  # (J, N, R)
-    return np.stack([redundancy(facet, "ari") for facet in by_facet])
 
 
 def _facets_and_labels(facets: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Integers]:

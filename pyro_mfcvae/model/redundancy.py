@@ -59,9 +59,9 @@ def _kernel(z: Tensor) -> Tensor:
     """
     # The products of matrices that cdist would take lose small distances. Its gradient is zero at zero.
     distances = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
-    N = distances.shape[-1]
-    i, j = torch.triu_indices(N, N, offset=1, device=z.device)
+    N = z.shape[-2]
+    i, j = torch.triu_indices(N, N, 1, device=z.device)
     median = distances.detach()[..., i, j].median(-1).values[..., None, None]
     bandwidth = torch.where(median > 0, median, 1.0)
     kernel = torch.exp(-distances / bandwidth) - torch.exp(-median / bandwidth)
-    return kernel.masked_fill(torch.eye(z.shape[-2], dtype=torch.bool, device=z.device), 0.0)
+    return kernel.masked_fill(torch.eye(N, dtype=torch.bool, device=z.device), 0.0)

@@ -25,11 +25,11 @@ def check_can_turn(encoder: nn.Module, decoder: nn.Module) -> None:
         ValueError: for networks that are not so.
     """
     are_heads = (
-        isinstance(encoder, LadderEncoder)
+        type(encoder) is LadderEncoder  # others may do more than it does
         and all(isinstance(level, nn.Identity) for level in encoder.backbone[1:])
-        and all(isinstance(module, nn.Linear) for module in encoder.facet_modules)
+        and all(_is_affine(module) for module in encoder.facet_modules)
     )
-    if not (are_heads and isinstance(decoder, SharedDecoder) and _first_layer(decoder) is not None):
+    if not (are_heads and type(decoder) is SharedDecoder and _first_layer(decoder) is not None):
         raise ValueError(
             f"unmix: got {type(encoder).__name__} and {type(decoder).__name__}, whose latents do not enter "
             "and leave through one linear map; use network=networks.FullyConnectedShared(...)"
@@ -78,7 +78,8 @@ def turn_latents(
     W, b = _locations(encoder)
     W, b = T.T @ W, T.T @ (b - m)
     variances = torch.cat([scale for _, scale in encoder(x)], 1).double().square() @ T.square()
-    V, c = _regression(h, _inverse_softplus(variances.sqrt() - MIN_SCALE))
+    softplus = (variances.sqrt() - MIN_SCALE).clamp(min=MIN_SCALE)
+    V, c = _regression(h, _inverse_softplus(softplus))
     heads = []
     for rows in torch.arange(len(T)).split(list(latent_dims)):
         head = nn.Linear(h.shape[1], 2 * len(rows)).to(layer.weight)
@@ -93,8 +94,14 @@ def turn_latents(
 
 def _first_layer(decoder: SharedDecoder) -> nn.Linear | None:
     """Return the first layer of a decoder, if it is linear and has a bias."""
-    first = next((m for m in decoder.body.modules() if not list(m.children())), None)
-    return first if isinstance(first, nn.Linear) and first.bias is not None else None
+    first = decoder.body
+    while isinstance(first, nn.Sequential) and len(first):
+        first = first[0]
+    return cast(nn.Linear, first) if _is_affine(first) else None
+
+
+def _is_affine(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.bias is not None
 
 
 def _locations(encoder: LadderEncoder) -> tuple[Tensor, Tensor]:

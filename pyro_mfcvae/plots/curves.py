@@ -69,20 +69,19 @@ def term_curves(fitted: FittedMFCVAE) -> list[Curve]:
         Curve(f"facet {j}", since, [fitted.history[e - 1].facet_terms[j] for e in since])
         for j, since in enumerate(_active_epochs(fitted))
     ]
-    return curves + _nuisance_curve("nuisance", [record.nuisance_term for record in fitted.history])
+    return curves + _known_curve("nuisance", [record.nuisance_term for record in fitted.history])
 
 
 def kl_weight_curves(fitted: FittedMFCVAE) -> list[Curve]:
     """Take the KL weight of each facet, and of the nuisance, from a history."""
     history = fitted.history
-    curves = [
-        Curve(
-            rf"facet {j}: KL weight $\beta$", range(1, len(history) + 1), [r.kl_weights[j] for r in history]
-        )
-        for j in range(fitted.num_facets)
-    ]
+    curves = []
+    for j in range(fitted.num_facets):
+        # Before facets were found there may have been fewer.
+        known = {e: record.kl_weights[j] for e, record in enumerate(history, 1) if j < len(record.kl_weights)}
+        curves.append(Curve(rf"facet {j}: KL weight $\beta$", list(known), list(known.values())))
     name = r"nuisance: KL weight $\beta$"
-    return curves + _nuisance_curve(name, [record.nuisance_kl_weight for record in history])
+    return curves + _known_curve(name, [record.nuisance_kl_weight for record in history])
 
 
 def alive_curves(fitted: FittedMFCVAE) -> list[Curve]:
@@ -96,24 +95,31 @@ def alive_curves(fitted: FittedMFCVAE) -> list[Curve]:
 def limits(curves: Sequence[Curve]) -> tuple[float, float]:
     """Choose the ends of an axis that leave out the first epochs where they would flatten all that follows.
 
-    The lower end is no further below the tenth percentile of all values than the largest value is above it.
+    The lower end is no further below the tenth percentile of all values than the largest value is above it;
+    for curves without values the ends are 0 and 1.
     """
     values = np.concatenate([curve.values for curve in curves])
+    if not len(values):
+        return 0.0, 1.0
     high, typical = float(values.max()), float(np.percentile(values, 10))
     low = max(float(values.min()), typical - (high - typical))
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room
 
 
-def _nuisance_curve(name: str, values: Sequence[float | None]) -> list[Curve]:
-    """List the curve of these values, by epoch, or nothing where there is no nuisance."""
-    known = [value for value in values if value is not None]
-    return [Curve(name, range(1, len(known) + 1), known)] if known else []
+def _known_curve(name: str, values: Sequence[float | None]) -> list[Curve]:
+    """List the curve of those values, by epoch, that are known, or nothing where none is."""
+    known = {e: value for e, value in enumerate(values, 1) if value is not None}
+    return [Curve(name, list(known), list(known.values()))] if known else []
 
 
 def _active_epochs(fitted: FittedMFCVAE) -> list[list[int]]:
-    """List for each facet the epochs, counted from 1, in which it takes part."""
-    introduced = {j: s for s, stage in enumerate(fitted.model.config.stages) for j in stage.introduces}
+    """List for each facet the epochs, counted from 1, in which it takes part.
+
+    What a stage trains that unmixes is not yet the facets.
+    """
+    stages = enumerate(fitted.model.config.stages)
+    introduced = {j: s + bool(stage.unmix) for s, stage in stages for j in stage.introduces}
     return [
         [e for e, record in enumerate(fitted.history, 1) if record.stage >= introduced[j]]
         for j in range(fitted.num_facets)

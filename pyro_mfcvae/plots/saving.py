@@ -15,6 +15,7 @@ from pyro_mfcvae._utils.files import replacing
 from pyro_mfcvae.metrics.evaluation import evaluate
 from pyro_mfcvae.plots.arguments import data_of
 from pyro_mfcvae.plots.choosing import by_size, distinct
+from pyro_mfcvae.plots.dependence import dependence
 from pyro_mfcvae.plots.grids import cluster_samples, compositions, draw_examples, reconstructions
 from pyro_mfcvae.plots.latent import draw_embedding, draw_latent_space
 from pyro_mfcvae.plots.scores import draw_confusion, draw_sizes
@@ -140,6 +141,8 @@ def _figures(
     yield "reconstructions", reconstructions(fitted, data)
     if fitted.history:
         yield "training", training_curves(fitted)
+    if fitted.history.unmixing is not None:
+        yield "dependence", dependence(fitted)
 
 
 def _write(figure: Figure, path: Path) -> None:

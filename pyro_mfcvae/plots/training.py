@@ -96,12 +96,11 @@ def _draw_terms(ax: Axes, fitted: FittedMFCVAE) -> None:
 
 def _draw_weights(ax: Axes, fitted: FittedMFCVAE) -> None:
     """Draw fade-in (broad and pale) and KL weight of each facet, and the KL weight of the nuisance."""
-    epochs = range(1, len(fitted.history) + 1)
     for j, kl_weight in enumerate(kl_weight_curves(fitted)):
         color, dashes = _style(j)
         if j < fitted.num_facets:
-            fade_in = [record.fade_in[j] for record in fitted.history]
-            wide = Curve(rf"facet {j}: fade-in $\alpha$", epochs, fade_in)
+            fade_in = [fitted.history[e - 1].fade_in[j] for e in kl_weight.epochs]
+            wide = Curve(rf"facet {j}: fade-in $\alpha$", kl_weight.epochs, fade_in)
             _plot(ax, wide, color, "-", width=5.0, alpha=0.3)
         _plot(ax, kl_weight, color, dashes)
     ax.set_ylim(bottom=0)

@@ -20,7 +20,7 @@ from torch.distributions import biject_to, transform_to
 from pyro_mfcvae._utils.checks import one_of, set_checked
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.hyper import HyperPriors
-from pyro_mfcvae.priors.initialization import find_components
+from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, find_components
 
 Covariance = Literal["diagonal", "full"]
 Guide = Literal["normal", "multivariate_normal"]
@@ -84,9 +84,10 @@ class BayesianGaussianMixture(FacetPrior):
         covariance: kind of the components' covariances, ``"diagonal"`` or ``"full"``.
         guide: ``"normal"``, all parameters independent, or ``"multivariate_normal"``, with all their
             correlations: P(P + 1)/2 numbers for P parameters.
+        initialization: a name from ``INITIALIZATIONS``; see :func:`find_components`.
 
     Raises:
-        ValueError: for an unknown covariance or guide.
+        ValueError: for an unknown covariance, guide or initialization.
 
     References:
         A. Kucukelbir, D. Tran, R. Ranganath, A. Gelman, D. M. Blei (2017). Automatic differentiation
@@ -104,8 +105,10 @@ class BayesianGaussianMixture(FacetPrior):
         hyper_priors: HyperPriors | None = None,
         covariance: Covariance = "diagonal",
         guide: Guide = "normal",
+        initialization: Initialization = "mixture",
     ) -> None:
         super().__init__(clusters, latent_dim)
+        self.initialization = one_of("initialization", initialization, INITIALIZATIONS)
         one_of("covariance", covariance, COVARIANCES)
         one_of("guide", guide, GUIDES)
         self.hyper_priors = hyper_priors or HyperPriors()
@@ -167,14 +170,15 @@ class BayesianGaussianMixture(FacetPrior):
         mixture = find_components(
             embedding,
             self.clusters,
-            initialization="mixture",
+            initialization=self.initialization,
             covariance_type="full" if self._is_full else "diag",
             concentration=None,
             seed=seed,
         )
         counts = torch.from_numpy(np.maximum(len(embedding) * mixture.weights, 1.0)).to(self._like)
         covariances = torch.from_numpy(mixture.covariances)
-        scales = (covariances.diagonal(dim1=1, dim2=2) if self._is_full else covariances).sqrt()
+        is_diagonal = covariances.ndim == 2
+        scales = (covariances if is_diagonal else covariances.diagonal(dim1=1, dim2=2)).sqrt()
         values = {
             "weights": torch.from_numpy(mixture.weights),
             "means": torch.from_numpy(mixture.means),
@@ -187,8 +191,11 @@ class BayesianGaussianMixture(FacetPrior):
             "correlations": counts.rsqrt().unsqueeze(1),
         }
         if self._is_full:
-            correlations = covariances / (scales.unsqueeze(2) * scales.unsqueeze(1))
             identity = torch.eye(self.latent_dim, dtype=covariances.dtype)
+            if is_diagonal:
+                correlations = identity.expand(self.clusters, -1, -1)
+            else:
+                correlations = covariances / (scales.unsqueeze(2) * scales.unsqueeze(1))
             correlations = MAX_CORRELATION * correlations + (1 - MAX_CORRELATION) * identity
             values["correlations"] = torch.linalg.cholesky(correlations)
         self._set_posterior({name: value.to(self._like) for name, value in values.items()}, widths)
@@ -291,9 +298,10 @@ class BayesianGaussian(HyperPriors):
     Attributes:
         covariance: kind of the components' covariances, ``"diagonal"`` or ``"full"``.
         guide: approximate posterior of the parameters, ``"normal"`` or ``"multivariate_normal"``.
+        initialization: ``"mixture"``, ``"neighbours"``, ``"k-means++"`` or ``"glorot"``.
 
     Raises:
-        ValueError: for an unknown covariance or guide, or a number that is not positive.
+        ValueError: for an unknown covariance, guide or initialization, or a number that is not positive.
 
     Example:
         >>> prior = BayesianGaussian(covariance="full")(clusters=3, latent_dim=2)
@@ -303,11 +311,13 @@ class BayesianGaussian(HyperPriors):
 
     covariance: Covariance = "diagonal"
     guide: Guide = "normal"
+    initialization: Initialization = "mixture"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         set_checked(self, one_of, "covariance", known=COVARIANCES)
         set_checked(self, one_of, "guide", known=GUIDES)
+        set_checked(self, one_of, "initialization", known=INITIALIZATIONS)
 
     def __call__(self, clusters: int, latent_dim: int) -> FacetPrior:
         """Build the prior of K = ``clusters`` components in D = ``latent_dim`` dimensions."""
@@ -318,4 +328,5 @@ class BayesianGaussian(HyperPriors):
             hyper_priors=hyper_priors,
             covariance=self.covariance,
             guide=self.guide,
+            initialization=self.initialization,
         )

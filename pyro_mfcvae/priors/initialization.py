@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+
+from pyro_mfcvae.priors.estimators import fit_estimator, k_means
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-Initialization = Literal["mixture", "k-means++", "glorot"]
+Initialization = Literal["mixture", "neighbours", "k-means++", "glorot"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
 
 MIN_VARIANCE = 1e-4  # added to what is found in an embedding
 # Responsibilities, N x K, up to which a mixture is fitted by expectation maximisation: 500 clusters of
 # 20,000 data. One of 10,000 clusters would take hours and gigabytes.
 EM_SIZE = 10_000_000
-KMEANS_ITERATIONS = 10  # beyond that size
+NEIGHBOURS_SIZE = 20_000  # data, or a few for each cluster, whose neighbours are looked for
 DATA_PER_CLUSTER = 5  # in the embedding, where there are many clusters
-
-
-class _Estimator(Protocol):
-    def fit(self, data: np.ndarray, /) -> object: ...
-
-
-E = TypeVar("E", bound=_Estimator)
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,9 @@ def find_components(
     """Place K components in an embedding of the data.
 
     ``"mixture"`` fits means, covariances and weights by expectation maximisation, or, where N K is above
-    ``EM_SIZE``, takes those of the clusters of k-means; ``"k-means++"`` takes as means data that are far
+    ``EM_SIZE``, takes those of the clusters of k-means. ``"neighbours"`` takes those of the clusters of a
+    graph of nearest neighbours, which may be bent, or of k-means where there are too few data for it; see
+    :mod:`pyro_mfcvae.priors.neighbours`. ``"k-means++"`` takes as means data that are far
     from each other, and ``"glorot"`` draws them without looking at the data, both with equal weights and
     with the variances of the whole embedding.
 
@@ -64,8 +60,8 @@ def find_components(
         clusters: number of components K.
         initialization: a name from ``INITIALIZATIONS``.
         covariance_type: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``, as scikit-learn names it.
-        concentration: that of a Dirichlet process, which ``"mixture"`` fits then, and whose heaviest
-            components come first; None is an ordinary mixture.
+        concentration: that of a Dirichlet process, which ``"mixture"`` fits then; the heaviest components
+            of ``"mixture"`` and ``"neighbours"`` come first. None is an ordinary mixture.
         seed: seed of the fit.
 
     Returns:
@@ -78,6 +74,9 @@ def find_components(
             start = _partition(z, K, covariance_type, seed)
         else:
             start = _fit_mixture(z, K, covariance_type, concentration, seed)
+        return start if concentration is None else start.sorted()
+    if initialization == "neighbours":
+        start = _groups(z, K, covariance_type, seed)
         return start if concentration is None else start.sorted()
     if initialization == "k-means++":
         from sklearn.cluster import kmeans_plusplus
@@ -111,7 +110,7 @@ def fit_mixture(
     from sklearn.mixture import GaussianMixture
 
     options = _options(covariance_type, min_variance, seed)
-    return _fit(GaussianMixture(clusters, max_iter=200, n_init=starts, **options), z)
+    return fit_estimator(GaussianMixture(clusters, max_iter=200, n_init=starts, **options), z)
 
 
 def _fit_mixture(
@@ -130,7 +129,7 @@ def _fit_mixture(
             max_iter=1000,  # clusters empty slowly
             **_options(covariance_type, MIN_VARIANCE, seed),
         )
-        _fit(mixture, z)
+        fit_estimator(mixture, z)
     covariances = mixture.covariances_
     if covariance_type == "tied":
         covariances = np.tile(covariances, (clusters, 1, 1))
@@ -140,7 +139,27 @@ def _fit_mixture(
 
 
 def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> MixtureInit:
-    r"""Find the clusters of k-means, in time :math:`O(N K D)`, and their weights and covariances.
+    """Find the clusters of k-means, in time O(N K D), and their moments."""
+    labels, centres = k_means(z, clusters, seed)
+    return _moments(z, labels, centres, covariance_type)
+
+
+def _groups(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> MixtureInit:
+    """Find the clusters of the graph of nearest neighbours, and their moments in the latent space."""
+    from pyro_mfcvae.priors.neighbours import neighbour_labels
+
+    size = embedding_size(clusters, NEIGHBOURS_SIZE)
+    if len(z) > size:
+        z = z[np.random.default_rng(seed).choice(len(z), size, replace=False)]
+    labels = neighbour_labels(z, clusters, seed)
+    if labels is None:
+        return _partition(z, clusters, covariance_type, seed)
+    means = np.stack([np.bincount(labels, column, clusters) for column in z.T], 1)
+    return _moments(z, labels, means / np.bincount(labels)[:, None], covariance_type)
+
+
+def _moments(z: np.ndarray, labels: np.ndarray, means: np.ndarray, covariance_type: str) -> MixtureInit:
+    r"""Compute weights and covariances of clusters.
 
     .. math::
         \pi_k = \frac{n_k + 1}{N + K}, \qquad
@@ -148,12 +167,9 @@ def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) ->
 
     with the pooled covariance within clusters, :math:`\Sigma`, where a cluster has too few data for its own.
     """
-    from sklearn.cluster import KMeans
-
-    N, D = z.shape
-    kmeans = _fit(KMeans(clusters, n_init=1, max_iter=KMEANS_ITERATIONS, random_state=seed), z)
-    counts = np.bincount(kmeans.labels_, minlength=clusters)
-    residuals = (z - kmeans.cluster_centers_[kmeans.labels_])[np.argsort(kmeans.labels_, kind="stable")]
+    (N, D), clusters = z.shape, len(means)
+    counts = np.bincount(labels, minlength=clusters)
+    residuals = (z - means[labels])[np.argsort(labels, kind="stable")]
     are_full = covariance_type in ("full", "tied")
     scatter = np.stack(
         [r.T @ r if are_full else (r * r).sum(0) for r in np.split(residuals, counts.cumsum()[:-1])]
@@ -166,19 +182,8 @@ def _partition(z: np.ndarray, clusters: int, covariance_type: str, seed: int) ->
         covariances = (scatter + (D + 1) * pooled) / (n + D + 1)
     if covariance_type == "spherical":
         covariances = np.tile(covariances.mean(1, keepdims=True), (1, D))
-    return MixtureInit((counts + 1) / (N + clusters), kmeans.cluster_centers_, covariances)
+    return MixtureInit((counts + 1) / (N + clusters), means, covariances)
 
 
 def _options(covariance_type: str, min_variance: float, seed: int) -> dict[str, str | float]:
     return {"covariance_type": covariance_type, "reg_covar": min_variance, "random_state": seed}
-
-
-def _fit(estimator: E, z: np.ndarray) -> E:
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    # One thread: sums in another order would make the same seed give another fit. A fit that
-    # stops at max_iter is good enough to start from.
-    with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        estimator.fit(z)
-    return estimator

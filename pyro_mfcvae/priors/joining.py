@@ -15,7 +15,8 @@ Array = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
 NEIGHBOURS = 15
-SEPARATION = 0.025  # misclassification probability of clusters that are apart
+SEPARATION = 0.05  # misclassification probability of clusters that are apart
+COMPONENTS = 20  # of few, those of one curved cluster would be apart
 DATA_PER_COMPONENT = 10  # at least, where clusters are counted
 MIN_VARIANCE = 2e-3  # of a component, for data with a variance of one
 
@@ -43,8 +44,11 @@ class Joins:
 def count_clusters(z: Array, most: int, seed: int) -> int:
     """Count clusters that are apart from each other, whatever their shape.
 
-    A mixture of ``most`` Gaussians is fitted, and its components are joined while any is taken for another
-    with a probability of ``SEPARATION``: the pieces of a curved cluster run into each other, and count once.
+    A mixture of ``most`` Gaussians, or ``COMPONENTS`` if that is more, is fitted. Two components of which one
+    is taken for the other with a probability of ``SEPARATION`` are of one cluster, and so are chains of them:
+    the pieces of a curved cluster run into each other, and count once. The probabilities are those of the
+    components, since those of what was joined fall with its size: two halves of a ring meet at their ends
+    only.
 
     Args:
         z: data, shape (N, D), with a variance of one in every direction.
@@ -57,13 +61,15 @@ def count_clusters(z: Array, most: int, seed: int) -> int:
     References:
         Hennig (2010), as :func:`by_misclassification`.
     """
-    components = max(1, min(most, len(z) // DATA_PER_COMPONENT))
+    from scipy.sparse.csgraph import connected_components
+
+    components = max(1, min(max(most, COMPONENTS), len(z) // DATA_PER_COMPONENT))
     mixture = fit_mixture(z, components, "full", seed, min_variance=MIN_VARIANCE, starts=1)
     r = mixture.predict_proba(z)
     used = np.unique(r.argmax(1))
     r = r[:, used] / r[:, used].sum(1, keepdims=True)
-    values = np.array(by_misclassification(r).values)
-    return len(values) - int((values < SEPARATION).argmax())
+    number, _ = connected_components(misclassification(r)[1] >= SEPARATION)
+    return min(most, int(number))
 
 
 def by_modularity(z: Array, r: Array) -> Joins:

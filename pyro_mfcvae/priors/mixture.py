@@ -220,7 +220,8 @@ class MixtureFactory:
     Attributes:
         weights: kind of the weights: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
             ``"stick_breaking"`` (a Dirichlet process), or a factory such as ``StickBreaking(2.0)``.
-        initialization: ``"mixture"``, ``"k-means++"`` or ``"glorot"``.
+        initialization: ``"mixture"``, ``"neighbours"`` (clusters of a graph of nearest neighbours, which
+            may be bent), ``"k-means++"`` or ``"glorot"``; see :func:`find_components`.
 
     Raises:
         TypeError: if the weights are neither a name nor a factory.

@@ -20,6 +20,7 @@ from pyro_mfcvae.posterior.facet_mixture import Embedding, check_embedding, samp
 from pyro_mfcvae.posterior.inference_data import groups
 from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior
 from pyro_mfcvae.priors import HyperPriors
+from pyro_mfcvae.results.choosing import RunScore
 from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
@@ -43,15 +44,15 @@ class FittedMFCVAE(Predictor):
         history: one :class:`EpochRecord` for each epoch of training; its ``environment`` is what the model
             was trained in: precision, device, processor, threads and versions.
         seed: what it was trained with; None if that is not known, as of files of earlier versions.
-        restarts: with ``fit(..., restarts=...)``, the ELBO of every run that did not diverge, by seed, of
-            which this model's is the highest; empty else.
+        restarts: with ``fit(..., restarts=...)``, the figures of every run that did not diverge, by seed, by
+            which this model was chosen, as :attr:`FittedRuns.best` is; empty else.
     """
 
     def __init__(self, model: MFCVAE, history: Sequence[EpochRecord], *, seed: int | None = None) -> None:
         super().__init__(model)
         self.history = history if isinstance(history, History) else History(history)
         self.seed = seed
-        self.restarts: dict[int, float] = {}
+        self.restarts: dict[int, RunScore] = {}
 
     def __repr__(self) -> str:
         facets = ", ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from pyro_mfcvae._utils.spread import mean_and_sd, over, sd
 from pyro_mfcvae._utils.tables import html_table, text_table
 from pyro_mfcvae.data.choosing import read_once
-from pyro_mfcvae.metrics import agreement
 from pyro_mfcvae.metrics.evaluation import TITLES, Evaluation
+from pyro_mfcvae.results.agreement import Agreement, agreement_of
+from pyro_mfcvae.results.choosing import Figures, RunScore, choose
 from pyro_mfcvae.results.fitted import FittedMFCVAE, load
 
 Floats = npt.NDArray[np.float64]
@@ -31,12 +34,15 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         seeds: seeds of each model.
         scores: scores of each model, nats per datum.
         diverged: seeds whose training diverged; they have no model.
+        figures: what their clusters say of each other; None if that is not known.
 
     Attributes:
         seeds: seeds of each model.
-        scores: ELBO of each model, in nats per datum: the mean over one sample of the training data,
-            the same for every model, and over several draws of z.
+        scores: ELBO of each model, in nats per datum: the mean over the held-out data if there are any, else
+            over one sample of the training data, the same for every model, and over several draws of z.
         diverged: seeds whose training diverged; they have no model.
+        figures: agreement between the models, sharpness and redundancy of each, on one sample of the
+            training data.
 
     Raises:
         ValueError: if there is not one seed and score for each model.
@@ -48,12 +54,16 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         seeds: Sequence[int],
         scores: Sequence[float],
         diverged: Sequence[int] = (),
+        figures: Figures | None = None,
     ) -> None:
         if not len(fits) == len(seeds) == len(scores):
             raise ValueError(
                 f"fits: got {len(fits)} models, {len(seeds)} seeds and {len(scores)} scores, expected "
                 "a seed and a score for each model"
             )
+        self.figures = Figures.unknown(len(fits)) if figures is None else figures
+        if len(self.figures) != len(fits):
+            raise ValueError(f"figures: got that of {len(self.figures)} models, expected that of {len(fits)}")
         self._fits = tuple(fits)
         self.seeds = tuple(seeds)
         self.scores = tuple(scores)
@@ -70,18 +80,34 @@ class FittedRuns(Sequence[FittedMFCVAE]):
 
     def __getitem__(self, index: int | slice) -> FittedMFCVAE | FittedRuns:
         if isinstance(index, slice):
-            return FittedRuns(self._fits[index], self.seeds[index], self.scores[index])
+            some = self.seeds[index], self.scores[index]
+            return FittedRuns(self._fits[index], *some, figures=self.figures[index])
         return self._fits[index]
 
     @property
     def best(self) -> FittedMFCVAE:
-        """The model with the highest ELBO; labels have no part in it."""
+        """The model with the highest sharpness less redundancy; labels have no part in it.
+
+        Sharpness says how far its clusters are apart, redundancy how much its facets share; see
+        :class:`RunScore`. ``print`` shows these beside ELBO and agreement with the other runs: where all
+        agree little, none may be right. Of runs that were not compared, such as those in files of earlier
+        versions, it is the one with the highest ELBO.
+        """
         return self._fits[self._best]
+
+    @property
+    def restarts(self) -> dict[int, RunScore]:
+        """Figures of every run, by seed, that :attr:`best` goes by."""
+        return dict(zip(self.seeds, self._scored, strict=True))
+
+    @property
+    def _scored(self) -> tuple[RunScore, ...]:
+        return self.figures.scores(self.scores)
 
     @property
     def _best(self) -> int:
         self._check_any()
-        return int(np.argmax(self.scores))
+        return choose(self._scored)
 
     def _check_any(self) -> None:
         if not self:
@@ -99,9 +125,16 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.
 
         Raises:
-            ValueError: if data and labels differ in length, or there is no run.
+            ValueError: if data and labels differ in length, there is no run, or the runs differ in their
+                number of facets.
         """
         self._check_any()
+        numbers = sorted({fitted.num_facets for fitted in self})
+        if len(numbers) > 1:
+            raise ValueError(
+                f"evaluate: got runs with {', '.join(map(str, numbers))} facets, expected the same number in "
+                "all; evaluate each run"
+            )
         x = read_once(x)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
@@ -111,27 +144,36 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         .. math::
             A_{jrs} = \mathrm{ARI}(c_j^{(r)}, c_j^{(s)})
 
-        Facet j of a run is compared with facet j of the others, since a ladder gives the facets an order.
-        A network that has none may find the same facets in another order, and this would count as
-        disagreement.
+        A ladder gives the facets an order, and facet j of a run is compared with facet j of the others. Other
+        networks give them none, and runs that were unmixed with ``"auto"`` may differ in their number. Their
+        facets are matched first, one to one, with the largest sum of indices, to those of one run: of those
+        with the most facets, the one that agrees best with the others. Facets of runs that have fewer have
+        no partner, which counts 0.
+
+        Two models that have found the same p(x) and are identifiable differ in their latents by an affine
+        map alone. So an affine R^2 near 1 between all runs says that the latents are what the data have in
+        them, and not what a seed made of them; the clusters may still differ, where a mixture divides these
+        latents in another way.
 
         Args:
             x: data (N, *x_shape).
 
         Returns:
-            The adjusted Rand index between every two runs, for each facet, as a table that prints.
+            The adjusted Rand index between every two runs, for each facet, and the affine R^2 of their
+            latents, as a table that prints.
 
         Raises:
             ValueError: if there is one run only, or the data have another shape.
 
         References:
             Falck et al. (2021), on the stability of the clusterings; Hubert and Arabie (1985), Comparing
-            partitions.
+            partitions; Kivva et al. (2022), Identifiability of deep generative models without auxiliary
+            information.
         """
         if len(self) < 2:
             raise ValueError(f"agreement: got {len(self)} runs, expected at least 2; fit with more seeds")
         x = read_once(x)
-        return Agreement(agreement([fitted.predict(x) for fitted in self]), self.seeds)
+        return agreement_of(self, self.seeds, x)
 
     def save(self, folder: str | Path) -> None:
         """Write every model to a file of its own, which :func:`pyro_mfcvae.load` reads, and the scores.
@@ -146,7 +188,13 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         folder.mkdir(parents=True, exist_ok=True)
         for seed, fitted in zip(self.seeds, self, strict=True):
             fitted.save(_file(folder, seed))
-        index = {"version": VERSION, "seeds": self.seeds, "scores": self.scores, "diverged": self.diverged}
+        index = {
+            "version": VERSION,
+            "seeds": self.seeds,
+            "scores": self.scores,
+            "diverged": self.diverged,
+            "figures": self.figures.state_dict(),
+        }
         (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     @classmethod
@@ -170,12 +218,14 @@ class FittedRuns(Sequence[FittedMFCVAE]):
                 raise ValueError(f"version {index['version']}, expected {VERSION}")
             seeds, diverged = ([int(seed) for seed in index[name]] for name in ("seeds", "diverged"))
             scores = [float(score) for score in index["scores"]]
+            figures = index.get("figures")  # which files of earlier versions do not have
+            figures = None if figures is None else Figures.from_state_dict(figures)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"folder: {path} is not what FittedRuns.save wrote ({error})") from error
         fits = [load(_file(path.parent, seed), device=device) for seed in seeds]
         for seed, fitted in zip(seeds, fits, strict=True):
             fitted.seed = seed
-        return cls(fits, seeds, scores, diverged)
+        return cls(fits, seeds, scores, diverged, figures)
 
     def __repr__(self) -> str:
         if not self:
@@ -184,15 +234,20 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         return f"FittedRuns({len(self)} runs: seeds {seeds}; the best is seed {self.seeds[self._best]})"
 
     def _table(self) -> list[list[str]]:
-        rows = [["seed", "ELBO", "seconds", "clusters alive"]]
-        for seed, score, fitted in zip(self.seeds, self.scores, self, strict=True):
+        scored = self._scored
+        compared = not np.isnan(self.figures.sharpness).all()
+        titles = ["sharpness", "redundancy", "score", "agreement"] if compared else []
+        rows = [["seed", "ELBO", *titles, "seconds", "clusters alive"]]
+        for seed, run, fitted in zip(self.seeds, scored, self, strict=True):
             last = fitted.history[-1] if fitted.history else None
             components = [facet.clusters for facet in fitted.config.facets]  # of which training counts
             alive = zip(last.alive if last else (), components, strict=False)
+            others = (run.sharpness, run.redundancy, run.score, run.agreement) if compared else ()
             rows.append(
                 [
                     str(seed),
-                    f"{score:.2f}",
+                    f"{run.elbo:.2f}",
+                    *("" if math.isnan(value) else f"{value:z.3f}" for value in others),
                     f"{last.seconds:.1f}" if last else "",
                     ", ".join(f"{n}/{K}" for n, K in alive),
                 ]
@@ -202,14 +257,19 @@ class FittedRuns(Sequence[FittedMFCVAE]):
     def _notes(self) -> list[str]:
         if not self:
             return ["there is no run"]
-        best, spread = self.seeds[self._best], mean_and_sd(self.scores, 2)
-        notes = [f"ELBO: {spread} nats per datum of the training data; highest for seed {best}"]
+        highest = self.seeds[int(np.argmax(self.scores))]
+        unknown = any(math.isnan(run.score) for run in self._scored)
+        rule = "ELBO" if unknown else "sharpness - redundancy"
+        notes = [
+            f"ELBO: {mean_and_sd(self.scores, 2)} nats per datum; highest for seed {highest}",
+            f"best, by {rule}: seed {self.seeds[self._best]}",
+        ]
         if self.diverged:
             notes.append(f"diverged, and left out: seeds {', '.join(map(str, self.diverged))}")
         return notes
 
     def __str__(self) -> str:
-        return "\n".join([text_table(self._table(), left={3}), *self._notes()])
+        return "\n".join([text_table(table := self._table(), left={len(table[0]) - 1}), *self._notes()])
 
     def _repr_html_(self) -> str:
         return html_table(self._table(), self._notes())
@@ -242,7 +302,7 @@ class RunsEvaluation:
     @property
     def sd(self) -> dict[str, Floats]:
         """Standard deviations between the runs (divisor R - 1), each (J, F); NaN for one run."""
-        return {key: _sd(values) for key, values in self.scores.items()}
+        return {key: sd(values) for key, values in self.scores.items()}
 
     def table(self) -> list[list[str]]:
         """A row of titles, then one row for every facet and label."""
@@ -265,7 +325,7 @@ class RunsEvaluation:
             "clusters alive: "
             + ", ".join(f"facet {j} {alive[j]} of {K}" for j, K in enumerate(first.clusters)),
             f"redundancy (NMI) between facets: {', '.join(redundancy) or 'none, there is one facet'}",
-            f"{first.num_data:,} data; {_over(R, 'run')} (seeds {', '.join(map(str, self.seeds))})",
+            f"{first.num_data:,} data; {over(R, 'run')} (seeds {', '.join(map(str, self.seeds))})",
         ]
 
     def __str__(self) -> str:
@@ -273,75 +333,6 @@ class RunsEvaluation:
 
     def _repr_html_(self) -> str:
         return html_table(self.table(), self._notes())
-
-
-@dataclass(frozen=True, eq=False)
-class Agreement:
-    """Adjusted Rand index between every two of R runs, for each of J facets; ``print`` shows its mean and sd.
-
-    1 is the same clusters, 0 is what chance gives. Pairs that share a run are not independent: the
-    standard deviation describes the pairs, and says little about the error of the mean.
-
-    Attributes:
-        matrices: ARI of facet j between runs r and s, shape (J, R, R), with ones on the diagonal.
-        seeds: seeds of each run.
-    """
-
-    matrices: Floats
-    seeds: tuple[int, ...]
-
-    @property
-    def pairs(self) -> Floats:
-        """ARI of every two runs, shape (J, R (R - 1) / 2)."""
-        return self.matrices[:, *np.triu_indices(len(self.seeds), 1)]
-
-    @property
-    def mean(self) -> Floats:
-        """Means over the pairs, shape (J,)."""
-        return np.asarray(self.pairs.mean(1))
-
-    @property
-    def sd(self) -> Floats:
-        """Standard deviations between the pairs, shape (J,); NaN for two runs, which are one pair."""
-        return _sd(self.pairs.T)
-
-    def _table(self) -> list[list[str]]:
-        rows = [["facet", "ARI between runs", "lowest", "highest"]]
-        for j, pairs in enumerate(self.pairs):
-            rows.append([str(j), mean_and_sd(pairs, 3), f"{pairs.min():z.3f}", f"{pairs.max():z.3f}"])
-        return rows
-
-    def _notes(self) -> list[str]:
-        seeds = ", ".join(map(str, self.seeds))
-        return [f"{_over(self.pairs.shape[1], 'pair')} of {len(self.seeds)} runs (seeds {seeds})"]
-
-    def __str__(self) -> str:
-        return "\n".join([text_table(self._table(), left=()), *self._notes()])
-
-    def _repr_html_(self) -> str:
-        return html_table(self._table(), self._notes())
-
-
-def mean_and_sd(values: npt.ArrayLike, digits: int) -> str:
-    """Mean and standard deviation as text; of one value, the value.
-
-    >>> mean_and_sd([1.0, 2.0], 2), mean_and_sd([1.0], 2)
-    ('1.50 +- 0.71', '1.00')
-    """
-    v = np.asarray(values, dtype=np.float64)
-    mean = f"{v.mean():z.{digits}f}"
-    return mean if len(v) == 1 else f"{mean} +- {_sd(v):.{digits}f}"
-
-
-def _sd(values: Floats) -> Floats:
-    """Standard deviation along the first axis; NaN where it has one entry, of which NumPy would warn."""
-    if len(values) == 1:
-        return np.full(values.shape[1:], np.nan)
-    return np.asarray(values.std(0, ddof=1))
-
-
-def _over(number: int, what: str) -> str:
-    return f"1 {what}" if number == 1 else f"mean +- standard deviation over {number} {what}s"
 
 
 def _file(folder: Path, seed: int) -> Path:

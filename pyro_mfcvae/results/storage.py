@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.model.mfcvae import MFCVAE
+from pyro_mfcvae.results.choosing import RunScore, known
 from pyro_mfcvae.results.levels import Level
 from pyro_mfcvae.training.history import History, as_record
 from pyro_mfcvae.training.unmixing import Unmixing
@@ -36,14 +38,14 @@ class StoredModel:
         model: the model.
         history: history of its training, with what it was trained in.
         seed: what it was trained with; None if that is not known.
-        restarts: ELBO of every run, by seed, of which the model is the best; empty if it is the only one.
+        restarts: figures of every run, by seed, of which the model is the best; empty if it is the only one.
         levels: what the clusters of each facet are made of; empty if they are the components.
     """
 
     model: MFCVAE
     history: History
     seed: int | None = None
-    restarts: Mapping[int, float] = field(default_factory=dict)
+    restarts: Mapping[int, RunScore] = field(default_factory=dict)
     levels: tuple[Level, ...] = ()
 
 
@@ -73,7 +75,8 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         "environment": None if environment is None else dataclasses.asdict(environment),
         "unmixing": None if unmixing is None else unmixing.state_dict(),
         "seed": stored.seed,
-        "restarts": dict(stored.restarts),  # JSON makes text of the seeds
+        "restarts": {seed: run.elbo for seed, run in stored.restarts.items()},  # JSON makes text of the seeds
+        "figures": {seed: _other_figures(run) for seed, run in stored.restarts.items()},
         **({"levels": levels} if levels else {}),
     }
     write_tensors(path, FORMAT, header, model.state_dict())
@@ -110,7 +113,11 @@ def read_model(path: str | Path) -> StoredModel:
         )
         seed = header.get("seed")
         seed = seed if seed is None else operator.index(seed)
-        restarts = {int(s): float(elbo) for s, elbo in header.get("restarts", {}).items()}
+        figures = header.get("figures", {})
+        restarts = {
+            int(s): RunScore(float(elbo), *_as_floats(figures.get(s, ())))
+            for s, elbo in header.get("restarts", {}).items()
+        }
         levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
     except ForeignFileError as error:
         raise ValueError(
@@ -123,6 +130,15 @@ def read_model(path: str | Path) -> StoredModel:
             f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
         ) from error
     return StoredModel(model.eval(), history, seed, restarts, levels)
+
+
+def _other_figures(run: RunScore) -> tuple[float | None, ...]:
+    return known(run.agreement), known(run.sharpness), known(run.redundancy)
+
+
+def _as_floats(values: Iterable[float | None]) -> Iterator[float]:
+    """NaN for None, which stands for it in JSON."""
+    return (math.nan if value is None else float(value) for value in values)
 
 
 def _level_fields(level: Level) -> dict[str, Any]:

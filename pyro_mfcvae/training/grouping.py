@@ -19,6 +19,7 @@ MAX_CLUSTERS = 200  # of those mixtures: more cannot be told apart with so few d
 MIN_VARIANCE = 0.01  # added to a component's, of coordinates with a variance of one
 SIZES = ((16, 800), (30, 500))  # of coordinates at most, and of the data that their kernels are taken on
 FEWER = 300  # data, beyond that
+MIN_SIZE = 4  # data, at least, of which a centred kernel can tell a dependence
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ def _centred_kernel(x: Floats) -> npt.NDArray[np.float32]:
     from scipy.spatial.distance import pdist, squareform
 
     N = len(x)
+    if N < MIN_SIZE:
+        return np.zeros(N * (N - 1) // 2, np.float32)
     distances = pdist(x)
     kernel = squareform(np.exp(-distances / (np.median(distances) or 1.0)))  # zeros on the diagonal
     rows = kernel.sum(0) / (N - 2)

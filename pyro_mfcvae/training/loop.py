@@ -17,11 +17,10 @@ from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
 from pyro_mfcvae._utils.progress import LOGGER
-from pyro_mfcvae.data.sources import InMemory, Source, Stream, on_device
+from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
-from pyro_mfcvae.networks.turning import check_can_turn
 from pyro_mfcvae.priors.initialization import embedding_size
 from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
@@ -33,7 +32,7 @@ from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
-from pyro_mfcvae.training.unmixing import Unmixing, unmix, unmixed_config
+from pyro_mfcvae.training.unmixing import Unmixing, check_can_unmix, unmix, unmixed_config
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
@@ -124,7 +123,7 @@ class Trainer:
         self.source = x if isinstance(x, Source) else InMemory(x)
         held_out = None
         if model.config.held_out:
-            self.source, held_out = self.source.hold_out(model.config.held_out, seed)
+            self.source, held_out = self.source.hold_out(model.config.held_out, HELD_OUT_SEED)
         self.seed = seed
         self.precision = precision
         self.order = torch.Generator(device=model.device).manual_seed(seed)
@@ -142,7 +141,7 @@ class Trainer:
         self._start = time.perf_counter()
         self.plans = [StagePlan(stage, len(self.source)) for stage in model.config.stages]
         if any(plan.stage.unmix for plan in self.plans):
-            check_can_turn(model.encoder, model.decoder)
+            check_can_unmix(model)
         for plan in self.plans:
             check_patterns(plan.stage, model)
             plan.check()

@@ -74,10 +74,10 @@ def residual_subspace(
         nothing is left.
 
     Example:
-        >>> x = np.random.default_rng(0).normal(size=(100, 3)) * [1, 2, 3]
+        >>> x = np.random.default_rng(0).normal(size=(100, 3))
         >>> u = residual_subspace(x, [np.eye(3)[:, :1]], 1)
-        >>> bool(abs(np.cov((x @ u)[:, 0], x[:, 0])[0, 1]) < 1e-9), u[:, 0].round(1).tolist()
-        (True, [0.1, 0.0, 0.3])
+        >>> bool(abs(np.cov((x @ u)[:, 0], x[:, 0])[0, 1]) < 1e-9)
+        True
     """
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits

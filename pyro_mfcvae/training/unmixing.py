@@ -46,8 +46,10 @@ from torch import Tensor
 
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks.turning import check_can_turn, turn_latents
+from pyro_mfcvae.priors import as_prior
 from pyro_mfcvae.priors.joining import count_clusters
 from pyro_mfcvae.training.components import STARTS, independent_components
 from pyro_mfcvae.training.grouping import Group, Groups, assign_groups, dependence_matrix, merge_groups
@@ -57,12 +59,13 @@ Floats = npt.NDArray[np.float64]
 # Of the latent's variance, that is unmixed. What is left holds traces of how factors interact in the picture,
 # which whitening would make as large as the factors.
 EXPLAINED = 0.985
+MIN_VARIANCE = 0.02  # of a direction that data make use of; the prior of the latent has one
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
-ENCODING_BATCH = 1_000
 MAX_FRACTION = 0.7  # of the combinations of levels, that occur where groups are one factor
 MAX_COMBINATIONS = 60  # that are counted
 DATA_PER_COMBINATION = 20  # at least
 COUNTING_SIZE = 4_000  # data that clusters are counted in
+ENCODING_BATCH = 1_000  # data that are encoded at a time
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
 
 
@@ -125,6 +128,25 @@ class Unmixing:
         return "\n".join(lines)
 
 
+def check_can_unmix(model: MFCVAE) -> None:
+    """Raise a ValueError unless the latents of a model can be dealt out anew.
+
+    Args:
+        model: its networks must be such as :func:`turn_latents` can change, and its facets' priors there for
+            any dimension, since that of a subspace is not known before.
+    """
+    check_can_turn(model.encoder, model.decoder)
+    for j, facet in enumerate(model.config.facets):
+        try:
+            with torch.random.fork_rng(devices=[]):
+                as_prior(cast(Any, facet.prior)(facet.clusters, 1), facet.clusters, 1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"unmix: got a prior of facet {j} that is not there for every dimension, expected one for "
+                f"any, since a subspace may have a single one ({error})"
+            ) from error
+
+
 @torch.no_grad()
 def unmix(model: MFCVAE, sample: Tensor, *, seed: int, auto: bool = False) -> Unmixing:
     """Turn the latents of a model into independent subspaces, one for each facet, and the rest.
@@ -141,7 +163,7 @@ def unmix(model: MFCVAE, sample: Tensor, *, seed: int, auto: bool = False) -> Un
     Raises:
         ValueError: for networks whose latents cannot be turned.
     """
-    check_can_turn(model.encoder, model.decoder)
+    check_can_unmix(model)
     model.eval()
     u = torch.cat([_means(model, batch) for batch in sample.split(ENCODING_BATCH)]).double().cpu().numpy()
     facet = model.config.facets[0]
@@ -172,7 +194,10 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
         What was found.
 
     Raises:
-        ValueError: for fewer dimensions than facets, or if no subspace has clusters.
+        ValueError: for fewer dimensions than facets.
+
+    Warns:
+        UnmixingWarning: if the number of facets is asked for, and no subspace has clusters.
     """
     from scipy.linalg import null_space
 
@@ -180,7 +205,8 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     used = independent_components(u, u.shape[1], seed, explained=EXPLAINED, starts=STARTS)
     T = np.concatenate([used, null_space(used.T)], 1)
     s = ((u - center) @ T)[np.random.default_rng(seed).permutation(len(u))]
-    s = s / np.where(s.std(0) > 0, s.std(0), 1.0)
+    # What data make no use of stays small, so that its noise makes no clusters.
+    s = s / np.maximum(s.std(0), np.sqrt(MIN_VARIANCE))
     sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
     levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
@@ -275,6 +301,7 @@ def _counted(levels: _Levels, groups: Groups, most: int) -> tuple[Groups, tuple[
     counts = {group: levels.count(group) for group in groups}
     found = sorted((group for group in groups if counts[group] > 1), key=lambda group: -counts[group])
     if not found:
+        most = min(most, len(levels.s))
         warnings.warn(
             f"facets: no independent subspace of the latent has clusters that are apart; all of it is one "
             f"facet of {most} clusters",
@@ -304,12 +331,19 @@ def unmixed_config(config: MFCVAEConfig, unmixing: Unmixing) -> MFCVAEConfig:
     schedule = cast(Schedule, config.schedule)
     first = dataclasses.replace(schedule.stages[0], introduces=tuple(range(J)), unmix=True)
     stages = (first, *schedule.stages[1:])
+    if not unmixing.nuisance:
+        stages = tuple(_without_nuisance(stage) for stage in stages)
     return dataclasses.replace(
         config,
         facets=facets,
         nuisance=unmixing.nuisance,
         schedule=dataclasses.replace(schedule, stages=stages),
     )
+
+
+def _without_nuisance(stage: Stage) -> Stage:
+    kept = tuple(name for name in stage.freeze if name != "nuisance")
+    return dataclasses.replace(stage, nuisance_kl_weight=None, freeze=kept)
 
 
 def _means(model: MFCVAE, x: Tensor) -> Tensor:

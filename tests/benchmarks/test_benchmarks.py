@@ -74,6 +74,19 @@ def test_speed(tmp_path):
     assert sections["train"][0]["gflop"] == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
+def test_choosing_runs(tmp_path):
+    """The table has what each rule chooses; figures that were kept give it again."""
+    file = tmp_path / "runs.csv"
+    options = ["--cases", "tabular0:0", "auto:0", "--runs", "3", "--scale", "0.1", "--csv", str(file)]
+    lines = output("choosing_runs.py", *options).splitlines()[-5:]
+    assert output("choosing_runs.py", "--table", str(file)).splitlines() == lines
+    for line in lines[2:4]:
+        *chosen, best, mean = map(float, line.split("|")[2:10])
+        assert max(chosen) <= best
+        assert 0 <= mean <= best <= 1
+
+
 def test_metrics_time(monkeypatch, capsys):
     script = FOLDER / "metrics_time.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--sizes", "100", "300"])

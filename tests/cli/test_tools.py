@@ -15,6 +15,7 @@ from pyro_mfcvae import FittedMFCVAE, fit, load
 from pyro_mfcvae.cli import datasets, main
 from pyro_mfcvae.data import LabelledData, RenderedShapes, mnist
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.results.choosing import RunScore
 
 OPTIONS = {"device": "cpu", "precision": "float32", "progress": False}
 MNIST = Path(os.environ.get("PYRO_MFCVAE_DATA", "nowhere")) / "MNIST" / "raw"
@@ -89,10 +90,10 @@ def test_without_labels_there_is_no_table(folder, fitted, blobs, capsys):
 
 def test_the_best_of_restarts_is_called_so(fitted, folder, tmp_path, capsys):
     best = FittedMFCVAE(fitted.model, fitted.history, seed=2)
-    best.restarts = {2: -1.0, 3: -2.0}
+    best.restarts = {2: RunScore(-1.0, 0.5, 0.9, 0.1), 3: RunScore(-2.0, 0.5, 0.9, 0.2)}
     best.save(tmp_path / "best.mfcvae")
     printed = succeeded(capsys, "evaluate", tmp_path / "best.mfcvae", folder / "data.npy")
-    assert "trained with seed 2, the best of 2 by ELBO" in printed
+    assert "trained with seed 2, the best of 2 without labels" in printed
     FittedMFCVAE(fitted.model, fitted.history).save(tmp_path / "best.mfcvae")
     assert "seed" not in succeeded(capsys, "evaluate", tmp_path / "best.mfcvae", folder / "data.npy")
 

@@ -37,6 +37,7 @@ from pyro_mfcvae.config.stage import DECAYS, FADES, StageFields
         ("kl_fade_in_steps", -1),
         ("pre_training_kl_weight", -0.1),
         ("past_kl_weight", -1.0),
+        ("nuisance_kl_weight", -1.0),
         ("redundancy_weight", -1.0),
         ("redundancy_weight", math.inf),
         ("patience", 0),
@@ -205,12 +206,14 @@ def test_a_stage_is_one_line():
         fade="cosine",
         pre_training_kl_weight=0.01,
         past_kl_weight=3.0,
+        nuisance_kl_weight=0.5,
         freeze=("facet 1", "*.bias"),
         patience=4,
     )
     assert str(stage) == (
         "facets 0, 2, 900 steps or 4 without gain, batch 256, sgd 0.002, warm-up 3 epochs at KL weight "
-        "0.1, then 1, of past facets 3, before its stage 0.01, cosine fade-in 50 steps (KL 100), "
+        "0.1, then 1, of past facets 3, of the nuisance 0.5, before its stage 0.01, cosine fade-in 50 steps "
+        "(KL 100), "
         "frozen facet 1, *.bias"
     )
 

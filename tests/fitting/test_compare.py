@@ -323,7 +323,7 @@ def test_the_best_of_restarts_is_compared(make_config, blobs):
     comparison = compared({"a": config}, blobs[0], seeds=[4], restarts=3)
     (best,) = comparison["a"].fits
     assert list(best.restarts) == [4, 5, 6]
-    assert best.restarts[best.seed] == max(best.restarts.values())
+    assert best.restarts[best.seed].score == max(run.score for run in best.restarts.values())
     with pytest.raises(ValueError, match="restarts: got 2 with 2 seeds, expected the first one only"):
         compared({"a": config}, blobs[0], seeds=[0, 1], restarts=2)
 

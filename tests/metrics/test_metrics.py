@@ -4,13 +4,16 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.linear_model
 import sklearn.metrics
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_mfcvae.metrics import (
+    affine_r2,
     agreement,
+    align_facets,
     alive_clusters,
     ari,
     best_per_label,
@@ -21,6 +24,7 @@ from pyro_mfcvae.metrics import (
     entropy_of_use,
     homogeneity,
     hungarian_accuracy,
+    matched_agreement,
     matched_confusion,
     matching,
     mean_confidence,
@@ -29,6 +33,7 @@ from pyro_mfcvae.metrics import (
     purity,
     redundancy,
     score_table,
+    sharpness,
     variation_of_information,
 )
 
@@ -381,7 +386,92 @@ def test_agreement():
         agreement([[0], [0.5]])
 
 
+@settings(max_examples=8)
+@given(st.integers(0, 10_000))
+def test_facets_are_aligned_by_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    runs = [rng.integers(0, 3, (20, J)) for J in rng.integers(1, 4, 3)]
+    most = max(run.shape[1] for run in runs)
+
+    def best(one, other):
+        """The largest sum, over all ways to give each facet of the one with fewer one of the other."""
+        if one.shape[1] > other.shape[1]:
+            one, other = other, one
+        return max(
+            sum(ari(one[:, j], other[:, k]) for j, k in enumerate(order))
+            for order in itertools.permutations(range(other.shape[1]), one.shape[1])
+        )
+
+    matrix = matched_agreement(runs)
+    for r, s in itertools.product(range(3), repeat=2):
+        expected = 1 if r == s else best(runs[r], runs[s]) / max(runs[r].shape[1], runs[s].shape[1])
+        assert matrix[r, s] == pytest.approx(expected)
+    facets = align_facets(runs)
+    assert facets.shape == (3, most)
+    for run, chosen in zip(runs, facets, strict=True):
+        assert sorted(chosen[chosen >= 0]) == list(range(run.shape[1]))
+    matrices = agreement(runs, facets)
+    in_order = [r for r in range(3) if (facets[r] == np.arange(most)).all()]
+    assert any(  # one of them is what all were matched to
+        all(np.nansum(matrices[:, r, s]) == pytest.approx(best(runs[r], runs[s])) for s in range(3) if s != r)
+        for r in in_order
+    )
+    for j, r, s in itertools.product(range(most), range(3), range(3)):
+        one, other = facets[r, j], facets[s, j]
+        if min(one, other) >= 0:
+            assert matrices[j, r, s] == pytest.approx(ari(runs[r][:, one], runs[s][:, other]))
+        else:
+            np.testing.assert_equal(matrices[j, r, s], np.nan if max(one, other) < 0 else 0)
+
+
+def test_agreement_of_runs_that_are_refused():
+    with pytest.raises(ValueError, match=r"^runs: got shapes .*, expected one for all.*use align_facets"):
+        agreement([[[0, 1], [1, 0]], [0, 1]])
+    for function in (align_facets, matched_agreement):
+        assert function([[[0, 1], [1, 0]], [0, 1]]).shape == (2, 2)
+        with pytest.raises(ValueError, match=r"^runs: got shapes .*; give the clusters of the same data$"):
+            function([[0, 1, 2], [0, 1]])
+    for facets in ([[0]], [[0], [1]], [[-2], [0]]):
+        with pytest.raises(ValueError, match=r"^facets: got .*, expected for each of 2 runs some of its"):
+            agreement([[0, 1], [0, 1]], facets)
+
+
+def test_affine_r2():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(500, 3))
+    A = rng.normal(size=(3, 3))
+    assert affine_r2(z, z @ A + 1) == pytest.approx(1)
+    assert affine_r2(z @ A - 2, z) == pytest.approx(1)
+    assert affine_r2(z, rng.normal(size=(500, 2))) < 0.03
+    assert affine_r2(z, z[:, :2]) == pytest.approx(2 / 3, abs=0.02)  # one of three is not known
+    noisy = z[:, :1] + rng.normal(size=(500, 1))
+    expected = sklearn.linear_model.LinearRegression().fit(z, noisy).score(z, noisy)
+    assert affine_r2(noisy, z) == pytest.approx(expected)
+    unused = np.concatenate([z, 0.01 * rng.normal(size=(500, 2))], 1)  # as of a latent that the model ignores
+    assert affine_r2(unused, z) == pytest.approx(1)
+    assert affine_r2(np.ones((5, 2)), np.ones((5, 2))) == 0
+    with pytest.raises(ValueError, match=r"^z: got 3 rows and 2 of other, expected one of each"):
+        affine_r2(np.eye(3), np.eye(2))
+    for wrong in ([0.0, 1.0], [[np.nan], [1.0]], [[1.0]], np.ones((3, 0))):
+        with pytest.raises(ValueError, match=r"^other: got shape .*, expected finite latents \(N, D\)"):
+            affine_r2(np.eye(3), wrong)
+
+
 # without labels, and confidence
+
+
+def test_sharpness():
+    rng = np.random.default_rng(0)
+    r = rng.dirichlet([0.3] * 4, size=50)
+    total, left = scipy.stats.entropy(r.mean(0)), np.mean([scipy.stats.entropy(row) for row in r])
+    assert sharpness(r) == pytest.approx((total - left) / np.log(4))
+    assert sharpness(np.eye(3)[[0, 1, 2, 0, 1, 2]]) == pytest.approx(1)
+    assert sharpness(np.eye(4)[[0, 1, 0, 1]]) == pytest.approx(0.5)  # two of four are empty
+    assert sharpness(np.tile(r[:1], (9, 1))) == pytest.approx(0, abs=1e-12)
+    one = np.array([[1.0, 1e-9]] * 5, dtype=np.float32)
+    assert sharpness(one) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match=r"^responsibilities: got shape \(2,\)"):
+        sharpness([0.5, 0.5])
 
 
 def responsibilities_of(N, K, seed=0):

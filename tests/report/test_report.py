@@ -368,7 +368,7 @@ def test_a_nuisance_is_shown_and_shared(make_model, tmp_path):
     fitted = FittedMFCVAE(make_model(J=2, K=(4, 3), x_shape=(1, 9, 7), nuisance=2), [])
     x = fitted.sample(N)
     page = written(fitted, tmp_path, x)
-    assert page.texts["h3"] == ["Facet 0", "Facet 1", "Nuisance"]
+    assert page.texts["h3"][-3:] == ["Facet 0", "Facet 1", "Nuisance"]
     alts = [a["alt"] for a in page.all("img", "strip") if a["alt"].startswith("Dimension")]
     assert sorted(alt.split(",")[0] for alt in alts) == ["Dimension 0", "Dimension 1"]
     assert "StandardNormal()" in "".join(itertools.chain(*page.texts.values()))
@@ -378,7 +378,7 @@ def test_a_nuisance_is_shown_and_shared(make_model, tmp_path):
     assert [z_j.shape[1:] for z_j in z] == [(4, 2), (3, 2), (1, 2)]
     assert not explorer.latents(plan, 0.0)[-1].any()
     page = written(FittedMFCVAE(make_model(J=2, x_shape=(6,)), []), tmp_path, np.zeros((5, 6)))
-    assert page.texts["h3"] == ["Facet 0", "Facet 1"]
+    assert page.texts["h3"][-2:] == ["Facet 0", "Facet 1"]
 
 
 def test_plan_of_many_clusters(make_model):

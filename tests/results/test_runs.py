@@ -1,5 +1,6 @@
 """Several runs: what they return, that each is the run of its seed alone, and how they fail."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -9,12 +10,16 @@ import threading
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import FittedRuns, fit, load
+from pyro_mfcvae._utils.tensors import read_tensors, write_tensors
+from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory
 from pyro_mfcvae.fitting import parallel
 from pyro_mfcvae.likelihoods import Gaussian
+from pyro_mfcvae.networks import FullyConnectedAdditive
+from pyro_mfcvae.results.choosing import Figures, RunScore
 
 OPTIONS = {"device": "cpu", "precision": "float32", "progress": False}
 
@@ -155,16 +160,87 @@ def test_scores_are_the_mean_elbo_of_one_sample(runs, blobs, config, monkeypatch
     assert some.scores[1] == np.mean([score(some[1], seen[0][0], seed=draw) for draw in (0, 1)])
 
 
-def test_the_best_has_the_highest_elbo(runs):
-    assert runs.best is runs[int(np.argmax(runs.scores))]
-    assert FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0)).best is runs[1]
+def test_the_elbo_is_that_of_held_out_data(blobs, make_config):
+    """Of those that no run has seen: the same for all seeds."""
+    x = blobs[0]
+    config = make_config(J=2, K=(4, 3), likelihood=Gaussian(0.3))
+    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, held_out=0.2))
+    runs = sequential(x, config, seeds=(4, 0))
+    _, rows = InMemory(torch.from_numpy(x)).hold_out(0.2, HELD_OUT_SEED)
+    for fitted, score in zip(runs, runs.scores, strict=True):
+        assert score == np.mean([fitted.score(rows, seed=draw) for draw in range(parallel.SCORE_DRAWS)])
+        last = fitted.history[-1].held_out_elbo
+        draws = [fitted.score(rows, seed=draw) for draw in range(100, 110)]
+        assert last == pytest.approx(np.mean(draws), abs=6 * np.std(draws) + 1e-3)
+
+
+def test_figures_are_those_of_the_metrics(runs, blobs):
+    """With fewer data than the sample has, they are those of all data."""
+    x = blobs[0]
+    clusters = [fitted.predict(x) for fitted in runs]
+    for r, (seed, run) in enumerate(runs.restarts.items()):
+        assert (seed, run.elbo) == (runs.seeds[r], runs.scores[r])
+        matched = [
+            max(
+                np.mean([adjusted_rand_score(clusters[r][:, j], other[:, k]) for j, k in enumerate(order)])
+                for order in itertools.permutations(range(2))
+            )
+            for s, other in enumerate(clusters)
+            if s != r
+        ]
+        assert run.agreement == pytest.approx(np.mean(matched))
+        shared = adjusted_mutual_info_score(*clusters[r].T)
+        assert run.redundancy == pytest.approx(shared, abs=1e-12)
+        sharp = [mf.metrics.sharpness(r_j) for r_j in runs[r].predict_proba(x)]
+        assert run.sharpness == pytest.approx(np.mean(sharp), abs=1e-6)
+        assert run.score == run.sharpness - run.redundancy
+
+
+def figures(agreement, sharpness, redundancy):
+    return Figures(np.array(agreement), np.array(sharpness), np.array(redundancy))
+
+
+def test_the_best_has_the_highest_score(runs):
+    assert runs.best is runs[int(np.argmax([run.score for run in runs.restarts.values()]))]
+
+    def best(sharpness, redundancy):
+        R = len(sharpness)
+        found = figures(np.full((R, R), 0.5), sharpness, redundancy)
+        chosen = FittedRuns(runs[:R], (4, 0, 2)[:R], (-3.0, -1.0, -2.0)[:R], figures=found)
+        assert f"best, by sharpness - redundancy: seed {chosen.best.seed}" in str(chosen)
+        return chosen.best.seed
+
+    assert best([0.9, 0.8, 0.8], [0.0, 0.0, 0.0]) == 4
+    assert best([0.9, 0.7, 0.8], [0.2, 0.0, 0.0]) == 2
+    assert best([0.9, 0.9, 0.9], [0.1, 0.1, 0.1]) == 0  # of equal ones that with the higher ELBO
+    assert best([0.9, 0.8], [0.0, 0.0]) == 4
+    assert best([0.9], [0.0]) == 4
+
+
+def test_the_best_of_runs_that_were_not_compared(runs):
+    unknown = FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0))
+    assert unknown.best is runs[1]
+    assert "best, by ELBO: seed 0" in str(unknown)
+    assert "sharpness" not in str(unknown)
+    two = figures(np.eye(2), [0.9, 0.8], [0.0, 0.0])
+    with pytest.raises(ValueError, match="figures: got that of 2 models, expected that of 3"):
+        FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0), figures=two)
+
+
+def test_a_slice_is_compared_within_itself(runs):
+    three = figures([[1, 0.2, 0.8], [0.2, 1, 0.4], [0.8, 0.4, 1]], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    runs = FittedRuns(list(runs), (4, 0, 2), (-3.0, -1.0, -2.0), figures=three)
+    assert list(runs[1:].restarts.values()) == [RunScore(-1.0, 0.4, 0.2, 0.5), RunScore(-2.0, 0.4, 0.3, 0.6)]
+    assert list(runs[::-2].restarts) == [2, 4]
+    assert runs[::-2].restarts[4] == RunScore(-3.0, 0.8, 0.1, 0.4)
 
 
 def test_restarts_keep_the_best(blobs, config):
     best = sequential(blobs[0], config, seed=3, restarts=3)
     runs = sequential(blobs[0], config, seeds=range(3, 6))
-    assert best.restarts == dict(zip((3, 4, 5), runs.scores, strict=True))
-    assert best.seed == max(best.restarts, key=best.restarts.get)
+    assert best.restarts == runs.restarts
+    assert [run.elbo for run in best.restarts.values()] == list(runs.scores)
+    assert best.seed == max(best.restarts, key=lambda seed: best.restarts[seed].score)
     assert_same(best, runs.best)
     assert runs.best.restarts == {}
     assert list(sequential(blobs[0], config, restarts=1).restarts) == [0]
@@ -196,6 +272,12 @@ def test_agreement(random_runs, blobs):
     np.testing.assert_array_equal(agreement.matrices, agreement.matrices.transpose(0, 2, 1))
     np.testing.assert_array_equal(agreement.matrices[:, range(3), range(3)], 1)
     assert "3 pairs of 3 runs (seeds 4, 0, 2)" in str(agreement)
+    np.testing.assert_array_equal(agreement.facets, [[0, 1]] * 3)  # a ladder's facets have an order
+    assert "matched" not in str(agreement)
+    z = [np.concatenate(fitted.transform(x), 1) for fitted in random_runs]
+    r2 = [[mf.metrics.affine_r2(a, b) for b in z] for a in z]
+    np.testing.assert_allclose(agreement.affine_r2, r2)
+    assert 0.05 < r2[0][1] < 0.999
     assert agreement._repr_html_().startswith("<table>")
 
 
@@ -204,8 +286,60 @@ def test_agreement_of_a_pair(runs, blobs):
     np.testing.assert_array_equal(same.mean, [1, 1])
     assert np.isnan(same.sd).all()
     assert "1 pair of 2 runs" in str(same)
+    np.testing.assert_allclose(same.affine_r2, 1)
+    assert "affine R^2 1.000" in str(same)
     with pytest.raises(ValueError, match="agreement: got 1 runs, expected at least 2"):
         runs[:1].agreement(blobs[0])
+
+
+def additive(make_model, J, seed, order=None):
+    """A model without an order of facets, and with those of another in another order."""
+    network = FullyConnectedAdditive(widths=(8,))
+    model = make_model(J=J, K=(4, 3, 2)[:J], D=2, seed=seed, network=network)
+    if order is None:
+        return mf.FittedMFCVAE(model, [])
+    K = [(4, 3, 2)[j] for j in order]
+    other = make_model(J=len(order), K=K, D=2, seed=seed + 1, network=network)
+    with torch.no_grad():
+        for here, there in enumerate(order):
+            for ours, theirs in (
+                (other.encoder.facet_modules, model.encoder.facet_modules),
+                (other.facet_priors, model.facet_priors),
+            ):
+                ours[here].load_state_dict(theirs[there].state_dict())
+    return mf.FittedMFCVAE(other, [])
+
+
+def test_facets_without_an_order_are_matched(make_model):
+    x = 5 * np.random.default_rng(0).normal(size=(300, 6))
+    first, turned = additive(make_model, 3, 3), additive(make_model, 3, 3, (2, 0, 1))
+    fewer = additive(make_model, 3, 3, (1, 0))
+    agreement = FittedRuns([first, turned], (0, 1), (0.0, 0.0)).agreement(x)
+    np.testing.assert_array_equal(agreement.facets, [[0, 1, 2], [1, 2, 0]])
+    np.testing.assert_array_equal(agreement.mean, 1)
+    np.testing.assert_allclose(agreement.affine_r2, 1)
+    assert "facets matched between runs: seed 0: 0 1 2; seed 1: 1 2 0" in str(agreement)
+
+    runs = FittedRuns([fewer, first, fewer], (0, 1, 2), (0.0, 0.0, 0.0))
+    agreement = runs.agreement(x)
+    np.testing.assert_array_equal(agreement.facets, [[1, 0, -1], [0, 1, 2], [1, 0, -1]])
+    np.testing.assert_array_equal(agreement.matrices[:2], 1)
+    np.testing.assert_array_equal(
+        agreement.matrices[2], [[np.nan, 0, np.nan], [0, 1, 0], [np.nan, 0, np.nan]]
+    )
+    np.testing.assert_array_equal(agreement.mean, [1, 1, 0])
+    assert "seed 0: 1 0 -; seed 1: 0 1 2" in str(agreement)
+    assert "nan" not in str(agreement)
+    with pytest.raises(ValueError, match="evaluate: got runs with 2, 3 facets, expected the same number"):
+        runs.evaluate(x, np.zeros(300, int))
+
+
+def test_the_nuisance_is_a_latent(blobs, make_model):
+    """What moved from a facet to the nuisance is still known."""
+    models = [make_model(J=2, nuisance=2, seed=seed) for seed in (0, 1)]
+    runs = FittedRuns([mf.FittedMFCVAE(model, []) for model in models], (0, 1), (0.0, 0.0))
+    z = [np.concatenate([*fitted.transform(blobs[0]), fitted.nuisance(blobs[0])], 1) for fitted in runs]
+    assert runs.agreement(blobs[0]).affine_r2[0, 1] == pytest.approx(mf.metrics.affine_r2(*z))
 
 
 def test_evaluation(random_runs, blobs):
@@ -236,9 +370,12 @@ def test_runs_print(runs):
     best = runs.best.seed
     assert repr(runs) == f"FittedRuns(3 runs: seeds 4, 0, 2; the best is seed {best})"
     text = str(runs)
-    for fitted, score in zip(runs, runs.scores, strict=True):
-        assert f"{fitted.seed}  {score:.2f}" in text
-    assert f"highest for seed {best}" in text
+    for seed, run in runs.restarts.items():
+        line = next(line.split() for line in text.splitlines() if line.split()[0] == str(seed))
+        figures = (run.sharpness, run.redundancy, run.score, run.agreement)
+        assert line[:6] == [str(seed), f"{run.elbo:.2f}", *(f"{value:z.3f}" for value in figures)]
+    assert f"highest for seed {runs.seeds[int(np.argmax(runs.scores))]}" in text
+    assert f"best, by sharpness - redundancy: seed {best}" in text
     assert "diverged" not in text
     assert "diverged, and left out: seeds 7" in str(FittedRuns([runs[0]], (4,), (0.0,), (7,)))
     assert "<td>4</td>" in runs._repr_html_()
@@ -267,14 +404,39 @@ def test_nothing_global_is_changed(blobs, config):
 
 
 def test_save_and_load(runs, blobs, tmp_path):
-    runs = FittedRuns(list(runs), runs.seeds, runs.scores, (9,))
+    runs = FittedRuns(list(runs), runs.seeds, runs.scores, (9,), runs.figures)
     runs.save(tmp_path / "a" / "b")
     again = FittedRuns.load(tmp_path / "a" / "b")
     assert (again.seeds, again.scores, again.diverged) == (runs.seeds, runs.scores, (9,))
+    assert again.restarts == runs.restarts
     for a, b in zip(again, runs, strict=True):
         assert_same(a, b)
     best = load(tmp_path / f"a/b/seed_{runs.best.seed}.mfcvae")
     np.testing.assert_array_equal(best.predict(blobs[0]), runs.best.predict(blobs[0]))
+
+
+def test_runs_and_restarts_of_earlier_versions_have_the_elbo_alone(runs, tmp_path):
+    runs.save(tmp_path)
+    index = json.loads((tmp_path / "runs.json").read_text())
+    del index["figures"]
+    (tmp_path / "runs.json").write_text(json.dumps(index))
+    again = FittedRuns.load(tmp_path)
+    assert again.scores == runs.scores
+    assert again.best.seed == runs.seeds[int(np.argmax(runs.scores))]
+    assert all(np.isnan(run.score) for run in again.restarts.values())
+
+    best = runs[0]
+    best.restarts = {4: RunScore(-1.0), 5: RunScore(-2.0, 0.5, 0.25, 0.125)}
+    best.save(tmp_path / "best")
+    header, state = read_tensors(tmp_path / "best", "pyro_mfcvae")
+    assert header["restarts"] == {"4": -1.0, "5": -2.0}  # which earlier versions read
+    loaded = load(tmp_path / "best").restarts
+    assert loaded[5] == best.restarts[5]
+    assert str(loaded[4]) == "ELBO -1.00 nats per datum"
+    del header["figures"]
+    write_tensors(tmp_path / "old", "pyro_mfcvae", header, state)
+    assert {seed: run.elbo for seed, run in load(tmp_path / "old").restarts.items()} == {4: -1.0, 5: -2.0}
+    best.restarts = {}
 
 
 def test_load_refuses_other_folders(runs, tmp_path):

@@ -11,6 +11,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from pyro_mfcvae import Facet, Schedule, fit, presets
 from pyro_mfcvae.priors import BayesianGaussian, DiagonalGaussian, FullGaussian, StickBreaking
 from pyro_mfcvae.priors import initialization as start
+from pyro_mfcvae.priors.estimators import KMEANS_ITERATIONS
 from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.training import DeadClustersWarning, Trainer
 from pyro_mfcvae.training.loop import EMBEDDING_SIZE
@@ -138,7 +139,7 @@ def test_the_cost_is_bounded(factory, monkeypatch):
     prior.initialize(z, seed=0)
     ((starts, iterations),) = passes
     assert starts == 1
-    assert iterations <= start.KMEANS_ITERATIONS
+    assert iterations <= KMEANS_ITERATIONS
     assert all(p.isfinite().all() for p in prior.parameters())
 
 

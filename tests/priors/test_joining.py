@@ -1,0 +1,50 @@
+"""Clusters that are apart are counted, whatever their shape."""
+
+import numpy as np
+import pytest
+
+from pyro_mfcvae.priors.joining import count_clusters
+
+
+def standardized(z):
+    return (z - z.mean(0)) / z.std(0)
+
+
+@pytest.mark.parametrize("K", [1, 2, 5])
+def test_blobs(K):
+    rng = np.random.default_rng(K)
+    centres = 10.0 * np.stack([np.cos(2 * np.pi * np.arange(K) / K), np.sin(2 * np.pi * np.arange(K) / K)], 1)
+    z = standardized(centres[rng.integers(K, size=600)] + rng.normal(size=(600, 2)))
+    assert count_clusters(z, 5, 0) == K
+
+
+@pytest.mark.parametrize("noise", [0, 0.1])
+def test_a_ring_is_one_cluster(noise):
+    rng = np.random.default_rng(0)
+    turn = rng.uniform(0, 2 * np.pi, 1_000)
+    ring = np.stack([np.cos(turn), np.sin(turn)], 1) + noise * rng.normal(size=(1_000, 2))
+    assert count_clusters(standardized(ring), 20, 0) == 1
+
+
+def test_bent_clusters_count_once():
+    """Two half rings, each of which takes several Gaussians."""
+    rng = np.random.default_rng(0)
+    y, turn = rng.integers(2, size=1_500), rng.uniform(0, np.pi, 1_500)
+    z = np.stack([np.cos(turn) + 1.0 * y, (1 - 2 * y) * np.sin(turn) + 0.5 * y], 1)
+    assert count_clusters(standardized(z + 0.03 * rng.normal(size=z.shape)), 12, 0) == 2
+
+
+def test_never_more_than_asked_for():
+    z = standardized(
+        np.repeat(np.arange(6.0), 50)[:, None] + 0.01 * np.random.default_rng(0).normal(size=(300, 1))
+    )
+    assert [count_clusters(z, most, 0) for most in (1, 6, 30)] == [1, 6, 6]
+
+
+@pytest.mark.parametrize("N", [2, 9, 19])
+def test_few_data_are_one_cluster(N):
+    assert count_clusters(np.arange(N, dtype=float)[:, None], 5, 0) == 1
+
+
+def test_constant_data_are_one_cluster():
+    assert count_clusters(np.zeros((100, 2)), 4, 0) == 1
