@@ -15,8 +15,9 @@ Array = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
 NEIGHBOURS = 15
-SEPARATION = 0.05  # misclassification probability of clusters that are apart
+SEPARATION = 0.025  # misclassification probability of clusters that are apart
 COMPONENTS = 20  # of few, those of one curved cluster would be apart
+MIN_SHARE = 0.2  # of a component's data, that a cluster has
 DATA_PER_COMPONENT = 10  # at least, where clusters are counted
 MIN_VARIANCE = 2e-3  # of a component, for data with a variance of one
 
@@ -48,7 +49,7 @@ def count_clusters(z: Array, most: int, seed: int) -> int:
     is taken for the other with a probability of ``SEPARATION`` are of one cluster, and so are chains of them:
     the pieces of a curved cluster run into each other, and count once. The probabilities are those of the
     components, since those of what was joined fall with its size: two halves of a ring meet at their ends
-    only.
+    only. What is much smaller than a component is an outlier, and not counted.
 
     Args:
         z: data, shape (N, D), with a variance of one in every direction.
@@ -68,8 +69,9 @@ def count_clusters(z: Array, most: int, seed: int) -> int:
     r = mixture.predict_proba(z)
     used = np.unique(r.argmax(1))
     r = r[:, used] / r[:, used].sum(1, keepdims=True)
-    number, _ = connected_components(misclassification(r)[1] >= SEPARATION)
-    return min(most, int(number))
+    _, labels = connected_components(misclassification(r)[1] >= SEPARATION)
+    sizes = np.bincount(labels[r.argmax(1)])
+    return max(1, min(most, int((sizes >= MIN_SHARE * len(z) / components).sum())))
 
 
 def by_modularity(z: Array, r: Array) -> Joins:

@@ -131,12 +131,15 @@ def _merge(weights: np.ndarray, clusters: int) -> np.ndarray:
 
 def _move(graph: sparse.csr_array, labels: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
     """Move data to where most of their neighbours are, a quarter of all data at a time."""
+    quarters = [(rows, graph[rows]) for rows in np.array_split(rng.permutation(len(labels)), 4)]
     for _ in range(SWEEPS):
-        for part in np.array_split(rng.permutation(len(labels)), 4):
-            neighbours = graph[part] @ _indicators(labels, clusters)
+        before = labels
+        for rows, edges in quarters:
             moved = labels.copy()
-            moved[part] = neighbours.toarray().argmax(1)
-            if len(np.unique(moved)) < clusters:
+            moved[rows] = (edges @ _indicators(labels, clusters)).toarray().argmax(1)
+            if np.bincount(moved, minlength=clusters).min() == 0:
                 return labels
             labels = moved
+        if np.array_equal(labels, before):
+            break
     return labels
