@@ -193,7 +193,7 @@ def test_the_readme_has_the_recorded_figures(reproduce):
 
 
 def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
-    def load(data):
+    def load(data, seed):
         train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)
         return train.images, test.images, test.labels, test.label_names
 
