@@ -1,9 +1,9 @@
 """Partitions side by side in networks of their own: what `data_init="subspaces"` is for."""
 
-from pyro_mfcvae import Facet, MFCVAEConfig, Schedule, Stage, likelihoods, networks
+from pyro_mfcvae import MFCVAEConfig, Schedule, Stage, likelihoods, networks
 
 
-def side_by_side(facets=(Facet(10, 3, "full_gaussian"),) * 2, **overrides):
+def side_by_side(facets, **overrides):
     """A configuration that trains all facets at once, each from an independent subspace of the data."""
     stage = Stage(
         tuple(range(len(facets))),
