@@ -274,11 +274,13 @@ def _unmixed(
     # K centres span at most K - 1 dimensions; those that data make no use of cost little.
     needed = MIN_NUISANCE + sum(min(facet.clusters - 1, MOST_CENTRES) for facet in chosen)
     left = needed - sum(facet.latent_dim for facet in chosen)
+    given_schedule = overrides.get("schedule")
+    unmixes = given_schedule is None or any(stage.unmix for stage in given_schedule.stages)
     defaults: ConfigFields = {
         "facets": chosen,
         "likelihood": likelihood,
         "network": network,
         "schedule": Schedule.unmixed(len(chosen), unmix="auto" if is_auto else True, **schedule),
-        "nuisance": 0 if is_auto else max(left, MIN_NUISANCE),
+        "nuisance": max(left, MIN_NUISANCE) if unmixes and not is_auto else 0,
     }
     return configured(defaults, cast(ConfigFields, overrides))

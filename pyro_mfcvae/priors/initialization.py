@@ -155,7 +155,10 @@ def _groups(z: np.ndarray, clusters: int, covariance_type: str, seed: int) -> Mi
     if labels is None:
         return _partition(z, clusters, covariance_type, seed)
     means = np.stack([np.bincount(labels, column, clusters) for column in z.T], 1)
-    return _moments(z, labels, means / np.bincount(labels)[:, None], covariance_type)
+    start = _moments(z, labels, means / np.bincount(labels)[:, None], covariance_type)
+    # A cluster of many equal data would have next to no variance.
+    least = MIN_VARIANCE * (np.eye(z.shape[1]) if start.covariances.ndim == 3 else 1)
+    return MixtureInit(start.weights, start.means, start.covariances + least)
 
 
 def _moments(z: np.ndarray, labels: np.ndarray, means: np.ndarray, covariance_type: str) -> MixtureInit:

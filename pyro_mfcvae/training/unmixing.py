@@ -212,6 +212,8 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     if isinstance(clusters, int):
         groups = _groups(s[:, : max(1, used.shape[1])], used.shape[1], 1, levels)
         chosen, sizes = _counted(levels, groups, clusters)
+    elif len(sizes) == 1 and used.shape[1]:
+        chosen = (tuple(range(used.shape[1])),)  # a single facet takes all that varies
     else:
         chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes), levels), sizes)
     taken = list(itertools.chain(*chosen))

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numbered import numbered, save, seeded
+from side_by_side import side_by_side
 
 from pyro_mfcvae import Facet, Schedule, Stage, fit, presets
 from pyro_mfcvae.data import make_facets, memmap, sources
@@ -317,7 +318,7 @@ def test_a_sorted_file_trains_as_well_as_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(memmap, "WINDOW", 512 * x[0].nbytes)
     path = save(tmp_path / "x.npy", x)
     stage = Stage((0, 1), steps=120, warm_up_steps=40, batch_size=80, learning_rate=5e-3)
-    config = presets.tabular(facets=(Facet(3, 2), Facet(4, 2)), schedule=Schedule((stage,)))
+    config = side_by_side((Facet(3, 2), Facet(4, 2)), schedule=Schedule((stage,)))
     for in_memory in (True, False):
         clusters = fit(path, config, in_memory=in_memory, progress=False).predict(path)
         assert [nmi(clusters[:, j], labels[:, j]) for j in (0, 1)] == pytest.approx([1, 1], abs=0.02), (

@@ -96,7 +96,7 @@ def test_components_have_the_moments_of_the_clusters():
         order = [first, 1 - first]
         np.testing.assert_allclose(found.means[order], [z[y == k].mean(0) for k in range(K)], atol=1e-12)
         added = MIN_VARIANCE * np.eye(D) if covariance_type in ("full", "tied") else MIN_VARIANCE
-        np.testing.assert_allclose(found.covariances[order], expected[covariance_type] + added)
+        np.testing.assert_allclose(found.covariances[order], np.array(expected[covariance_type]) + added)
         np.testing.assert_allclose(found.weights, [0.5, 0.5])
 
 

@@ -14,9 +14,10 @@ from pyro_mfcvae.priors import initialization as start
 from pyro_mfcvae.priors.estimators import KMEANS_ITERATIONS
 from pyro_mfcvae.results.predictor import Predictor
 from pyro_mfcvae.training import DeadClustersWarning, Trainer
+from pyro_mfcvae.training.grouping import MAX_CLUSTERS, MIXTURE_SIZE
 from pyro_mfcvae.training.loop import EMBEDDING_SIZE
 from pyro_mfcvae.training.monitor import Monitor
-from pyro_mfcvae.training.subspaces import MAX_CLUSTERS, MIXTURE_SIZE, independent_subspaces
+from pyro_mfcvae.training.subspaces import independent_subspaces
 
 TYPES = ("full", "tied", "diag", "spherical")
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from side_by_side import side_by_side
 
 from pyro_mfcvae import MFCVAE, Facet, Schedule, Stage, fit, presets
 from pyro_mfcvae.model.loss import make_loss
@@ -117,7 +118,7 @@ def test_the_encoder_of_the_nuisance_starts_at_the_residual():
     y = rng.integers(0, 2, (600, 2))
     sources = np.concatenate([2.0 * y + 0.1 * rng.normal(size=(600, 2)), 0.5 * rng.normal(size=(600, 1))], 1)
     x = sources @ np.linalg.qr(rng.normal(size=(3, 6)).T)[0].T + 0.01 * rng.normal(size=(600, 6))
-    config = presets.tabular(facets=(Facet(2, 1), Facet(2, 1)), nuisance=1)
+    config = side_by_side((Facet(2, 1), Facet(2, 1)), nuisance=1)
     model = MFCVAE(dataclasses.replace(config, schedule=Schedule.joint(2, steps=1)), (6,))
     data = torch.from_numpy(x).float()
     model.likelihood.calibrate(data)

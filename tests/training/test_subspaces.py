@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from side_by_side import side_by_side
 from torch import nn
 
 from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, presets
@@ -203,9 +204,8 @@ def test_facet_modules_are_checked_when_a_model_is_made(make_config):
 )
 def test_presets_train_with_any_number_of_facets(preset, x_shape, J):
     config = preset(facets=(Facet(3, 2),) * J)
-    (stage,) = config.stages
-    assert stage.introduces == tuple(range(J))
-    schedule = Schedule.joint(J, epochs=2, warm_up_epochs=1, freeze=stage.freeze)
+    assert config.stages[0].introduces == tuple(range(J))
+    schedule = Schedule.joint(J, epochs=2, warm_up_epochs=1)
     config = preset(facets=config.facets, schedule=schedule)
     x = np.random.default_rng(0).uniform(size=(60, *x_shape))
     assert fit(x, config, progress=False, precision="float32").predict(x).shape == (60, J)
@@ -213,7 +213,7 @@ def test_presets_train_with_any_number_of_facets(preset, x_shape, J):
 
 def test_independent_partitions_are_recovered():
     data = make_facets((3, 4), n=1000, seed=3)
-    config = presets.tabular(facets=(Facet(3, 3, FullGaussian()), Facet(4, 3, FullGaussian())))
+    config = side_by_side((Facet(3, 3, FullGaussian()), Facet(4, 3, FullGaussian())))
     stage = dataclasses.replace(config.stages[0], steps=200, warm_up_steps=80)
     config = dataclasses.replace(config, schedule=Schedule((stage,)))
     fitted = fit(data.x, config, restarts=2, workers=1, progress=False, precision="float32")
