@@ -47,14 +47,27 @@ def make_data(seed, n=1_500):
 
 
 def make_config(recipe, clusters, scale=1.0):
-    """``tabular0`` and ``tabular3`` (with so large a nuisance), ``unmix``, and ``auto``: unmixed, J found."""
+    """Side by side, ``tabular0`` and ``tabular3`` (with so large a nuisance); ``unmix``; ``auto``: J found."""
     J = len(clusters)
     facets = tuple(mf.Facet(K, 3, "full_gaussian") for K in clusters)
     if recipe.startswith("tabular"):
-        config = mf.presets.tabular(facets=facets, nuisance=int(recipe[-1]))
         steps = int(scale * STEPS["tabular"])
-        stage = dataclasses.replace(config.stages[0], steps=steps, warm_up_steps=steps // 3)
-        return dataclasses.replace(config, schedule=mf.Schedule((stage,)))
+        stage = mf.Stage(
+            tuple(range(J)),
+            steps=steps,
+            warm_up_steps=steps // 3,
+            batch_size=100,
+            decay_after=0.5,
+            freeze=("encoder.facet_modules.*.0.0.*",),
+        )
+        return mf.MFCVAEConfig(
+            facets=facets,
+            likelihood=mf.likelihoods.Gaussian(sigma=0.3, standardize=True),
+            network=mf.networks.FullyConnectedAdditive(widths=(64, 64)),
+            schedule=mf.Schedule((stage,)),
+            data_init="subspaces",
+            nuisance=int(recipe[-1]),
+        )
     auto = recipe == "auto"
     if auto:
         facets = (mf.Facet(10, 3 * J + 3, "full_gaussian"),)
