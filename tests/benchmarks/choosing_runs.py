@@ -47,7 +47,7 @@ def make_data(seed, n=1_500):
 
 
 def make_config(recipe, clusters, scale=1.0):
-    """Side by side: ``tabular0``, ``tabular3`` (with so large a nuisance); ``unmix``; ``auto``: J is found."""
+    """Side by side: ``tabular0``, ``tabular3`` (with so large a nuisance); ``unmix``; ``auto``: J found."""
     J = len(clusters)
     facets = tuple(mf.Facet(K, 3, "full_gaussian") for K in clusters)
     if recipe.startswith("tabular"):
