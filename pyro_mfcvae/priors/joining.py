@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae.priors.initialization import fit_mixture
+from pyro_mfcvae.priors.neighbours import neighbour_graph
 
 Array = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
-NEIGHBOURS = 15
 SEPARATION = 0.025  # misclassification probability of clusters that are apart
 COMPONENTS = 20  # of few, those of one curved cluster would be apart
 MIN_SHARE = 0.2  # of a component's data, that a cluster has
@@ -95,6 +95,8 @@ def by_modularity(z: Array, r: Array) -> Joins:
         Newman and Girvan (2004), Finding and evaluating community structure in networks; Clauset, Newman
         and Moore (2004), Finding community structure in very large networks.
     """
+    if len(z) < 2:
+        raise ValueError("x: got 1 datum, expected at least 2, of which one can be the other's neighbour")
     graph, r = neighbour_graph(z), r.astype(np.float64)
     edges = r.T @ (graph @ r)
     return _greedy(edges / edges.sum(), len(edges), modularity, _join_nodes)
@@ -116,24 +118,6 @@ def by_misclassification(r: Array) -> Joins:
         probabilities (DEMP).
     """
     return _greedy(r.astype(np.float64), r.shape[1], misclassification, _join_columns)
-
-
-def neighbour_graph(z: Array, neighbours: int = NEIGHBOURS) -> Any:
-    """Count for every pair of data how many of the two are a nearest neighbour of the other: sparse (N, N).
-
-    Args:
-        z: latents (N, D).
-        neighbours: number of neighbours of a datum, if there are as many others.
-
-    Raises:
-        ValueError: for a single datum.
-    """
-    from sklearn.neighbors import kneighbors_graph
-
-    if len(z) < 2:
-        raise ValueError("x: got 1 datum, expected at least 2, of which one can be the other's neighbour")
-    graph = kneighbors_graph(z, min(neighbours, len(z) - 1))
-    return graph + graph.T
 
 
 def modularity(shares: Array) -> tuple[float, Array]:

@@ -51,7 +51,7 @@ def neighbour_labels(z: np.ndarray, clusters: int, seed: int) -> np.ndarray | No
         return np.zeros(N, int)
     if pieces <= K:
         return None
-    graph = _neighbour_graph(z)
+    graph = neighbour_graph(z)
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(max(1, min(STARTS, STARTS_TIMES_CLUSTERS // K))):
@@ -68,8 +68,16 @@ def neighbour_labels(z: np.ndarray, clusters: int, seed: int) -> np.ndarray | No
     return best[1]
 
 
-def _neighbour_graph(z: np.ndarray) -> sparse.csr_array:
-    """Join each datum to its nearest others; weights (N, N), symmetric, nothing on the diagonal."""
+def neighbour_graph(z: np.ndarray) -> sparse.csr_array:
+    """Join each datum to its nearest others.
+
+    Args:
+        z: data, shape (N, D), N >= 2.
+
+    Returns:
+        Weights, shape (N, N), with nothing on the diagonal: 1 where two data are neighbours of each other,
+        1/2 where one is the other's.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     with one_thread():

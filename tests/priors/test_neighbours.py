@@ -194,13 +194,13 @@ def test_more_separate_clusters_than_components():
 
 def test_it_is_found_in_a_sample_of_many_data(monkeypatch):
     sizes = []
-    graph = neighbours._neighbour_graph
+    graph = neighbours.neighbour_graph
 
     def spy(z):
         sizes.append(len(z))
         return graph(z)
 
-    monkeypatch.setattr(neighbours, "_neighbour_graph", spy)
+    monkeypatch.setattr(neighbours, "neighbour_graph", spy)
     monkeypatch.setattr("pyro_mfcvae.priors.initialization.NEIGHBOURS_SIZE", 400)
     z, y, _ = blobs(20_000, [0.3, 0.3, 0.4])
     found = find(z, 3)
