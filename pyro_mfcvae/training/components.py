@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
+
+from pyro_mfcvae.priors.estimators import fit_estimator, one_thread
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,12 +39,11 @@ def independent_components(
         Hyvärinen, Oja (2000), Independent Component Analysis: Algorithms and Applications.
     """
     from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
 
     if not np.ptp(x, axis=0).any():  # constant
         return np.empty((x.shape[1], 0))
     p = min(dimensions, MAX_DIMENSIONS, *x.shape)
-    with threadpool_limits(1):  # for the same sums in the same order
+    with one_thread():
         pca = PCA(p, random_state=seed).fit(x)
         variances = pca.explained_variance_
         before = np.cumsum(pca.explained_variance_ratio_) - pca.explained_variance_ratio_
@@ -61,11 +60,8 @@ def independent_components(
 def _rotation(white: Floats, seed: int) -> Floats:
     """Return directions (p, p) of white data (N, p), as the columns of a rotation."""
     from sklearn.decomposition import FastICA
-    from sklearn.exceptions import ConvergenceWarning
 
-    # A search that has not ended is good enough.
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        ica = FastICA(whiten=False, max_iter=500, tol=1e-3, random_state=seed).fit(white)
+    ica = fit_estimator(FastICA(whiten=False, max_iter=500, tol=1e-3, random_state=seed), white)
     rotation: Floats = ica.components_.T
     return rotation
 

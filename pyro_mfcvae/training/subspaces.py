@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pyro_mfcvae.priors.estimators import one_thread
 from pyro_mfcvae.training.components import independent_components
 from pyro_mfcvae.training.grouping import Gains, Groups, assign_groups, merge_groups
 
@@ -80,12 +81,11 @@ def residual_subspace(
         True
     """
     from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
 
     x = np.asarray(x, dtype=np.float64)
     centred = x - x.mean(0)
     U = np.concatenate(list(subspaces), 1)
-    with threadpool_limits(1):  # for the same sums in the same order
+    with one_thread():
         coordinates = centred @ U  # (N, P)
         B = np.linalg.lstsq(coordinates, centred, rcond=None)[0]  # (P, D)
         residual = centred - coordinates @ B
