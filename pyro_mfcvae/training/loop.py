@@ -139,7 +139,7 @@ class Trainer:
         self.stage: StageRun | None = None
         self.unmixing: Unmixing | None = None
         self._start = time.perf_counter()
-        self.plans = [StagePlan(stage, len(self.source)) for stage in model.config.stages]
+        self.plans = self._make_plans()
         if any(plan.stage.unmix for plan in self.plans):
             check_can_unmix(model)
         for plan in self.plans:
@@ -204,6 +204,7 @@ class Trainer:
         if state["unmixing"] is not None:
             self.unmixing = Unmixing.from_state_dict(state["unmixing"])
             model.reconfigure(unmixed_config(model.config, self.unmixing))
+            self.plans = self._make_plans()
         model.load_state_dict(state["model"])
         for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
             prior.is_standard = is_standard
@@ -235,11 +236,13 @@ class Trainer:
             "data": None if seen is None else zlib.crc32(seen.tobytes()),
         }
 
+    def _make_plans(self) -> list[StagePlan]:
+        """Plan the stages of the configuration, which unmixing changes."""
+        return [StagePlan(stage, len(self.source)) for stage in self.model.config.stages]
+
     def _new_stage(self, index: int) -> StageRun:
         plan = self.plans[index]
         past = frozenset(j for earlier in self.plans[:index] for j in earlier.stage.introduces)
-        if self.unmixing is not None:
-            past = frozenset(range(len(self.unmixing.clusters)))
         stage = plan.stage
         optimizer = make_optimizer(stage.optimizer, self.model.parameters(), stage.learning_rate)
         return StageRun(
@@ -264,6 +267,7 @@ class Trainer:
         if run.plan.stage.unmix:
             auto = run.plan.stage.unmix == "auto"
             self.unmixing = unmix(self.model, self.sample, seed=self.seed, auto=auto)
+            self.plans = self._make_plans()
             self._initialize_mixtures(range(len(self.model.facet_priors)))
 
     def _begin_phase(self, run: StageRun) -> None:
