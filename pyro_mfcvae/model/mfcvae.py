@@ -286,11 +286,11 @@ class MFCVAE(nn.Module):
 
     def _redundancy_charge(self, z: Sequence[Tensor], weights: FacetWeights) -> Tensor | None:
         """What the dependence of z (..., N, D_j) costs, nats per datum (...); None if there is no charge."""
+        if not is_active(weights.redundancy):
+            return None
         each = zip(self.priors, z, weights.fade_in, strict=False)  # a nuisance is left out
         charged = [z_j for _, z_j, alpha in each if is_active(alpha)]
-        if not is_active(weights.redundancy) or len(charged) < 2:
-            return None
-        return weights.redundancy * redundancy(charged)
+        return weights.redundancy * redundancy(charged) if len(charged) > 1 else None
 
     def _exact_term(self, prior: Any, q: dist.Distribution) -> tuple[Tensor, Tensor]:
         """Term (N,) and responsibilities (N, K) of the analytic objective, without noise."""
