@@ -16,7 +16,7 @@ from pyro_mfcvae.training.history import EpochRecord
 
 MONITOR_SIZE = 2_000  # number of data that the history's figures are taken on
 EVALUATION_BATCH = 1_000
-REDUNDANCY_SIZE = 1_000  # of them, for what takes time and memory as their square
+REDUNDANCY_SIZE = 500  # of them, for what takes time and memory as their square
 
 
 class DeadClustersWarning(UserWarning):
