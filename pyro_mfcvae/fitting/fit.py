@@ -103,8 +103,8 @@ def fit(
         precision: precision of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every
             device; or ``"bfloat16"``, which is faster where the device has units for it (divergences,
             densities and what leaves the networks are in float32 all the same). A run in bfloat16 is
-            another run, and may be a worse one: on rendered rooms (``presets.shapes3d``, floor, seeds 0 and
-            1) the purity for shape was 0.64 and 0.80 in bfloat16, and 0.88 and 0.97 in float32.
+            another run, and may be a worse one: on rendered rooms (``presets.shapes3d_ladder``, floor, seeds
+            0 and 1) the purity for shape was 0.64 and 0.80 in bfloat16, and 0.88 and 0.97 in float32.
         in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
             does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
             ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
