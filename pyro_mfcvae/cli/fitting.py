@@ -105,9 +105,9 @@ def add_demo(commands: Commands) -> None:
     add(
         "--restarts",
         type=int,
-        default=1,
+        default=2,
         metavar="R",
-        help="train R seeds from --seed on, and keep the best, for which no label is needed (default: 1)",
+        help="train R seeds from --seed on, and keep the best, for which no label is needed (default: 2)",
     )
     _add_computing(command)
     add(
