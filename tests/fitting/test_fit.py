@@ -136,7 +136,8 @@ def test_without_a_configuration_a_preset_is_taken(monkeypatch, with_stages, x, 
     monkeypatch.setattr(presets, "for_data", fast)
     fitted = quick(x, None)
     assert fitted.model.config.likelihood == likelihood
-    assert len(fitted.predict(x)) == 20
+    assert fitted.predict(x).shape == (20, fitted.num_facets)
+    assert (fitted.history.unmixing is None) == (likelihood == presets.mnist().likelihood)
 
 
 def test_bfloat16_trains_and_predicts_in_float32(make_config, blobs):

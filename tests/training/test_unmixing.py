@@ -130,6 +130,26 @@ def test_tiny_and_collapsed_latents(n):
             assert np.linalg.matrix_rank(found.directions) == 4
 
 
+def test_the_corners_of_a_square_are_one_facet_where_it_is_asked_for():
+    """Their coordinates are independent: only the number of clusters says that they belong together."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(4, size=1_500), rng.integers(3, size=1_500)
+    factors = np.stack([a // 2, a % 2, b], 1) + 0.05 * rng.normal(size=(1_500, 3))
+    s = (factors - factors.mean(0)) / factors.std(0)
+    u = s @ np.linalg.qr(rng.normal(size=(3, 3)))[0].T
+    found = find_unmixing(u, (4, 3), 0)
+    assert (found.latent_dims, found.nuisance) == ((2, 1), 0)
+    z = (u - found.center) @ found.directions
+    assert nmi(a, partition(z[:, :2], 4)) > 0.95
+    assert find_unmixing(u, (2, 2, 3), 0).latent_dims == (1, 1, 1)
+    assert find_unmixing(u, 12, 0).clusters == (3, 2, 2)
+
+
+def test_a_single_facet_takes_all_that_varies(latent):
+    found = find_unmixing(latent[1], (6,), 0)
+    assert (found.latent_dims, found.clusters, found.nuisance) == ((7,), (6,), 0)
+
+
 def test_fewer_dimensions_than_facets():
     with pytest.raises(ValueError, match="facets: got 3, expected at most the 2 dimensions of their latent"):
         find_unmixing(np.random.default_rng(0).normal(size=(100, 2)), (2, 2, 2), 0)
