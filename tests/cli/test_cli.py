@@ -296,7 +296,7 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--clusters 3,2 --latent-dims 2,2,2", "--latent-dims: got 3 numbers, expected 1 or 2"),
         (
             "--preset shapes3d --latent-dims 2",
-            "--latent-dims: got [2] where facets are counted; give --clusters",
+            "--latent-dims: got (2,) where facets are counted; give",
         ),
         ("--clusters 3,2 --epochs 1,1,1", "--epochs: got 3 numbers, expected 1"),
         ("--preset mnist --epochs 1,1,1", "--epochs: got 3 numbers, expected 1 or 2, one for each stage"),
