@@ -18,10 +18,14 @@ References:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
 
 from pyro_mfcvae.priors.estimators import k_means, one_thread
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 NEIGHBOURS = 15
 PIECES = 20  # for each cluster, with at least so many data each:
@@ -78,6 +82,7 @@ def neighbour_graph(z: np.ndarray) -> sparse.csr_array:
         Weights, shape (N, N), with nothing on the diagonal: 1 where two data are neighbours of each other,
         1/2 where one is the other's.
     """
+    from scipy import sparse
     from sklearn.neighbors import NearestNeighbors
 
     with one_thread():
@@ -101,6 +106,8 @@ def _join(
 
 def _indicators(labels: np.ndarray, size: int) -> sparse.csr_array:
     """Return ones at each datum's label, shape (N, size)."""
+    from scipy import sparse
+
     N = len(labels)
     return sparse.csr_array((np.ones(N), (np.arange(N), labels)), shape=(N, size))
 
