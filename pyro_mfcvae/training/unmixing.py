@@ -61,9 +61,6 @@ Floats = npt.NDArray[np.float64]
 EXPLAINED = 0.985
 MIN_VARIANCE = 0.02  # of a direction that data make use of; the prior of the latent has one
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
-MAX_FRACTION = 0.7  # of the combinations of levels, that occur where groups are one factor
-MAX_COMBINATIONS = 60  # that are counted
-DATA_PER_COMBINATION = 20  # at least
 COUNTING_SIZE = 4_000  # data that clusters are counted in
 ENCODING_BATCH = 1_000  # data that are encoded at a time
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
@@ -209,12 +206,12 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
     levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
-        groups = _groups(s[:, : max(1, used.shape[1])], used.shape[1], 1, levels)
+        groups = _groups(s[:, : max(1, used.shape[1])], used.shape[1], 1)
         chosen, sizes = _counted(levels, groups, clusters)
     elif len(sizes) == 1 and used.shape[1]:
         chosen = (tuple(range(used.shape[1])),)  # a single facet takes all that varies
     else:
-        chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes), levels), sizes)
+        chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes)), sizes)
     taken = list(itertools.chain(*chosen))
     rest = tuple(i for i in range(T.shape[1]) if i not in taken)
     order = (*taken, *rest)
@@ -239,31 +236,18 @@ class _Levels:
 
     def __init__(self, s: Floats, most: int, seed: int) -> None:
         self.s, self.most, self.seed = s, most, seed
-        self._counts: dict[tuple[Group, int], int] = {}
+        self._counts: dict[Group, int] = {}
 
-    def count(self, group: Group, most: int | None = None) -> int:
-        """Count the clusters of a group, at most ``most``."""
-        most = most or self.most
-        if (group, most) not in self._counts:
-            found = count_clusters(self.s[:COUNTING_SIZE, list(group)], most, self.seed)
-            self._counts[group, most] = found
-        return self._counts[group, most]
-
-    def fraction(self, groups: Groups) -> float:
-        """Return how many of the combinations of levels there are; 1 if there are too many to tell."""
-        counts = [self.count(group) for group in groups]
-        product = math.prod(counts)
-        if min(counts) == 1 or product > min(MAX_COMBINATIONS, len(self.s) // DATA_PER_COMBINATION):
-            return 1.0
-        return self.count(_union(groups), 2 * product) / product
+    def count(self, group: Group) -> int:
+        """Count the clusters of a group."""
+        if group not in self._counts:
+            found = count_clusters(self.s[:COUNTING_SIZE, list(group)], self.most, self.seed)
+            self._counts[group] = found
+        return self._counts[group]
 
 
-def _groups(s: Floats, used: int, least: int, levels: _Levels) -> Groups:
-    """Group the first coordinates of s (N, D), and leave the others alone: at least so many groups.
-
-    Groups that move with each other become one, and then those of which not all combinations of levels
-    occur: such dependence may be slight, as that between the coordinates of a few clusters.
-    """
+def _groups(s: Floats, used: int, least: int) -> Groups:
+    """Group those of the first coordinates of s (N, D) that depend on each other: at least so many groups."""
     others = tuple((i,) for i in range(used, s.shape[1]))
     if s.shape[1] < least:
         raise ValueError(f"facets: got {least}, expected at most the {s.shape[1]} dimensions of their latent")
@@ -271,13 +255,6 @@ def _groups(s: Floats, used: int, least: int, levels: _Levels) -> Groups:
         merge for merge in merge_groups(s[:, :used]) if used and len(merge.groups) + len(others) >= least
     ]
     groups = next((m.groups for m in reversed(merges) if m.dependence >= MIN_DEPENDENCE), ())
-    while len(groups) + len(others) > least:
-        sets = [c for n in (2, 3) for c in itertools.combinations(groups, n)]
-        fractions = {c: levels.fraction(c) for c in sets if len(groups) - len(c) + 1 + len(others) >= least}
-        chosen = min(fractions, key=lambda c: fractions[c], default=())
-        if not chosen or fractions[chosen] > MAX_FRACTION:
-            break
-        groups = _merged(groups, chosen)
     return (*groups, *others)
 
 
