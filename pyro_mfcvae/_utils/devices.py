@@ -1,4 +1,4 @@
-"""Devices and precision, their description, and random streams that are put back."""
+"""Devices and precision, their description, and numbers of threads."""
 
 from __future__ import annotations
 
@@ -123,15 +123,6 @@ def resolve_precision(precision: str) -> Precision:
     if precision in ("auto", "float32"):
         return "float32"
     raise ValueError(f"precision: got {precision!r}, expected one of {PRECISIONS}")
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's generators of the CPU and this device within, and restore them after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

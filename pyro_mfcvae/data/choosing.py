@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.checking import check_data, shaped
 from pyro_mfcvae.data.loading import first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
@@ -78,6 +79,7 @@ def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: 
     return shaped(as_tensor(x, name=name, allow_missing=likelihood.allows_missing), x_shape, name)
 
 
+@in_turn
 def rows_for(
     x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x", *, support: bool = False
 ) -> Tensor | StoredRows:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.data.checking import check_shape
 from pyro_mfcvae.data.reading import MapStyle, as_stored, joined, scaled, split_item
 from pyro_mfcvae.data.sources import HELD_OUT, Check, Source, Stream, cut, number_held_out, seed_from, take
@@ -82,11 +82,15 @@ class Items(Source):
 
     def _read(self, indices: Tensor, size: int, seed: int) -> Iterator[Tensor]:
         """Yield items in this order, in batches of ``size`` or, the last one, fewer."""
-        can_fork = multiprocessing.get_start_method() == "fork"
+        # Without allow_none, to ask for the method would settle it, for the user's own processes, too.
+        default = multiprocessing.get_all_start_methods()[0]
+        method = multiprocessing.get_start_method(allow_none=True) or default
+        forks = method == "fork"
         loader: DataLoader[Tensor] = DataLoader(
             self.dataset,  # type: ignore[arg-type]  # any with a length and items
             batch_sampler=_Cuts(indices, size),
-            num_workers=min(WORKERS, -(-len(indices) // size)) if can_fork else 0,
+            num_workers=min(WORKERS, -(-len(indices) // size)) if forks else 0,
+            multiprocessing_context="fork" if forks else None,
             collate_fn=partial(_collate, name=self.name),
             generator=torch.Generator().manual_seed(seed),  # of the workers' seeds
         )

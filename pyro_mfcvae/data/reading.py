@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.checking import check_finite, check_shape
 from pyro_mfcvae.datasets.labelled import LabelledData
 
@@ -67,6 +68,7 @@ def as_tensor(data: object, *, name: str = "x", allow_missing: bool = False) -> 
     return as_labelled(data, name=name, allow_missing=allow_missing)[0]
 
 
+@in_turn
 def as_labelled(data: object, *, name: str = "dataset", allow_missing: bool = False) -> Labelled:
     """Turn data into one float32 tensor on the CPU and, where there are any, integer labels.
 

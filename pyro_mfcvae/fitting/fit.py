@@ -12,10 +12,8 @@ from typing import Any, Literal, overload
 import torch
 
 from pyro_mfcvae._utils.checks import integer
-from pyro_mfcvae._utils.devices import (
-    describe_environment,
-    seeded,
-)
+from pyro_mfcvae._utils.devices import describe_environment
+from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.checking import check_data, check_finite
@@ -160,10 +158,12 @@ def fit(
     """
     chosen_seeds = _seeds(seed, seeds, restarts)
     compute = Compute.resolve(device, precision, compile, workers)
-    data = as_source(dataset, in_memory)
+    with Turn():
+        data = as_source(dataset, in_memory)
+        config = _configuration(data, config)
     return fit_source(
         data,
-        _configuration(data, config),
+        config,
         chosen_seeds,
         compute,
         keeps="all" if seeds is not None else "only" if restarts is None else "best",
@@ -245,8 +245,10 @@ def _train_one(
     progress: bool = False,
 ) -> FittedMFCVAE:
     device = compute.device
-    with seeded(seed, device):
+    stream = RandomStream(seed, device)
+    with Turn(stream):
         model, checked = _new_model(data, config, device)
+    with Turn(stream, validates=False), torch.enable_grad():
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
         history = train(
             model,

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 
+from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.metrics.contingency import Contingency
 
 
@@ -211,6 +212,7 @@ def variation_of(table: Contingency) -> float:
     return float((table.n * left).sum() / table.num_data)
 
 
+@in_turn  # since what Python warns of is of the whole process
 def _sklearn(name: str, table: Contingency) -> float:
     """Compute a score of scikit-learn's, rounding errors at its ends cut off."""
     from sklearn import metrics

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal
 
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.plots.arguments import on_host
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.priors import FacetPrior

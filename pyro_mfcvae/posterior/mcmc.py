@@ -34,7 +34,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.checks import integer, number, one_of
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import Turn, seeded
 from pyro_mfcvae.posterior.arviz_groups import DRAW, Variables, convert, dataset, import_arviz, major_version
 from pyro_mfcvae.posterior.mixture_density import Mixture, MixtureDensity
 from pyro_mfcvae.priors.hyper import HyperPriors
@@ -201,7 +201,7 @@ def sample_mixture(
         for chain in range(num_chains):
             bar.set_description(f"chain {chain + 1}/{num_chains}")
             own_seed = int(np.random.SeedSequence((seed, chain)).generate_state(1)[0])
-            with seeded(own_seed, torch.device("cpu")):
+            with seeded(own_seed, torch.device("cpu")), torch.enable_grad():
                 u, diverged = _run_chain(density, kernel, num_samples, warmup_steps, bar)
             chains.append(u)
             diverging[chain, diverged] = True
@@ -239,6 +239,10 @@ def _run_chain(
 ) -> tuple[np.ndarray, list[int]]:
     """Draws (num_samples, P), and which of them diverged."""
 
+    def after_draw(*_: object) -> None:
+        bar.update()
+        Turn.give_way()
+
     def potential(parameters: dict[str, Tensor]) -> Tensor:
         return cast(Tensor, _Potential.apply(parameters["u"], density))
 
@@ -254,7 +258,7 @@ def _run_chain(
         warmup_steps=warmup_steps,
         initial_params={"u": start},
         disable_progbar=True,
-        hook_fn=lambda *_: bar.update(),
+        hook_fn=after_draw,
     )
     mcmc.run()
     return mcmc.get_samples()["u"].numpy(), mcmc.diagnostics()["divergences"]["chain 0"]

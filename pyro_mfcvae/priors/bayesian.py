@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import biject_to, transform_to
 
 from pyro_mfcvae._utils.checks import one_of, set_checked
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.priors.base import FacetPrior
 from pyro_mfcvae.priors.hyper import HyperPriors
 from pyro_mfcvae.priors.initialization import INITIALIZATIONS, Initialization, find_components
@@ -119,7 +120,7 @@ class BayesianGaussianMixture(FacetPrior):
         self.register_buffer("_like", torch.zeros(()), persistent=False)
         family = AutoNormal if guide == "normal" else AutoMultivariateNormal
         self.posterior = family(self._sample, init_loc_fn=lambda site: start[site["name"]])
-        with torch.random.fork_rng(devices=[]):
+        with seeded(0, torch.device("cpu")):
             self._sample_posterior()  # its parameters exist from now on
         self.posterior.init_loc_fn = None  # a closure, which cannot be pickled
         self._supports = {

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.priors import FacetPrior
 from pyro_mfcvae.report.findings import Findings, by_size, most_confident

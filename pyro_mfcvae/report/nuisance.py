@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyro_mfcvae._utils.devices import seeded
 from pyro_mfcvae.report.findings import Findings, by_size
 from pyro_mfcvae.report.tiles import Drawing, Strip
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -50,7 +49,7 @@ def nuisance_rows(
     spread = fitted.nuisance(findings.x).std(0)
     rows = []
     for d in np.argsort(-spread, kind="stable")[:MAX_ROWS]:
-        with fitted.evaluating() as model, seeded(seed, model.device):
+        with fitted.evaluating(seed) as model:
             largest = [by_size(clusters)[0].number for clusters in findings.facets]
             z = [
                 prior.draw(torch.tensor(k, device=model.device), temperature).expand(PICTURES, -1)

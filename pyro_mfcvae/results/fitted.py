@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer
-from pyro_mfcvae._utils.devices import resolve_device, seeded
+from pyro_mfcvae._utils.devices import resolve_device
+from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.choosing import data_for, rows_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
@@ -90,8 +91,7 @@ class FittedMFCVAE(Predictor):
             terms: ELBOTerms = self.model.elbo_terms(batch)
             return [terms.elbo]
 
-        with seeded(seed, self.model.device):
-            return float(self._blocks(x, elbo)[0].astype(np.float64).mean())
+        return float(self._blocks(x, elbo, seed)[0].astype(np.float64).mean())
 
     def log_likelihood(self, x: Any, num_particles: int = 100, seed: int = 0) -> np.ndarray:
         r"""Estimate log p(x) of each datum by importance weights, which is closer to it than the ELBO.
@@ -161,7 +161,7 @@ class FittedMFCVAE(Predictor):
         """
         num_particles = integer("num_particles", num_particles, least=1)
         x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
-        with self.evaluating(), seeded(seed, self.model.device):
+        with self.evaluating(seed):
             return importance.bounds(self.model, x, num_particles)
 
     def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
@@ -271,7 +271,7 @@ class FittedMFCVAE(Predictor):
         """
         x = data_for(x, self.model.likelihood, self.model.x_shape)
         self.model.likelihood.check(x, "x")
-        with self.evaluating(), seeded(seed, self.model.device):
+        with self.evaluating(seed):
             data = groups(
                 self.model,
                 x,
@@ -369,6 +369,7 @@ class FittedMFCVAE(Predictor):
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts, self.levels))
 
 
+@in_turn
 def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
     """Read a model that :meth:`FittedMFCVAE.save` wrote.
 

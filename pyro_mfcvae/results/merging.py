@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.priors import FacetPrior
 from pyro_mfcvae.priors.joining import by_misclassification, by_modularity, numbered, summed
 from pyro_mfcvae.results.levels import Integers, Level

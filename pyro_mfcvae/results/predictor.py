@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer, number, one_of
-from pyro_mfcvae._utils.devices import Precision, resolve_precision, seeded
+from pyro_mfcvae._utils.devices import Precision, resolve_precision
+from pyro_mfcvae._utils.turns import RandomStream, Turn, in_turn
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import rows_for
 from pyro_mfcvae.data.memmap import StoredRows
@@ -55,21 +56,25 @@ class Predictor:
         self._precision = resolve_precision(precision)
 
     @contextmanager
-    def evaluating(self) -> Iterator[MFCVAE]:
+    def evaluating(self, seed: int | None = None) -> Iterator[MFCVAE]:
         """Let the model predict within: in evaluation mode, in :attr:`precision` and without gradients.
+
+        Args:
+            seed: seed of PyTorch's generators within; None leaves them as they are.
 
         Yields:
             The model.
         """
-        training = [module for module in self.model.modules() if module.training]
-        for module in training:
-            module.training = False
-        try:
-            with torch.no_grad(), network_precision(self._precision):
-                yield self.model
-        finally:
+        stream = None if seed is None else RandomStream(seed, self.model.device)
+        with Turn(stream), torch.no_grad(), network_precision(self._precision):
+            training = [module for module in self.model.modules() if module.training]
             for module in training:
-                module.training = True
+                module.training = False
+            try:
+                yield self.model
+            finally:
+                for module in training:
+                    module.training = True
 
     @property
     def config(self) -> MFCVAEConfig:
@@ -84,7 +89,7 @@ class Predictor:
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
         """Probabilities p(c_j) of the clusters of each facet, float32, shape (K_j,)."""
-        with torch.no_grad():
+        with self.evaluating():
             probs = [prior.weights().probs for prior in self.model.facet_priors]
             return tuple(level.sums(p).cpu().numpy() for level, p in zip(self.levels, probs, strict=True))
 
@@ -240,7 +245,7 @@ class Predictor:
                 )
         n = integer("n", n, least=1)
         temperature = number("temperature", temperature, least=0)
-        with self.evaluating(), seeded(seed, self.model.device):
+        with self.evaluating(seed):
             z = []
             for j, prior in enumerate(self.model.latent_priors):
                 c = prior.weights().sample(torch.Size([n]))
@@ -363,15 +368,17 @@ class Predictor:
         components = self.model.responsibilities(self.model.encode(x))
         return [level.sums(r) for level, r in zip(self.levels, components, strict=True)]
 
-    @torch.inference_mode()
-    def _blocks(self, x: Any, function: Callable[[Tensor], list[Tensor]]) -> list[np.ndarray]:
-        """Apply a function of a batch to all data, and join each of its results."""
+    @in_turn
+    def _blocks(
+        self, x: Any, function: Callable[[Tensor], list[Tensor]], seed: int | None = None
+    ) -> list[np.ndarray]:
+        """Apply a function of a batch to all data, with a seed if it draws, and join each of its results."""
         data = rows_for(x, self.model.likelihood, self.model.x_shape)
         results: list[Tensor] = []
         # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
         block = torch.empty(BLOCK, *self.model.x_shape)
         start = 0
-        with self.evaluating():
+        with self.evaluating(seed), torch.inference_mode():
             for part in data.split(BLOCK):
                 stop = start + len(part)
                 output = function(block[: len(part)].copy_(part).to(self.model.device))

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
 from pyro_mfcvae._utils.progress import LOGGER
+from pyro_mfcvae._utils.turns import Turn
 from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
@@ -294,6 +295,7 @@ class Trainer:
                 loss_sum += self.stepper(batch, weights, run.optimizer)
                 run.step += 1
                 bar.update()
+                Turn.give_way()
         self.steps += count
         drop_vanished_moments(run.optimizer)
         record = self.monitor.record(

@@ -44,6 +44,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.config.stage import Stage
@@ -135,7 +136,7 @@ def check_can_unmix(model: MFCVAE) -> None:
     check_can_turn(model.encoder, model.decoder)
     for j, facet in enumerate(model.config.facets):
         try:
-            with torch.random.fork_rng(devices=[]):
+            with seeded(0, torch.device("cpu")):
                 as_prior(cast(Any, facet.prior)(facet.clusters, 1), facet.clusters, 1)
         except (TypeError, ValueError) as error:
             raise ValueError(

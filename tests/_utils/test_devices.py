@@ -12,7 +12,6 @@ from pyro_mfcvae._utils.devices import (
     processor_name,
     resolve_device,
     resolve_precision,
-    seeded,
     threads,
 )
 
@@ -102,14 +101,3 @@ def test_what_is_not_known_is_not_told(make_model):
     fitted = FittedMFCVAE(make_model(), [])
     assert fitted.history.environment is None
     assert "trained in" not in repr(fitted)
-
-
-def test_random_streams_are_put_back() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    with seeded(1, CPU):
-        inside = torch.rand(3)
-    assert torch.equal(torch.rand(3), expected)
-    with seeded(1, CPU):
-        assert torch.equal(torch.rand(3), inside)

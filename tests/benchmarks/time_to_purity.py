@@ -19,7 +19,7 @@ import torch
 
 import pyro_mfcvae as mf
 from pyro_mfcvae import metrics
-from pyro_mfcvae._utils.devices import seeded
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.training import Trainer
 
 REFERENCE_SECONDS = 1_406
