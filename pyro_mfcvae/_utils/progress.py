@@ -1,16 +1,25 @@
-"""Progress of training as lines of text, where there is no terminal for a bar."""
+"""Progress of training: a bar, or lines of text where there is no terminal for one."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tqdm.auto import tqdm
+
 INTERVAL = 5.0  # seconds from one line to the next, at least
 
 LOGGER = logging.getLogger("pyro_mfcvae.progress")  # has a message for every epoch
+
+
+class Bar(tqdm):  # type: ignore[misc]
+    """A progress bar with a lock of this process; tqdm's would settle how the user's processes start."""
+
+    _lock = threading.RLock()
 
 
 class _Lines(logging.StreamHandler):  # type: ignore[type-arg]

@@ -12,11 +12,10 @@ from contextlib import closing, nullcontext
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import threads
-from pyro_mfcvae._utils.progress import progress_lines, shows_lines
+from pyro_mfcvae._utils.progress import Bar, progress_lines, shows_lines
 from pyro_mfcvae.data.sources import HELD_OUT_SEED, Source
 from pyro_mfcvae.results.choosing import Clusters, Figures
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -56,7 +55,7 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
     # An interruption anywhere must reach the generator at once, since closing it ends the processes.
     with (
         closing(_outcomes(run, data, seeds, workers)) as finished,
-        tqdm(total=len(seeds), disable=not progress, unit="run") as bar,
+        Bar(total=len(seeds), disable=not progress, unit="run") as bar,
     ):
         for seed, outcome in finished:
             outcomes[seed] = outcome

@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from pyro.infer import HMC, MCMC, NUTS
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.checks import integer, number, one_of
+from pyro_mfcvae._utils.progress import Bar
 from pyro_mfcvae._utils.turns import Turn, seeded
 from pyro_mfcvae.posterior.arviz_groups import DRAW, Variables, convert, dataset, import_arviz, major_version
 from pyro_mfcvae.posterior.mixture_density import Mixture, MixtureDensity
@@ -197,7 +197,7 @@ def sample_mixture(
     density = MixtureDensity(y, v, reference, hyper_priors)
 
     chains, diverging = [], np.zeros((num_chains, num_samples), dtype=bool)
-    with tqdm(total=num_chains * (num_samples + warmup_steps), disable=not progress, unit="draw") as bar:
+    with Bar(total=num_chains * (num_samples + warmup_steps), disable=not progress, unit="draw") as bar:
         for chain in range(num_chains):
             bar.set_description(f"chain {chain + 1}/{num_chains}")
             own_seed = int(np.random.SeedSequence((seed, chain)).generate_state(1)[0])
@@ -235,7 +235,7 @@ class _Potential(torch.autograd.Function):
 
 
 def _run_chain(
-    density: MixtureDensity, kernel: str, num_samples: int, warmup_steps: int, bar: tqdm[None]
+    density: MixtureDensity, kernel: str, num_samples: int, warmup_steps: int, bar: Bar
 ) -> tuple[np.ndarray, list[int]]:
     """Draws (num_samples, P), and which of them diverged."""
 

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm.auto import tqdm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
-from pyro_mfcvae._utils.progress import LOGGER
+from pyro_mfcvae._utils.progress import LOGGER, Bar
 from pyro_mfcvae._utils.turns import Turn
 from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
@@ -164,7 +163,7 @@ class Trainer:
             with (
                 network_precision(self.precision),
                 without_validation(),
-                tqdm(total=total, disable=not progress, unit="step") as bar,
+                Bar(total=total, disable=not progress, unit="step") as bar,
             ):
                 for index, plan in enumerate(self.plans):
                     if self.stage is not None and index < self.stage.index:
@@ -250,7 +249,7 @@ class Trainer:
             index, plan, past, optimizer, EarlyStopping(stage.patience), is_warming_up=plan.warm_up_steps > 0
         )
 
-    def _run_stage(self, index: int, bar: tqdm[None]) -> None:
+    def _run_stage(self, index: int, bar: Bar) -> None:
         """Train one stage, or the rest of it."""
         run = self.stage
         if run is None or run.index != index:
@@ -277,7 +276,7 @@ class Trainer:
         begin = 0 if run.is_warming_up else run.plan.warm_up_steps
         self.stepper.begin(run.plan.phase_end(run.is_warming_up) - begin)
 
-    def _run_epoch(self, run: StageRun, bar: tqdm[None]) -> None:
+    def _run_epoch(self, run: StageRun, bar: Bar) -> None:
         """Train one epoch, or what is left of it before the warm-up or the stage is over."""
         model, plan = self.model, run.plan
         if run.is_warming_up and run.step == plan.warm_up_steps:
