@@ -11,7 +11,7 @@ from torch import nn
 
 from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, MFCVAEConfig, Schedule, Stage
 from pyro_mfcvae.priors import FacetPrior
-from pyro_mfcvae.training.loop import EpochRecord
+from pyro_mfcvae.training import EpochRecord
 
 CENTRES = (
     # The last component of facet 0 has no data.

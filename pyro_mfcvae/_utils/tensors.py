@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -18,6 +20,10 @@ class ForeignFileError(ValueError):
     """A file of tensors that is not ours."""
 
 
+class DamagedFileError(ValueError):
+    """A file whose content is not what was written."""
+
+
 def write_tensors(
     path: str | Path, kind: str, header: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
@@ -26,31 +32,81 @@ def write_tensors(
     Args:
         path: path of the file, whose folder must exist.
         kind: kind of the file, by which :func:`read_tensors` knows it.
-        header: description of the tensors that JSON can write.
+        header: description of the tensors that JSON can write, with a ``version``.
         tensors: tensors by name.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
         IsADirectoryError: if the path is a folder.
     """
-    on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header)
+    # One entry of metadata, since safetensors has several in any order.
+    digested = f"{text[:-1]}{_ending(_digest(kind, text, on_cpu))}"
     with replacing(path) as file:
-        file.write(save(on_cpu, metadata={kind: json.dumps(header)}))
+        file.write(save(on_cpu, metadata={kind: digested}))
 
 
-def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_tensors(
+    path: str | Path, kind: str, undigested: Sequence[int] = ()
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what :func:`write_tensors` wrote: the header, and the tensors on the CPU.
+
+    Args:
+        path: path of the file.
+        kind: kind of the file.
+        undigested: versions of headers that have no digest.
 
     Raises:
         ForeignFileError: if it is a file of another kind.
+        DamagedFileError: if header or tensors are not those that were written.
         SafetensorError: if it is not a whole file of tensors.
-        ValueError: if the header is not JSON.
+        ValueError: if the header is not a JSON object.
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         if not metadata or kind not in metadata:
             raise ForeignFileError(f"not a file of the kind {kind}")
-        return json.loads(metadata[kind]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata[kind])
+        if not isinstance(header, dict):
+            raise ValueError(f"its header is a {type(header).__name__}, expected an object")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    digest = header.pop("digest", None)
+    if digest is not None or header.get("version") not in undigested:
+        text = metadata[kind].removesuffix(_ending(digest)) + "}"
+        if digest != _digest(kind, text, tensors):
+            raise DamagedFileError("its digest is not that of its content")
+    return header, tensors
+
+
+def _ending(digest: object) -> str:
+    return f', "digest": "{digest}"}}'
+
+
+def digest_of(*parts: str | Tensor) -> str:
+    """Digest texts, and tensors with their types and shapes: what differs has another digest.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, str):
+            data: Any = part.encode()
+            what = f"text {len(data)} "
+        else:
+            data = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            what = f"{part.dtype} {tuple(part.shape)} "
+        digest.update(what.encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _digest(kind: str, header: str, tensors: Mapping[str, Tensor]) -> str:
+    named: list[str | Tensor] = []
+    for name in sorted(tensors):
+        named += (name, tensors[name])
+    return digest_of(kind, header, *named)
 
 
 def pack(tree: object) -> tuple[object, dict[str, Tensor]]:
@@ -74,6 +130,17 @@ def pack(tree: object) -> tuple[object, dict[str, Tensor]]:
         return node
 
     return part(tree, ()), tensors
+
+
+def copied(tree: object) -> Any:
+    """Copy nested dicts and lists with copies of their tensors; other leaves are shared."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, Mapping):
+        return {key: copied(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [copied(value) for value in tree]
+    return tree
 
 
 def unpack(tree: object, tensors: Mapping[str, Tensor]) -> Any:

@@ -6,13 +6,15 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict, cast, get_args
+from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 from pyro_mfcvae import likelihoods, networks, priors
 from pyro_mfcvae._utils.checks import WrongTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.config.stage import Stage
+
+T = TypeVar("T")
 
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
@@ -148,24 +150,30 @@ class MFCVAEConfig:
         return json.dumps(_encode(self, "config"), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> MFCVAEConfig:
+    def from_json(cls, text: str, *, ignores_unknown: bool = False) -> MFCVAEConfig:
         """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: the JSON.
+            ignores_unknown: whether fields that are not known are left out, as those of a later version of
+                this package are; else they are an error.
 
         Raises:
             ValueError: if the text is not JSON of a configuration.
         """
+        read = _Reader(ignores_unknown)
         try:
             fields = json.loads(text)
             fields["facets"] = tuple(
-                Facet(**{**facet, "prior": _decode(facet["prior"], priors.FACTORIES)})
+                read.dataclass(Facet, {**facet, "prior": read.factory(facet["prior"], priors.FACTORIES)})
                 for facet in fields["facets"]
             )
             schedule = dict(fields["schedule"])
-            schedule["stages"] = tuple(Stage(**stage) for stage in schedule["stages"])
-            fields["schedule"] = Schedule(**schedule)
-            fields["likelihood"] = _decode(fields["likelihood"], likelihoods.FACTORIES)
-            fields["network"] = _decode(fields["network"], networks.FACTORIES)
-            return cls(**fields)
+            schedule["stages"] = tuple(read.dataclass(Stage, stage) for stage in schedule["stages"])
+            fields["schedule"] = read.dataclass(Schedule, schedule)
+            fields["likelihood"] = read.factory(fields["likelihood"], likelihoods.FACTORIES)
+            fields["network"] = read.factory(fields["network"], networks.FACTORIES)
+            return read.dataclass(cls, fields)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
 
@@ -233,16 +241,27 @@ def _encode(value: object, path: str) -> object:
     )
 
 
-def _decode(fields: Mapping[str, object], factories: Mapping[str, type]) -> object:
-    arguments = {field: _decode_value(value) for field, value in fields.items()}
-    name = arguments.pop("name")
-    if not isinstance(name, str) or name not in factories:
-        raise ValueError(f"name: got {name!r}, expected one of {tuple(factories)}")
-    return factories[name](**arguments)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads dataclasses and factories from JSON."""
 
+    ignores_unknown: bool
 
-def _decode_value(value: object) -> object:
-    """Read a value of a factory, which may have other factories within."""
-    if isinstance(value, list):
-        return [_decode_value(v) for v in value]
-    return _decode(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value
+    def dataclass(self, kind: type[T], fields: Mapping[str, Any]) -> T:
+        if self.ignores_unknown:
+            known = {field.name for field in dataclasses.fields(cast(Any, kind))}
+            fields = {name: value for name, value in fields.items() if name in known}
+        return kind(**fields)
+
+    def factory(self, fields: Mapping[str, object], factories: Mapping[str, type]) -> Any:
+        arguments = {field: self.value(value) for field, value in fields.items()}
+        name = arguments.pop("name")
+        if not isinstance(name, str) or name not in factories:
+            raise ValueError(f"name: got {name!r}, expected one of {tuple(factories)}")
+        return self.dataclass(factories[name], arguments)
+
+    def value(self, value: object) -> object:
+        """Read a value of a factory, which may have other factories within."""
+        if isinstance(value, list):
+            return [self.value(v) for v in value]
+        return self.factory(value, _FACTORIES) if isinstance(value, dict) and "name" in value else value

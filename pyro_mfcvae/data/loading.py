@@ -57,7 +57,7 @@ class Items(Source):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw different data at random; see :meth:`Source.sample`."""
-        return self._collected(self.kept[self._order(generator)[:n]], seed_from(generator))
+        return self.read(self.kept[self._order(generator)[:n]], seed_from(generator))
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
         """Hold out data drawn at random, at most ``HELD_OUT``, since they are kept in memory."""
@@ -65,7 +65,7 @@ class Items(Source):
         order = self.kept[self._order(torch.Generator().manual_seed(seed))]
         rest = copy.copy(self)
         rest.kept = order[count:]
-        return rest, self._collected(order[:count], seed)
+        return rest, self.read(order[:count], seed)
 
     def checked(self, check: Check) -> Self:
         """Let ``check`` see the data as they are read; see :meth:`Source.checked`."""
@@ -76,7 +76,8 @@ class Items(Source):
     def _order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
 
-    def _collected(self, indices: Tensor, seed: int) -> Tensor:
+    def read(self, indices: Tensor, seed: int) -> Tensor:
+        """Read items of these indices, float32 (M, *x_shape), with random transforms as the seed has them."""
         with seeded(seed, CPU):
             return torch.cat(list(self._read(indices, BLOCK, seed)))
 

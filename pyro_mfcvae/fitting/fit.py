@@ -25,7 +25,7 @@ from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
-from pyro_mfcvae.training.loop import train
+from pyro_mfcvae.training.run import train
 
 _log = logging.getLogger("pyro_mfcvae")
 
@@ -250,15 +250,20 @@ def _train_one(
         model, checked = _new_model(data, config, device)
     with Turn(stream, validates=False), torch.enable_grad():
         checkpoint = None if checkpoint_dir is None else checkpoint_dir / f"seed_{seed}.checkpoint"
-        history = train(
-            model,
-            checked.to(device),
-            seed=seed,
-            precision=compute.precision,
-            compile=compute.compile,
-            checkpoint=checkpoint,
-            progress=progress,
-        )
+        try:
+            history = train(
+                model,
+                checked.to(device),
+                seed=seed,
+                precision=compute.precision,
+                compile=compute.compile,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        except (KeyboardInterrupt, FloatingPointError) as error:
+            so_far = vars(error).get("history")
+            vars(error)["fitted"] = FittedMFCVAE(model, so_far, seed=seed) if so_far else None
+            raise
     return FittedMFCVAE(model, history, seed=seed)
 
 

@@ -5,29 +5,40 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import operator
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+import torch
 from torch import Tensor
 
 from pyro_mfcvae._utils.devices import Environment
+from pyro_mfcvae._utils.fields import checked, from_fields
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
+from pyro_mfcvae._utils.turns import seeded
+from pyro_mfcvae._utils.version import __version__
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.choosing import RunScore, known
 from pyro_mfcvae.results.levels import Level
-from pyro_mfcvae.training.history import History, as_record
+from pyro_mfcvae.training.checkpoints import read_checkpoint
+from pyro_mfcvae.training.history import EpochRecord, History
 from pyro_mfcvae.training.unmixing import Unmixing
 
 FORMAT = "pyro_mfcvae"
-VERSION = 2
-VERSION_JOINED = 3  # with joined clusters, which readers of version 2 would pass over in silence
-READABLE = (1, 2, 3)
+VERSION = 4
+MINOR = 0  # of files that add what earlier readers may pass over
+UNDIGESTED = (1, 2, 3)
+READABLE = (*UNDIGESTED, VERSION)
+
+Entry = Mapping[str, Any]
+
+
+class OtherVersionWarning(UserWarning):
+    """A file was written by another version of this package, and can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +77,26 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         IsADirectoryError: if the path is a folder.
     """
     model, environment, unmixing = stored.model, stored.history.environment, stored.history.unmixing
-    levels = {j: _level_fields(level) for j, level in enumerate(stored.levels) if level.method}
     header = {
-        "version": VERSION_JOINED if levels else VERSION,
+        "version": VERSION,
+        "minor": MINOR,
+        "package": __version__,
         "config": json.loads(model.config.to_json()),
         "x_shape": model.x_shape,
+        "is_standard": [prior.is_standard for prior in model.facet_priors],
         "history": [dataclasses.asdict(record) for record in stored.history],
         "environment": None if environment is None else dataclasses.asdict(environment),
         "unmixing": None if unmixing is None else unmixing.state_dict(),
         "seed": stored.seed,
         "restarts": {seed: run.elbo for seed, run in stored.restarts.items()},  # JSON makes text of the seeds
         "figures": {seed: _other_figures(run) for seed, run in stored.restarts.items()},
-        **({"levels": levels} if levels else {}),
+        "levels": {j: _level_fields(level) for j, level in enumerate(stored.levels) if level.method},
     }
     write_tensors(path, FORMAT, header, model.state_dict())
 
 
 def read_model(path: str | Path) -> StoredModel:
-    """Read what :func:`write_model` wrote, onto the CPU.
+    """Read what :func:`write_model` wrote, or the model of a checkpoint, onto the CPU.
 
     Args:
         path: path of the file.
@@ -93,43 +106,88 @@ def read_model(path: str | Path) -> StoredModel:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a whole file of this format.
+        ValueError: if it is not a whole file of this format, whatever it holds instead.
+
+    Warns:
+        OtherVersionWarning: for a file without a digest, or one that a later version wrote.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
-        header, state = read_tensors(path, FORMAT)
-        _check_version(path, header)
-        if header["version"] == 1:
-            header, state = _from_version_1(header, state)
-        model = MFCVAE(MFCVAEConfig.from_json(json.dumps(header["config"])), header["x_shape"])
-        model.load_state_dict(state)
-        environment, unmixing = header.get("environment"), header.get("unmixing")
-        history = History(
-            (as_record(fields) for fields in header["history"]),
-            None if environment is None else Environment(**environment),
-            None if unmixing is None else Unmixing.from_state_dict(unmixing),
-        )
-        seed = header.get("seed")
-        seed = seed if seed is None else operator.index(seed)
-        figures = header.get("figures", {})
-        restarts = {
-            int(s): RunScore(float(elbo), *_as_floats(figures.get(s, ())))
-            for s, elbo in header.get("restarts", {}).items()
-        }
-        levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
+        stored, notes = _read(path)
     except ForeignFileError as error:
         raise ValueError(
             f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
         ) from error
     except _OtherVersionError:
         raise
-    except (SafetensorError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a file may hold anything
+        reason = str(error) or type(error).__name__
         raise ValueError(
-            f"path: {path} is not a whole pyro_mfcvae model ({error}); load what FittedMFCVAE.save wrote"
+            f"path: {path} is not a whole pyro_mfcvae model ({reason:.300}); load what "
+            "FittedMFCVAE.save wrote"
         ) from error
-    return StoredModel(model.eval(), history, seed, restarts, levels)
+    for note in notes:
+        warnings.warn(note, OtherVersionWarning, stacklevel=4)  # where load is called
+    return stored
+
+
+def _read(path: Path) -> tuple[StoredModel, list[str]]:
+    """Read a model, and notes on the version of its file."""
+    try:
+        header, state = read_tensors(path, FORMAT, UNDIGESTED)
+    except ForeignFileError:
+        header, state = read_checkpoint(path)
+        header = {**header, "version": VERSION}
+    notes = _check_version(path, header)
+    is_later = header.get("minor", 0) > MINOR
+    if header["version"] == 1:
+        header, state = _from_version_1(header, state)
+    config = MFCVAEConfig.from_json(json.dumps(header["config"]), ignores_unknown=is_later)
+    x_shape = checked(header["x_shape"], tuple[int, ...], "x_shape")
+    unmixing = header.get("unmixing")
+    unmixing = None if unmixing is None else Unmixing.from_state_dict(unmixing)
+    model = _filled(config, x_shape, state, with_types=header["version"] not in UNDIGESTED)
+    flags = checked(header.get("is_standard", []), tuple[bool, ...], "is_standard")
+    for prior, is_standard in zip(model.facet_priors, flags, strict=bool(flags)):
+        prior.is_standard = is_standard
+    environment = header.get("environment")
+    history = History(
+        (from_fields(EpochRecord, fields, ignores_unknown=is_later) for fields in header["history"]),
+        None if environment is None else from_fields(Environment, environment, ignores_unknown=is_later),
+        unmixing,
+    )
+    seed = checked(header.get("seed"), int | None, "seed")
+    levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
+    return StoredModel(model.eval(), history, seed, _restarts(header), levels), notes
+
+
+def _filled(
+    config: MFCVAEConfig, x_shape: tuple[int, ...], state: Mapping[str, Tensor], *, with_types: bool
+) -> MFCVAE:
+    """Make a model, with these parameters, if they are its own; nothing is allocated before that is known."""
+    with torch.device("meta"):
+        expected = MFCVAE(config, x_shape).state_dict()
+    for name in {*expected, *state}:
+        there, wanted = (
+            f"{tuple(tensors[name].shape)}{f' {tensors[name].dtype}' if with_types else ''}"
+            if name in tensors
+            else "none"
+            for tensors in (state, expected)
+        )
+        if there != wanted:
+            raise ValueError(f"its tensor {name} is {there}, expected {wanted}")
+    with seeded(0, torch.device("cpu")):  # to load is not to draw
+        model = MFCVAE(config, x_shape)
+    model.load_state_dict(state)
+    return model
+
+
+def _restarts(header: Entry) -> dict[int, RunScore]:
+    elbos = checked(header.get("restarts", {}), Mapping[str, float], "restarts")
+    figures = checked(header.get("figures", {}), Mapping[str, tuple[float | None, ...]], "figures")
+    return {int(s): RunScore(elbo, *_as_floats(figures.get(s, ()))) for s, elbo in elbos.items()}
 
 
 def _other_figures(run: RunScore) -> tuple[float | None, ...]:
@@ -150,7 +208,9 @@ def _levels(stored: Mapping[str, Mapping[str, Any]], components: Sequence[int]) 
     levels = [Level.whole(K) for K in components]
     for facet, fields in stored.items():
         order = tuple((int(i), int(j)) for i, j in fields["order"])
-        level = Level(np.array(fields["clusters"]), fields["method"], order, tuple(fields["values"]))
+        method = checked(fields["method"], str, "method")
+        values = checked(fields["values"], tuple[float, ...], "values")
+        level = Level(np.array(fields["clusters"]), method, order, values)
         if level.num_components != components[int(facet)]:
             raise ValueError(
                 f"levels of {level.num_components} components, expected {components[int(facet)]}"
@@ -173,9 +233,25 @@ def _from_version_1(
     return {**header, "config": config}, renamed
 
 
-def _check_version(path: Path, header: Mapping[str, Any]) -> None:
-    if header["version"] not in READABLE:
+def _check_version(path: Path, header: Entry) -> list[str]:
+    """Check that the version of a file can be read; return notes, if it is not the present one."""
+    version, minor = header["version"], checked(header.get("minor", 0), int, "minor")
+    package = header.get("package")
+    by = f" ({package:.20})" if isinstance(package, str) else ""
+    if type(version) is not int or version not in READABLE:
         raise _OtherVersionError(
-            f"path: {path} has format version {header['version']}, expected one of {READABLE}; "
-            "load it with the version of pyro_mfcvae that saved it"
+            f"path: {path} has format version {version!r:.50}, expected one of {READABLE}; "
+            f"load it with the version of pyro_mfcvae that saved it{by}"
         )
+    notes = []
+    if version in UNDIGESTED:
+        notes.append(
+            f"path: {path} has format version {version}, which has no digest by which damage is found; "
+            "save the model again"
+        )
+    if minor > MINOR:
+        notes.append(
+            f"path: {path} was saved by a later version of pyro_mfcvae{by}; what this one does not know is "
+            "left out"
+        )
+    return notes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae.training.unmixing import Unmixing
@@ -79,9 +78,3 @@ class History(tuple[EpochRecord, ...]):
         history.environment = environment
         history.unmixing = unmixing
         return history
-
-
-def as_record(fields: Mapping[str, Any]) -> EpochRecord:
-    """A record from what JSON made of it."""
-    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-    return EpochRecord(**values)

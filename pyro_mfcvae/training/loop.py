@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-import zlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyro_mfcvae._utils.devices import Precision, describe_environment
+from pyro_mfcvae._utils.fields import checked, from_fields
 from pyro_mfcvae._utils.progress import LOGGER, Bar
+from pyro_mfcvae._utils.tensors import copied
 from pyro_mfcvae._utils.turns import Turn
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.sources import HELD_OUT_SEED, InMemory, Source, Stream, on_device
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
 from pyro_mfcvae.priors.initialization import embedding_size
-from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.early_stopping import EarlyStopping
 from pyro_mfcvae.training.freezing import check_patterns, freeze
-from pyro_mfcvae.training.history import EpochRecord, History, as_record
+from pyro_mfcvae.training.history import EpochRecord, History
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.optimizers import make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
@@ -36,57 +38,17 @@ from pyro_mfcvae.training.unmixing import Unmixing, check_can_unmix, unmix, unmi
 from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
-IDENTITY_SIZE = 1_000  # data that tell a run from others
+REMEMBERED_STEPS = 100  # at least, between two states that a run can go back to
+MAX_RETREATS = 3  # of a stage that diverges
+NOT_FACTORED: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+RETREAT = 0.1  # of the learning rate, after each
 VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
 
 Callback = Callable[["Trainer", EpochRecord], None]
 
 
-def train(
-    model: MFCVAE,
-    x: Tensor | Source,
-    *,
-    seed: int,
-    precision: Precision = "float32",
-    compile: Compile = False,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-) -> History:
-    r"""Train a model by the stages of its configuration.
-
-    Draws from PyTorch's global generator, which the caller seeds; batches have a generator of their own.
-
-    Args:
-        model: the model, on the device where it is trained; it is changed in place.
-        x: all data, (N, *x_shape); where they are not on the same device, batches are copied to it.
-        seed: seed of the order of the data and of the mixtures' initialisation.
-        precision: precision of the networks, as in :func:`pyro_mfcvae.fit`.
-        compile: as in :func:`pyro_mfcvae.fit`.
-        checkpoint: file where the run is kept between epochs, and from which it goes on if it is there.
-        progress: whether to show a progress bar.
-
-    Returns:
-        One record for each epoch, and what the model was trained in.
-
-    Raises:
-        FloatingPointError: if the loss is no longer finite.
-        ValueError: if a stage freezes a name that no parameter has, or everything, if it ends before its
-            warm-up, if too few data are left to hold out, or if the checkpoint is not of this run.
-
-    Warns:
-        DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
-    """
-    trainer = Trainer(model, x, seed=seed, precision=precision, compile=compile)
-    if checkpoint is not None:
-        kept = Checkpoint(checkpoint, trainer.identity())
-        state = kept.read()
-        if state is not None:
-            trainer.load_state_dict(state)
-        trainer.callbacks.append(lambda trainer, _: kept.write(trainer.state_dict, trainer.at_end_of_stage))
-    trainer.run(progress=progress)
-    with network_precision(precision):
-        trainer.monitor.warn_of_dead_clusters()
-    return History(trainer.history, describe_environment(model.device, precision), trainer.unmixing)
+class DivergenceWarning(RuntimeWarning):
+    """Training diverged, and goes on from where it had not, with a lower learning rate."""
 
 
 class Trainer:
@@ -120,7 +82,7 @@ class Trainer:
         compile: Compile = False,
     ) -> None:
         self.model = model
-        self.source = x if isinstance(x, Source) else InMemory(x)
+        self.source = self.all_data = x if isinstance(x, Source) else InMemory(x)
         held_out = None
         if model.config.held_out:
             self.source, held_out = self.source.hold_out(model.config.held_out, HELD_OUT_SEED)
@@ -138,6 +100,7 @@ class Trainer:
         self.steps = 0
         self.stage: StageRun | None = None
         self.unmixing: Unmixing | None = None
+        self._remembered: tuple[dict[str, Any], int] | None = None  # a state, and the records until then
         self._start = time.perf_counter()
         self.plans = self._make_plans()
         if any(plan.stage.unmix for plan in self.plans):
@@ -153,11 +116,14 @@ class Trainer:
             progress: whether to show a progress bar.
 
         Raises:
-            FloatingPointError: if the loss is no longer finite.
+            FloatingPointError: if training diverges, also with lower learning rates; the model is then as it
+                was before.
         """
-        if self.stage is None and self.model.config.data_init:
-            with network_precision(self.precision):
-                initialize_networks(self.model, self.sample, self.seed)
+        if self.stage is None:
+            with network_precision(self.precision), without_validation():
+                if self.model.config.data_init:
+                    initialize_networks(self.model, self.sample, self.seed)
+                self.monitor.set_reference()
         total = sum(plan.total_steps for plan in self.plans)
         try:
             with (
@@ -174,6 +140,11 @@ class Trainer:
         finally:
             self.model.requires_grad_(True).eval()
 
+    def finished_history(self) -> History:
+        """Return the records so far, with what the model is trained in."""
+        environment = describe_environment(self.model.device, self.precision)
+        return History(self.history, environment, self.unmixing)
+
     @property
     def at_end_of_stage(self) -> bool:
         """True if the stage that trains has no epoch to come."""
@@ -184,6 +155,16 @@ class Trainer:
 
         Attributes of a user's own modules that are neither parameters nor buffers are not in it.
         """
+        return {
+            **self._state(),
+            "config": _as_json(self.model.config),
+            "x_shape": list(self.model.x_shape),
+            "seed": self.seed,
+            "environment": dataclasses.asdict(describe_environment(self.model.device, self.precision)),
+            "history": [dataclasses.asdict(record) for record in self.history],
+        }
+
+    def _state(self) -> dict[str, Any]:
         random = {"cpu": torch.get_rng_state(), "order": self.order.get_state()}
         if self.model.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.model.device)
@@ -192,7 +173,7 @@ class Trainer:
             "unmixing": None if self.unmixing is None else self.unmixing.state_dict(),
             "is_standard": [prior.is_standard for prior in self.model.facet_priors],
             "stage": None if self.stage is None else self.stage.state_dict(),
-            "history": [dataclasses.asdict(record) for record in self.history],
+            "reference": self.monitor.reference,
             "steps": self.steps,
             "seconds": time.perf_counter() - self._start,
             "random": random,
@@ -200,41 +181,28 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned, PyTorch's global generator included."""
-        model = self.model
         if state["unmixing"] is not None:
             self.unmixing = Unmixing.from_state_dict(state["unmixing"])
-            model.reconfigure(unmixed_config(model.config, self.unmixing))
+            self.model.reconfigure(unmixed_config(self.model.config, self.unmixing))
             self.plans = self._make_plans()
+        self.history[:] = [from_fields(EpochRecord, fields) for fields in state["history"]]
+        self._set_state(state)
+
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        model = self.model
         model.load_state_dict(state["model"])
         for prior, is_standard in zip(model.facet_priors, state["is_standard"], strict=True):
             prior.is_standard = is_standard
         if state["stage"] is not None:
-            self.stage = self._new_stage(state["stage"]["index"])
+            self.stage = self._new_stage(checked(state["stage"]["index"], int, "index"))
             self.stage.load_state_dict(state["stage"])
-        self.history[:] = [as_record(fields) for fields in state["history"]]
-        self.steps, self._start = state["steps"], time.perf_counter() - state["seconds"]
+        self.steps = checked(state["steps"], int, "steps")
+        self._start = time.perf_counter() - checked(state["seconds"], float, "seconds")
+        self.monitor.reference = checked(state["reference"], float, "reference")
         self.order.set_state(state["random"]["order"])
         torch.set_rng_state(state["random"]["cpu"])
         if model.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], model.device)
-
-    def identity(self) -> dict[str, Any]:
-        """Describe what makes this run another than others, as far as it can be told."""
-        model = self.model
-        try:
-            config = model.config.to_json()
-        except TypeError:  # of factories that JSON does not know
-            config = None
-        # Data that are streamed may be others every time.
-        seen = self.sample[:IDENTITY_SIZE].cpu().numpy() if isinstance(self.source, InMemory) else None
-        return {
-            "configuration": config,
-            "seed": self.seed,
-            "precision": self.precision,
-            "number of data": len(self.source),
-            "shape of a datum": list(model.x_shape),
-            "data": None if seen is None else zlib.crc32(seen.tobytes()),
-        }
 
     def _make_plans(self) -> list[StagePlan]:
         """Plan the stages of the configuration, which unmixing changes."""
@@ -260,8 +228,14 @@ class Trainer:
                 self._initialize_mixtures(run.plan.stage.introduces)
         self._begin_phase(run)
         bar.update(run.step)
+        self._remember()
         while not run.is_over:
-            self._run_epoch(run, bar)
+            try:
+                self._run_epoch(run, bar)
+            except (FloatingPointError, NOT_FACTORED) as error:
+                run = self._retreat(run, error, bar)
+            else:
+                self._remember(REMEMBERED_STEPS)
         bar.total -= run.plan.total_steps - run.step
         run.early_stopping.restore(self.model)
         if run.plan.stage.unmix:
@@ -269,6 +243,36 @@ class Trainer:
             self.unmixing = unmix(self.model, self.sample, seed=self.seed, auto=auto)
             self.plans = self._make_plans()
             self._initialize_mixtures(range(len(self.model.facet_priors)))
+
+    def _remember(self, steps: int = 0) -> None:
+        """Keep the state to go back to, if there were so many steps since the one that is kept."""
+        if self._remembered is None or self.steps - self._remembered[0]["steps"] >= steps:
+            self._remembered = copied(self._state()), len(self.history)
+
+    def _retreat(self, run: StageRun, error: Exception, bar: Bar) -> StageRun:
+        """Go back to the state that is kept, and on with a lower learning rate, a few times in a stage."""
+        assert self._remembered is not None
+        epoch, retreats, diverged = run.epoch, run.retreats, run.step
+        reason = f"training diverged in stage {run.index}, epoch {epoch}: {error}"
+        state, records = self._remembered
+        self._set_state(copied(state))
+        del self.history[records:]
+        run = cast(StageRun, self.stage)
+        bar.n -= diverged - run.step
+        rate = run.plan.stage.learning_rate * RETREAT**retreats
+        if retreats == MAX_RETREATS:
+            raise FloatingPointError(
+                f"{reason}, with a learning rate of {rate:.2g} as with {retreats} higher ones; look at the "
+                "data, raise sigma of a Gaussian likelihood, or try another optimizer"
+            ) from error
+        run.retreats = retreats + 1
+        warnings.warn(
+            f"{reason}; going on from epoch {run.epoch} with a learning rate of {rate * RETREAT:.2g}",
+            DivergenceWarning,
+            stacklevel=6,  # where fit is called
+        )
+        self._begin_phase(run)
+        return run
 
     def _begin_phase(self, run: StageRun) -> None:
         """Settle what trains, and for how many steps, until the warm-up or the stage is over."""
@@ -290,7 +294,7 @@ class Trainer:
             for batch in batches:
                 weights = self._weights(run)
                 for group in run.optimizer.param_groups:
-                    group["lr"] = plan.learning_rate(run.step)
+                    group["lr"] = plan.learning_rate(run.step) * RETREAT**run.retreats
                 loss_sum += self.stepper(batch, weights, run.optimizer)
                 run.step += 1
                 bar.update()
@@ -311,7 +315,7 @@ class Trainer:
         self.history.append(record)
         bar.set_postfix(loss=f"{record.loss:.2f}", alive=record.alive)
         run.epoch += 1
-        run.is_over = run.step == plan.total_steps
+        run.is_over = run.step >= plan.total_steps
         # Before all weights are up, the ELBO is one of another model.
         if plan.is_faded_in(run.step) and (plan.stage.unmix or not run.is_warming_up):
             run.early_stopping.update(record.held_out_elbo, model)
@@ -334,6 +338,14 @@ class Trainer:
 
     def _initialize_mixtures(self, facets: Sequence[int]) -> None:
         initialize_mixtures(self.model, self.sample, facets, self.seed)
+
+
+def _as_json(config: MFCVAEConfig) -> Any:
+    """Write a configuration for JSON; None if it holds factories that JSON does not know."""
+    try:
+        return json.loads(config.to_json())
+    except TypeError:
+        return None
 
 
 def _log_progress(trainer: Trainer, record: EpochRecord) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Set
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.redundancy import redundancy
 from pyro_mfcvae.model.weights import FacetWeights
@@ -16,6 +17,7 @@ from pyro_mfcvae.training.history import EpochRecord
 
 MONITOR_SIZE = 2_000  # number of data that the history's figures are taken on
 EVALUATION_BATCH = 1_000
+ABSURD = 1e6  # times the ELBO of the untrained model, beyond which a loss is that of no model
 REDUNDANCY_SIZE = 500  # of them, for what takes time and memory as their square
 
 
@@ -36,6 +38,25 @@ class Monitor:
         self.model = model
         self.sample = sample
         self.held_out = held_out
+        self.reference = math.inf
+
+    @torch.no_grad()
+    def set_reference(self) -> None:
+        """Take the ELBO of the model before training, beside which that of a model that diverges is absurd.
+
+        Raises:
+            FloatingPointError: if it is not finite.
+        """
+        with seeded(0, self.model.device):  # training has its own numbers
+            elbo = self.model.eval().elbo_terms(self.sample[:MONITOR_SIZE]).elbo.mean().item()
+        if not math.isfinite(elbo):
+            largest = self.sample.nan_to_num().abs().max().item()
+            raise FloatingPointError(
+                f"training cannot begin: the ELBO of the untrained model is {elbo}, of data of values up to "
+                f"{largest:.3g}; give them in other units, or use a likelihood that standardises them, such "
+                "as likelihoods.Gaussian(standardize=True)"
+            )
+        self.reference = abs(elbo) + self.sample[0].numel()
 
     @torch.no_grad()
     def record(
@@ -65,17 +86,17 @@ class Monitor:
             active: facets that take part.
 
         Raises:
-            FloatingPointError: if the loss or the ELBO is no longer finite.
+            FloatingPointError: if the loss or the ELBO is no longer finite, or beyond all measure.
         """
         model = self.model.eval()
         loss = loss_sum.item() / num_steps
         held_out_elbo = None if self.held_out is None else self._elbo(self.held_out, weights, active)
         terms = model.elbo_terms(self.sample[:MONITOR_SIZE], weights)
-        if not (math.isfinite(loss) and terms.elbo.isfinite().all()):
-            raise FloatingPointError(
-                f"training diverged: the loss is {loss} in stage {stage}, epoch {epoch}; lower "
-                "learning_rate, or raise sigma of a Gaussian likelihood"
-            )
+        if not math.isfinite(loss) or abs(loss) > ABSURD * self.reference:
+            raise FloatingPointError(f"its loss is {loss:.6g} nats per datum")
+        bad = int((~terms.elbo.isfinite()).sum())
+        if bad:
+            raise FloatingPointError(f"the ELBO of {bad} of {len(terms.elbo)} data is not finite")
         log_likelihood = terms.log_likelihood.mean().item()
         facet_terms = tuple(term.mean().item() for term in terms.facets)
         J = len(facet_terms)

@@ -15,7 +15,7 @@ import torch
 
 from pyro_mfcvae import MFCVAE, Schedule, presets
 from pyro_mfcvae.datasets.mnist import mnist
-from pyro_mfcvae.training.loop import train
+from pyro_mfcvae.training import train
 from pyro_mfcvae.training.step import without_validation
 
 OBJECTIVES = [("analytic", 1), ("monte_carlo", 1), ("monte_carlo", 10), ("marginal", 10), ("vade", 10)]

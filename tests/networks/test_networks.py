@@ -24,7 +24,7 @@ from pyro_mfcvae.networks import (
     LadderOptions,
 )
 from pyro_mfcvae.networks.layers import ACTIVATIONS
-from pyro_mfcvae.training.loop import train
+from pyro_mfcvae.training import train
 
 CASES = [
     ((5,), (1,), (7,)),

@@ -13,7 +13,6 @@ import pyro_mfcvae as mf
 from pyro_mfcvae.priors import FacetPrior
 from pyro_mfcvae.priors.joining import by_misclassification, by_modularity
 from pyro_mfcvae.priors.neighbours import neighbour_graph
-from pyro_mfcvae.results import storage
 from pyro_mfcvae.results.levels import Level
 from tests.hand_made import CENTRES, SCALE, WEIGHTS, hand_made
 
@@ -263,7 +262,7 @@ def test_the_same_seed_draws_the_same_data(over_clustered, tmp_path):
     assert fitted.merge(0, tmp_path / "x.npy", num_data=50, seed=1).levels[0].values == one.values
 
 
-def test_a_file_keeps_what_was_joined(several, tmp_path, monkeypatch):
+def test_a_file_keeps_what_was_joined(several, tmp_path):
     fitted, merged, x = several
     merged.merge(1, x, 2).save(tmp_path / "merged")
     loaded = mf.load(tmp_path / "merged")
@@ -276,11 +275,6 @@ def test_a_file_keeps_what_was_joined(several, tmp_path, monkeypatch):
     assert loaded.levels[0].values == merged.levels[0].values
     fitted.save(tmp_path / "plain")
     assert mf.load(tmp_path / "plain").clusters == (7, 4)
-    # Whoever does not know of joined clusters reads other files, and refuses these.
-    monkeypatch.setattr(storage, "READABLE", (1, 2))
-    mf.load(tmp_path / "plain")
-    with pytest.raises(ValueError, match="has format version 3"):
-        mf.load(tmp_path / "merged")
 
 
 def test_arviz_has_the_joined_clusters(several):

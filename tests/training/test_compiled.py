@@ -21,9 +21,8 @@ from pyro_mfcvae.model import FacetWeights, network_precision
 from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import History, compiled, step
+from pyro_mfcvae.training import History, compiled, step, train
 from pyro_mfcvae.training.compiled import COMPILE, GradientProgram
-from pyro_mfcvae.training.loop import train
 from pyro_mfcvae.training.step import CompileWarning, Stepper, without_validation
 
 N, BATCH = 48, 16

@@ -206,7 +206,12 @@ def _reads_in_training(config):
     model.likelihood.calibrate(x)
     trainer = Trainer(model, x, seed=0)
     with HostReads() as reads, pytest.MonkeyPatch.context() as patch:
-        for owner, name in ((trainer.monitor, "record"), (loop, "initialize_mixtures")):
+        reading = (
+            (trainer.monitor, "record"),
+            (trainer.monitor, "set_reference"),
+            (loop, "initialize_mixtures"),
+        )
+        for owner, name in reading:
             patch.setattr(owner, name, reads.allowing(getattr(owner, name)))
         trainer.run(progress=False)
     assert trainer.steps == 6

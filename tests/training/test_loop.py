@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import fnmatch
+import itertools
 import math
 import random
 import warnings
@@ -16,7 +17,7 @@ from pyro_mfcvae.likelihoods import Gaussian
 from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussianMixture
-from pyro_mfcvae.training import DeadClustersWarning, Trainer, train
+from pyro_mfcvae.training import DeadClustersWarning, DivergenceWarning, Trainer, train
 from pyro_mfcvae.training.loop import drop_vanished_moments
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.optimizers import OPTIMIZERS
@@ -529,14 +530,72 @@ def test_validation_comes_back_even_after_an_error(make_config):
     assert pyro.infer.util.is_validation_enabled()
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e30])
-def test_divergence_is_an_error(make_config, scale):
-    """And only an error: no warnings of NaN before it."""
-    config = make_config(J=1, learning_rate=1e30 if scale == 1 else 1e-3, likelihood="gaussian", epochs=5)
-    with pytest.raises(
-        FloatingPointError, match=r"training diverged.*stage 0, epoch \d; lower learning_rate"
+def test_divergence_is_an_error(make_config):
+    """After a few warnings that say what was tried, and no others."""
+    config = make_config(J=1, learning_rate=1e30, likelihood="gaussian", epochs=5)
+    with (
+        pytest.warns(DivergenceWarning, match="going on from epoch 0 with a learning rate of 1e") as warned,
+        pytest.raises(
+            FloatingPointError,
+            match=r"training diverged in stage 0, epoch 0: its loss is .*, with a learning rate of 1e\+27 as",
+        ),
     ):
-        trained(config, scale * data())
+        trained(config)
+    assert [str(w.message).rpartition(" ")[2] for w in warned] == ["1e+29", "1e+28", "1e+27"]
+
+
+def test_units_that_no_learning_rate_mends_are_an_error_at_once(make_config):
+    config = make_config(J=1, likelihood="gaussian", epochs=5)
+    with pytest.raises(FloatingPointError, match=r"cannot begin: .* values up to 1e\+30; give them in other"):
+        trained(config, 1e30 * torch.ones(N, 6))
+
+
+def diverging(monkeypatch, is_bad, loss=math.nan):
+    """A loss that is bad where ``is_bad(learning rate, step)`` says so."""
+    steps, step = itertools.count(), Stepper.__call__
+
+    def spy(self, batch, weights, optimizer):
+        good = step(self, batch, weights, optimizer)
+        bad = is_bad(optimizer.param_groups[0]["lr"], next(steps))
+        return good.new_tensor(loss) if bad else good
+
+    monkeypatch.setattr(Stepper, "__call__", spy)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e25, -1e25])
+def test_a_stage_that_diverges_goes_on_with_a_lower_learning_rate(make_config, monkeypatch, loss):
+    """From the last good epoch; the stage after it has its own learning rate again."""
+    monkeypatch.setattr("pyro_mfcvae.training.loop.REMEMBERED_STEPS", 1)
+    rates = ((0, 2e-3), (1, 1e-4))
+    stages = [Stage((j,), epochs=4, batch_size=N // 3, learning_rate=rate) for j, rate in rates]
+    config = in_stages(make_config, 2, *stages)
+    _, _, expected = trained(config)
+    diverging(monkeypatch, lambda rate, step: step in (9, 10), loss)
+    with pytest.warns(
+        DivergenceWarning, match=r"stage 0, epoch 3: .*from epoch 3 with a learning rate of 0.00"
+    ):
+        _, _, history = trained(config)
+    assert [(r.stage, r.epoch, r.steps) for r in history] == [(r.stage, r.epoch, r.steps) for r in expected]
+    for r, other in zip(history, expected, strict=True):
+        assert r.learning_rate == pytest.approx(other.learning_rate * (0.1 if r.steps == 12 else 1))
+
+
+def test_what_was_good_is_kept_when_all_diverges(make_config, monkeypatch):
+    monkeypatch.setattr("pyro_mfcvae.training.loop.REMEMBERED_STEPS", 1)
+    config = make_config(J=1, epochs=5, batch_size=N // 3, warm_up_epochs=1)
+    torch.manual_seed(3)
+    trainer = Trainer(MFCVAE(config, (6,)), data(), seed=3)
+    states = []
+    trainer.callbacks.append(lambda trainer, _: states.append(copy.deepcopy(trainer.model.state_dict())))
+    trainer.run(progress=False)
+    diverging(monkeypatch, lambda rate, step: step >= 6)
+    with ignored_warnings(), pytest.raises(FloatingPointError) as caught:
+        fit(data().numpy(), config, seed=3, progress=False)
+    fitted = caught.value.fitted
+    assert [(r.epoch, r.steps) for r in fitted.history] == [(0, 3), (1, 6)]
+    assert fitted.seed == 3
+    for name, value in states[1].items():
+        assert torch.equal(fitted.model.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("warm_up_epochs", [0, 1])
