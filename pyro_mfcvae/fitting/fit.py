@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -13,6 +14,7 @@ import torch
 
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import describe_environment
+from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
@@ -26,6 +28,8 @@ from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
+
+Keeps = Literal["only", "best", "all"]
 
 _log = logging.getLogger("pyro_mfcvae")
 
@@ -116,7 +120,8 @@ def fit(
             step on a GPU. What cannot be compiled runs as it is.
         checkpoint_dir: folder, made if need be, where every run is kept between epochs, once a minute and
             at the end of each stage. The same call goes on from there after an interruption, and returns at
-            once what is finished. None keeps nothing.
+            once what is finished; :func:`pyro_mfcvae.load` reads the model of such a file. It belongs to this
+            call: with other data, configuration, threads or versions, it is refused. None keeps nothing.
         progress: whether to show a progress bar.
 
     Returns:
@@ -127,7 +132,11 @@ def fit(
         ValueError: for data that are empty, not finite, invalid under the likelihood, or fewer than a
             facet's clusters; for checkpoints of another run; for unknown options, and those that exclude
             each other; and for a configuration that cannot be passed to other processes.
-        FloatingPointError: if training diverges; of several runs, if all do.
+        FloatingPointError: if training diverges, also with lower learning rates; of several runs, if all do.
+            Its attribute ``fitted`` is the model before, or None.
+        KeyboardInterrupt: if it is interrupted. Its attribute ``fitted`` is the model so far; of several
+            runs, those that were finished; or None.
+        OSError: if ``checkpoint_dir`` cannot be written to.
         ChildProcessError: if one of several processes ends before its run does.
 
     Reproducibility:
@@ -178,7 +187,7 @@ def fit_source(
     seeds: tuple[int, ...],
     compute: Compute,
     *,
-    keeps: Literal["only", "best", "all"],
+    keeps: Keeps,
     checkpoint_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FittedMFCVAE | FittedRuns:
@@ -207,6 +216,20 @@ def fit_source(
             "give more data, or a config with fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
+    with nullcontext() if folder is None else _alone_in(folder):
+        return _train_all(data, config, seeds, compute, folder, keeps=keeps, progress=progress)
+
+
+def _train_all(
+    data: Source,
+    config: MFCVAEConfig,
+    seeds: tuple[int, ...],
+    compute: Compute,
+    folder: Path | None,
+    *,
+    keeps: Keeps,
+    progress: bool,
+) -> FittedMFCVAE | FittedRuns:
     environment = describe_environment(compute.device, compute.precision)
     _log.info("training in %s, compile %s", environment, compute.compile)
     number = as_workers(compute.workers, len(seeds), compute.device)
@@ -261,8 +284,8 @@ def _train_one(
                 progress=progress,
             )
         except (KeyboardInterrupt, FloatingPointError) as error:
-            so_far = vars(error).get("history")
-            vars(error)["fitted"] = FittedMFCVAE(model, so_far, seed=seed) if so_far else None
+            so_far = error.__dict__.get("history")
+            error.__dict__["fitted"] = FittedMFCVAE(model, so_far, seed=seed) if so_far else None
             raise
     return FittedMFCVAE(model, history, seed=seed)
 
@@ -284,15 +307,36 @@ def _not_a_config(config: object) -> TypeError:
 
 
 def _folder(path: str | Path) -> Path:
-    """A folder that is there, or can be made."""
+    """A folder that is there, or can be made, and can be written to."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        probe(folder)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(
             f"checkpoint_dir: got {str(path)!r}, where a file is in the way; expected a folder, there or not"
         ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"checkpoint_dir: got {str(path)!r}, which cannot be written to ({error.strerror}), expected a "
+            "folder with room; use another one, or None",
+        ) from error
     return folder
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Have the folder of checkpoints for oneself, since two runs in one file would overwrite each other."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone_in(folder))
+        except BlockingIOError as error:
+            raise ValueError(
+                f"checkpoint_dir: got {str(folder)!r}, in which another call of fit trains now, expected "
+                "one that is free; wait for its end, or use another folder"
+            ) from error
+        yield
 
 
 def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:

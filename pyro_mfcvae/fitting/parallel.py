@@ -26,7 +26,8 @@ SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
 Run = Callable[[Source, int], FittedMFCVAE]
-Outcome = tuple[FittedMFCVAE, float, Clusters] | FloatingPointError
+Trained = tuple[FittedMFCVAE, float, Clusters]
+Outcome = Trained | FloatingPointError
 
 
 def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, progress: bool) -> FittedRuns:
@@ -51,6 +52,35 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
         ChildProcessError: if a process ends before its run does.
     """
     outcomes: dict[int, Outcome] = {}
+    try:
+        _collect(outcomes, run, data, seeds, workers, progress)
+    except KeyboardInterrupt as error:
+        finished = _trained(outcomes, seeds)
+        if finished:
+            error.__dict__["fitted"] = _as_runs(finished, ())
+        raise
+    trained = _trained(outcomes, seeds)
+    errors = ((seed, outcomes[seed]) for seed in seeds)
+    diverged = {seed: error for seed, error in errors if isinstance(error, FloatingPointError)}
+    if not trained:
+        first = diverged[seeds[0]]
+        all_diverged = FloatingPointError(f"all {len(seeds)} runs diverged; seed {seeds[0]}: {first}")
+        all_diverged.__dict__["fitted"] = first.__dict__.get("fitted")
+        raise all_diverged from first
+    for seed, of_seed in diverged.items():
+        warnings.warn(f"seed {seed} is left out: {of_seed}", RuntimeWarning, stacklevel=5)  # at fit's caller
+    return _as_runs(trained, tuple(diverged))
+
+
+def _collect(
+    outcomes: dict[int, Outcome],
+    run: Run,
+    data: Source,
+    seeds: tuple[int, ...],
+    workers: int,
+    progress: bool,
+) -> None:
+    """Train all runs, and take note of each as it finishes."""
     best = -math.inf
     # An interruption anywhere must reach the generator at once, since closing it ends the processes.
     with (
@@ -63,20 +93,17 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
                 best = max(best, outcome[1])
                 bar.set_postfix_str(f"best ELBO {best:.2f}", refresh=False)
             bar.update()
-    trained, diverged = {}, {}
-    for seed in seeds:
-        outcome = outcomes[seed]
-        if isinstance(outcome, FloatingPointError):
-            diverged[seed] = outcome
-        else:
-            trained[seed] = outcome
-    if not trained:
-        error = diverged[seeds[0]]
-        raise FloatingPointError(f"all {len(seeds)} runs diverged; seed {seeds[0]}: {error}") from error
-    for seed, error in diverged.items():
-        warnings.warn(f"seed {seed} is left out: {error}", RuntimeWarning, stacklevel=4)  # at fit's caller
+
+
+def _trained(outcomes: dict[int, Outcome], seeds: tuple[int, ...]) -> dict[int, Trained]:
+    """Return the runs that are there and did not diverge, in the order of the seeds."""
+    found = ((seed, outcomes[seed]) for seed in seeds if seed in outcomes)
+    return {seed: outcome for seed, outcome in found if not isinstance(outcome, FloatingPointError)}
+
+
+def _as_runs(trained: dict[int, Trained], diverged: tuple[int, ...]) -> FittedRuns:
     fits, scores, clusters = zip(*trained.values(), strict=True)
-    return FittedRuns(fits, tuple(trained), scores, tuple(diverged), Figures.of(clusters))
+    return FittedRuns(fits, tuple(trained), scores, diverged, Figures.of(clusters))
 
 
 def as_seeds(seeds: object) -> tuple[int, ...]:

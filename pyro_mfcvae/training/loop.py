@@ -269,7 +269,7 @@ class Trainer:
         warnings.warn(
             f"{reason}; going on from epoch {run.epoch} with a learning rate of {rate * RETREAT:.2g}",
             DivergenceWarning,
-            stacklevel=6,  # where fit is called
+            stacklevel=9,  # where fit is called
         )
         self._begin_phase(run)
         return run

@@ -161,5 +161,5 @@ class Monitor:
                     "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
                     "more of them alive; or give the facet fewer clusters",
                     DeadClustersWarning,
-                    stacklevel=6,  # where fit is called
+                    stacklevel=7,  # where fit is called
                 )

@@ -73,7 +73,7 @@ def train(
     try:
         trainer.run(progress=progress)
     except (KeyboardInterrupt, FloatingPointError) as error:
-        vars(error)["history"] = trainer.finished_history()
+        error.__dict__["history"] = trainer.finished_history()
         raise
     with network_precision(precision):
         trainer.monitor.warn_of_dead_clusters()

@@ -571,9 +571,7 @@ def test_a_stage_that_diverges_goes_on_with_a_lower_learning_rate(make_config, m
     config = in_stages(make_config, 2, *stages)
     _, _, expected = trained(config)
     diverging(monkeypatch, lambda rate, step: step in (9, 10), loss)
-    with pytest.warns(
-        DivergenceWarning, match=r"stage 0, epoch 3: .*from epoch 3 with a learning rate of 0.00"
-    ):
+    with pytest.warns(DivergenceWarning, match=r"stage 0, epoch 3: .*from epoch 3 with a learning rate"):
         _, _, history = trained(config)
     assert [(r.stage, r.epoch, r.steps) for r in history] == [(r.stage, r.epoch, r.steps) for r in expected]
     for r, other in zip(history, expected, strict=True):
