@@ -86,12 +86,12 @@ class Items(Source):
         # Without allow_none, to ask for the method would settle it, for the user's own processes, too.
         default = multiprocessing.get_all_start_methods()[0]
         method = multiprocessing.get_start_method(allow_none=True) or default
-        forks = method == "fork"
+        workers = min(WORKERS, -(-len(indices) // size)) if method == "fork" else 0
         loader: DataLoader[Tensor] = DataLoader(
             self.dataset,  # type: ignore[arg-type]  # any with a length and items
             batch_sampler=_Cuts(indices, size),
-            num_workers=min(WORKERS, -(-len(indices) // size)) if forks else 0,
-            multiprocessing_context="fork" if forks else None,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
             collate_fn=partial(_collate, name=self.name),
             generator=torch.Generator().manual_seed(seed),  # of the workers' seeds
         )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.allocations import bounded_allocations
 from pyro_mfcvae._utils.devices import Environment
 from pyro_mfcvae._utils.fields import checked, from_fields
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
@@ -32,6 +33,9 @@ FORMAT = "pyro_mfcvae"
 VERSION = 4
 MINOR = 0  # of files that add what earlier readers may pass over
 UNDIGESTED = (1, 2, 3)
+# Bytes that making a model may ask for, for a byte that its file holds, and whatever it holds.
+ROOM = 4
+MIN_ROOM = 2**24
 READABLE = (*UNDIGESTED, VERSION)
 
 Entry = Mapping[str, Any]
@@ -159,6 +163,8 @@ def _read(path: Path) -> tuple[StoredModel, list[str]]:
         unmixing,
     )
     seed = checked(header.get("seed"), int | None, "seed")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}, expected one of 32 bits")
     levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
     return StoredModel(model.eval(), history, seed, _restarts(header), levels), notes
 
@@ -166,9 +172,12 @@ def _read(path: Path) -> tuple[StoredModel, list[str]]:
 def _filled(
     config: MFCVAEConfig, x_shape: tuple[int, ...], state: Mapping[str, Tensor], *, with_types: bool
 ) -> MFCVAE:
-    """Make a model, with these parameters, if they are its own; nothing is allocated before that is known."""
-    with torch.device("meta"):
-        expected = MFCVAE(config, x_shape).state_dict()
+    """Make a model, with these parameters, if they are its own."""
+    held = sum(tensor.nbytes for tensor in state.values())
+    # To load is not to draw; and a small file claims no large model.
+    with seeded(0, torch.device("cpu")), bounded_allocations(ROOM * held + MIN_ROOM):
+        model = MFCVAE(config, x_shape)
+    expected = model.state_dict()
     for name in {*expected, *state}:
         there, wanted = (
             f"{tuple(tensors[name].shape)}{f' {tensors[name].dtype}' if with_types else ''}"
@@ -178,8 +187,6 @@ def _filled(
         )
         if there != wanted:
             raise ValueError(f"its tensor {name} is {there}, expected {wanted}")
-    with seeded(0, torch.device("cpu")):  # to load is not to draw
-        model = MFCVAE(config, x_shape)
     model.load_state_dict(state)
     return model
 
