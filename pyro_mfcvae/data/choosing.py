@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_mfcvae._utils.turns import in_turn
+from pyro_mfcvae.data.arrays import Mapped, as_stored, is_array, open_npy
 from pyro_mfcvae.data.checking import check_data, shaped
 from pyro_mfcvae.data.loading import first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
-from pyro_mfcvae.data.reading import Mapped, as_stored, as_tensor, is_array, open_npy, without_labels
+from pyro_mfcvae.data.reading import as_tensor, without_labels
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.likelihoods import Likelihood
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from pyro_mfcvae._utils.turns import seeded
+from pyro_mfcvae.data.arrays import as_stored, scaled
 from pyro_mfcvae.data.checking import check_shape
-from pyro_mfcvae.data.reading import MapStyle, as_stored, joined, scaled, split_item
+from pyro_mfcvae.data.reading import MapStyle, joined, split_item
 from pyro_mfcvae.data.sources import HELD_OUT, Check, Source, Stream, cut, number_held_out, seed_from, take
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.arrays import not_real, scaled
 from pyro_mfcvae.data.checking import Rows, check_shape
-from pyro_mfcvae.data.reading import not_real, scaled
 from pyro_mfcvae.data.sources import (
     HELD_OUT,
     Check,

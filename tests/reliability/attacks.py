@@ -8,7 +8,26 @@ from pyro_mfcvae._utils.tensors import read_tensors, write_tensors
 from pyro_mfcvae.networks import FullyConnectedLadder
 
 KINDS = ("bit", "byte", "cut", "insert", "swap", "zero")
-JUNK = (None, True, -1, 0, 1, 3, 10**12, 10**400, 1.5, float("nan"), "", "x", "0", [], [3], [[]], {}, {"a": 1})
+JUNK = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    10**12,
+    10**400,
+    1.5,
+    float("nan"),
+    "",
+    "x",
+    "0",
+    [],
+    [3],
+    [[]],
+    {},
+    {"a": 1},
+)
 
 
 def blobs(n=300, seed=0):
