@@ -30,7 +30,7 @@ class bounded_allocations(TorchDispatchMode):  # noqa: N801  # used as a functio
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._limit = limit
         self._asked = 0
 

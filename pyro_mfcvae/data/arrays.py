@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import decimal
+import numbers
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,9 @@ if TYPE_CHECKING:  # needs no import where there are no pictures
     from PIL.Image import Image
 
 Mapped: TypeAlias = np.memmap[tuple[int, ...], np.dtype[np.generic]]
+
+REAL = "buif"  # kinds of types whose values are real numbers
+NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.int8, torch.int16)
 
 
 def is_array(value: object) -> bool:
@@ -30,23 +36,37 @@ def is_picture(value: object) -> TypeGuard[Image]:
 
 
 def as_stored(value: object, name: str) -> Tensor:
-    """Turn an array, a picture or numbers into a raw tensor on the CPU: uint8, or else float32."""
+    """Turn an array, a table, a picture or numbers into a raw tensor on the CPU.
+
+    Returns:
+        uint8 as it is, except that of tables, which are numbers; float32 for all that it holds exactly; and
+        float64 for the rest.
+    """
     if isinstance(value, Tensor):
         tensor = value.detach().cpu()
         tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
         tensor = tensor.as_subclass(Tensor)
         if tensor.is_complex():
             raise not_real(tensor.dtype, name)
-        return tensor if tensor.dtype == torch.uint8 else tensor.to(torch.float32)
+        if tensor.is_inference():  # which nothing could learn from
+            tensor = tensor.clone()
+        if tensor.dtype == torch.uint8:
+            return tensor
+        return tensor.to(torch.float32 if tensor.dtype in NARROW else torch.float64)
     array = _array(value, name)
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in REAL:
         raise not_real(array.dtype, name)
-    dtype = np.uint8 if array.dtype == np.uint8 else np.float32
-    with np.errstate(over="ignore"):  # what overflows float32 is reported with the infinities
-        if isinstance(array, np.ma.MaskedArray):
-            masked = np.ma.is_masked(array)
-            array = np.ma.filled(array.astype(np.float32), np.nan) if masked else array.data
-        return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+    if isinstance(array, np.ma.MaskedArray):
+        array = _filled(array) if np.ma.is_masked(array) else array.data
+    dtype = stored_type(array.dtype)
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+
+
+def stored_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that :func:`as_stored` has for numbers of this type."""
+    if dtype == np.uint8:
+        return dtype
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 
 
 def _array(value: object, name: str) -> npt.NDArray[np.generic]:
@@ -54,11 +74,48 @@ def _array(value: object, name: str) -> npt.NDArray[np.generic]:
         picture = np.asarray(value.convert("RGB") if value.mode == "P" else value)
         return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
     try:
-        return np.asanyarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+        array = np.asanyarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:
         raise ValueError(
             f"{name}: got values that are no array ({error}), expected numbers; make all rows equally long"
         ) from error
+    if not hasattr(value, "columns"):
+        return array
+    if array.dtype.kind == "O":
+        return _table(value, name)
+    return array.astype(np.float32) if array.dtype == np.uint8 else array
+
+
+def _table(frame: Any, name: str) -> npt.NDArray[np.float64]:
+    """Convert the columns of a DataFrame one by one, since types that differ have none in common."""
+    columns: Iterable[tuple[object, Any]] = (
+        frame.items() if hasattr(frame, "items") else ((each.name, each) for each in frame.get_columns())
+    )
+    return np.stack([_column(label, column, name) for label, column in columns], axis=1)
+
+
+def _column(label: object, column: Any, name: str) -> npt.NDArray[np.float64]:
+    kind = getattr(column.dtype, "kind", None) or column.to_numpy().dtype.kind
+    if kind == "O" and all(
+        value is None or isinstance(value, (numbers.Real, decimal.Decimal)) for value in column
+    ):
+        return np.asarray(column.to_numpy(), np.float64)
+    if kind not in REAL:
+        raise TypeError(
+            f"{name}: got column {label!r} of dtype {column.dtype}, expected real numbers in every column; "
+            "encode categories as numbers first, e.g. with pandas.get_dummies, and times as seconds; or "
+            "leave the column out"
+        )
+    if hasattr(column, "isna"):  # pandas, whose missing integers NumPy does not know
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def _filled(array: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[np.floating[Any]]:
+    """Put NaN in the place of what is masked; pictures are scaled before they lose their type."""
+    if array.dtype == np.uint8:
+        return np.asarray(np.ma.filled(array.astype(np.float32), np.nan)) / np.float32(255)
+    return np.asarray(np.ma.filled(array.astype(stored_type(array.dtype)), np.nan))
 
 
 def as_integers(value: object) -> Tensor | None:
@@ -76,9 +133,11 @@ def as_integers(value: object) -> Tensor | None:
     return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "bui" else None
 
 
-def scaled(raw: Tensor) -> Tensor:
-    """Scale pictures to [0, 1], x / 255 for uint8, and return all else as it is."""
-    return raw.to(torch.float32).div_(255) if raw.dtype == torch.uint8 else raw
+def scaled(raw: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Scale pictures to [0, 1], x / 255 for uint8, and return all else, of this type at the widest."""
+    if raw.dtype == torch.uint8:
+        return raw.to(torch.float32).div_(255)
+    return raw.to(dtype) if raw.dtype == torch.float64 else raw
 
 
 def not_real(dtype: object, name: str) -> TypeError:

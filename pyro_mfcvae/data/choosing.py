@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import Mapped, as_stored, is_array, open_npy
-from pyro_mfcvae.data.checking import check_data, shaped
-from pyro_mfcvae.data.loading import first_item, streamed
+from pyro_mfcvae.data.checking import check_channels, check_data, shaped
+from pyro_mfcvae.data.loading import check_order, first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
 from pyro_mfcvae.data.reading import as_tensor, without_labels
 from pyro_mfcvae.data.sources import InMemory, Source
@@ -27,13 +28,13 @@ MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects dat
 
 
 def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset") -> Source:
-    """Prepare data to train on: in memory, as one float32 tensor on the CPU, or read as they are needed.
+    """Prepare data to train on: in memory, as one tensor on the CPU, or read as they are needed.
 
     Args:
         data: anything that ``as_labelled`` takes.
         in_memory: whether they are in memory. ``"auto"`` is False for a memory-mapped array, the path of a
             ``.npy`` file, a map-style Dataset, or a DataLoader of one, which would take more than a quarter
-            of the memory that is available now, as float32; and True else.
+            of the memory that is available now; and True else.
         name: argument that error messages name.
 
     Raises:
@@ -45,7 +46,14 @@ def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset"
     if isinstance(data, (str, Path)):
         data = open_npy(data, name)
     if in_memory is True or (in_memory == "auto" and not is_large(data, name)):
-        return InMemory(as_tensor(data, name=name, allow_missing=True))
+        source: Source = InMemory(as_tensor(data, name=name, allow_missing=True, dtype=torch.float64))
+    else:
+        source = _out_of_memory(data, name)
+    check_channels(source.x_shape, name)
+    return source
+
+
+def _out_of_memory(data: object, name: str) -> Source:
     x = without_labels(data)
     if isinstance(x, np.ma.MaskedArray):
         x = as_stored(x, name)
@@ -62,7 +70,9 @@ def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset"
 def read_once(data: object, name: str = "x") -> Tensor | Mapped:
     """Read data that are used several times into one tensor, but leave a mapped array as it is."""
     array = _mapped(data, name)
-    return as_tensor(data, name=name, allow_missing=True) if array is None else array
+    if array is not None:
+        return array
+    return as_tensor(data, name=name, allow_missing=True, dtype=torch.float64)
 
 
 def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x") -> Tensor:
@@ -77,7 +87,9 @@ def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: 
     Raises:
         ValueError: if the data have another shape, or are not finite.
     """
-    return shaped(as_tensor(x, name=name, allow_missing=likelihood.allows_missing), x_shape, name)
+    check_order(x, name)
+    tensor = as_tensor(x, name=name, allow_missing=likelihood.allows_missing, dtype=likelihood.dtype)
+    return shaped(tensor, x_shape, name)
 
 
 @in_turn
@@ -101,7 +113,7 @@ def rows_for(
     array = _mapped(x, name)
     if array is not None:
         check = functools.partial(check_data, likelihood, name, support=support)
-        return StoredRows(shaped(array, x_shape, name), name, check)
+        return StoredRows(shaped(array, x_shape, name), name, check, likelihood.dtype)
     tensor = data_for(x, likelihood, x_shape, name)
     if support:
         likelihood.check(tensor, name)

@@ -11,7 +11,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.data.arrays import as_stored, scaled
@@ -37,6 +37,8 @@ class Items(Source):
     Raises:
         ValueError: if it is empty, or items are single numbers.
     """
+
+    dtype = torch.float64
 
     def __init__(self, dataset: MapStyle, name: str) -> None:
         if not len(dataset):
@@ -74,11 +76,17 @@ class Items(Source):
         source.check = check
         return source
 
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same data, of this type at the widest; see :meth:`Source.as_type`."""
+        source = copy.copy(self)
+        source.dtype = dtype
+        return source
+
     def _order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
 
     def read(self, indices: Tensor, seed: int) -> Tensor:
-        """Read items of these indices, float32 (M, *x_shape), with random transforms as the seed has them."""
+        """Read items of these indices, (M, *x_shape), with random transforms as the seed has them."""
         with seeded(seed, CPU):
             return torch.cat(list(self._read(indices, BLOCK, seed)))
 
@@ -97,7 +105,7 @@ class Items(Source):
             generator=torch.Generator().manual_seed(seed),  # of the workers' seeds
         )
         for batch in loader:
-            yield _seen(batch, self.check)
+            yield _seen(batch, self.dtype, self.check)
 
 
 class Batches(Source):
@@ -113,6 +121,8 @@ class Batches(Source):
     Raises:
         ValueError: if the number of data is not known, or the loader does not shuffle.
     """
+
+    dtype = torch.float64
 
     def __init__(self, loader: DataLoader[object], name: str) -> None:
         self.loader, self.name = loader, name
@@ -152,12 +162,18 @@ class Batches(Source):
         source.check = check
         return source
 
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same data, of this type at the widest; see :meth:`Source.as_type`."""
+        source = copy.copy(self)
+        source.dtype = dtype
+        return source
+
     def _pass(self) -> Iterator[Tensor]:
         """Yield all data once."""
         is_empty = True
         for batch in self.loader:
             is_empty = False
-            yield _seen(as_stored(split_item(batch, self.name)[0], self.name), self.check)
+            yield _seen(as_stored(split_item(batch, self.name)[0], self.name), self.dtype, self.check)
         if is_empty:
             raise ValueError(f"{self.name}: got no data, not a single item, expected at least one datum")
 
@@ -205,11 +221,30 @@ def _collate(items: Iterable[object], name: str) -> Tensor:
     return joined([as_stored(split_item(item, name)[0], name) for item in items], name, torch.stack)
 
 
-def _seen(batch: Tensor, check: Check | None) -> Tensor:
-    batch = scaled(batch)
+def _seen(batch: Tensor, dtype: torch.dtype, check: Check | None) -> Tensor:
+    batch = scaled(batch, dtype)
     if check is not None:
         check(batch, None)
     return batch
+
+
+def check_order(data: object, name: str) -> None:
+    """Raise a ValueError for a DataLoader that does not yield all its data in their order."""
+    if not isinstance(data, DataLoader) or isinstance(data.dataset, IterableDataset):
+        return
+    batches = data.batch_sampler
+    sampler = data.sampler if batches is None else getattr(batches, "sampler", None)
+    is_known = batches is None or type(batches) is BatchSampler
+    if not (is_known and isinstance(sampler, SequentialSampler)):
+        raise ValueError(
+            f"{name}: got a DataLoader that shuffles or selects, expected data in order, since rows of the "
+            "answer are rows of the question; give it shuffle=False, or take its dataset"
+        )
+    if data.drop_last and len(sampler) % (data.batch_size or 1):
+        raise ValueError(
+            f"{name}: got a DataLoader that drops the last {len(sampler) % (data.batch_size or 1)} of "
+            f"{len(sampler)} data, expected all of them; give it drop_last=False, or take its dataset"
+        )
 
 
 def _unknown_length(data: object, name: str) -> ValueError:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyro_mfcvae.data.arrays import not_real, scaled
+from pyro_mfcvae.data.arrays import REAL, not_real, scaled, stored_type
 from pyro_mfcvae.data.checking import Rows, check_shape
 from pyro_mfcvae.data.sources import (
     HELD_OUT,
@@ -34,12 +34,13 @@ WINDOW = 2**24  # bytes of many such chunks, from places at random, that are shu
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows of an array of real numbers, as float32 where they are read; uint8 is scaled by 1/255.
+    """Rows of an array of real numbers, as floats where they are read; uint8 is scaled by 1/255.
 
     Args:
         array: numbers (N, *x_shape), such as a ``numpy.memmap``.
         name: argument that error messages name.
         check: function that sees all rows that are read.
+        widest: type that they are read as, unless float32 is exact: float64 or float32.
 
     Raises:
         TypeError: if the array does not hold real numbers.
@@ -49,9 +50,10 @@ class StoredRows:
     array: npt.NDArray[np.generic]
     name: str
     check: Check | None = None
+    widest: torch.dtype = torch.float64
 
     def __post_init__(self) -> None:
-        if self.array.dtype.kind not in "buif":
+        if self.array.dtype.kind not in REAL:
             raise not_real(self.array.dtype, self.name)
         check_shape(self.array.shape, self.name)
 
@@ -65,8 +67,9 @@ class StoredRows:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Type that rows are kept as before they are needed: bytes, or else float32."""
-        return np.dtype(np.uint8 if self.array.dtype == np.uint8 else np.float32)
+        """Type that rows are kept as before they are needed: bytes, or else floats."""
+        stored = stored_type(self.array.dtype)
+        return np.dtype(np.float32) if stored == np.float64 and self.widest == torch.float32 else stored
 
     @property
     def row_bytes(self) -> int:
@@ -83,7 +86,7 @@ class StoredRows:
         return copy
 
     def take(self, rows: Rows) -> Tensor:
-        """Copy rows, a range or indices, as float32 (M, *x_shape)."""
+        """Copy rows, a range or indices, as floats (M, *x_shape)."""
         return scaled(torch.from_numpy(self.read(rows)))
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -137,6 +140,10 @@ class Stored(Source):
     def checked(self, check: Check) -> Self:
         """Let ``check`` see the data as they are read, until an epoch has read all of them."""
         return type(self)(dataclasses.replace(self.rows, check=check), self.held_out)
+
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same data, of this type at the widest; see :meth:`Source.as_type`."""
+        return type(self)(dataclasses.replace(self.rows, widest=dtype), self.held_out)
 
     def _windows(self, rng: np.random.Generator) -> Iterator[Tensor]:
         """Yield all rows once, as they are stored, shuffled within windows of equally many chunks."""

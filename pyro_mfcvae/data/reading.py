@@ -1,7 +1,8 @@
-"""Arrays, tensors, datasets and loaders as one float32 tensor on the CPU.
+"""Arrays, tensors, datasets and loaders as one tensor on the CPU.
 
 Anything that is read becomes a raw tensor first, either uint8 (pictures as stored, 0 to 255) or
-float32 (taken as it is). Only the joined result is scaled, so that pictures stay small until then.
+float32 or float64 (taken as it is). Only the joined result is scaled, so that pictures stay small until
+then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, open_npy, scaled
-from pyro_mfcvae.data.checking import check_finite, check_shape
+from pyro_mfcvae.data.checking import check_bytes, check_finite, check_shape
 from pyro_mfcvae.datasets.labelled import LabelledData
 
 Labelled: TypeAlias = tuple[Tensor, Tensor | None]
@@ -45,29 +46,38 @@ class MapStyle(Protocol):
 # --- all kinds of data ---------------------------------------------------------------------------
 
 
-def as_tensor(data: object, *, name: str = "x", allow_missing: bool = False) -> Tensor:
-    """Turn data into one float32 tensor on the CPU; labels that come with it are dropped.
+def as_tensor(
+    data: object, *, name: str = "x", allow_missing: bool = False, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Turn data into one tensor on the CPU; labels that come with it are dropped.
 
     Args:
         data: anything that `as_labelled` takes.
         name: argument that error messages name.
         allow_missing: whether entries may be missing, as for `as_labelled`.
+        dtype: the widest type, as for `as_labelled`.
 
     Returns:
-        Inputs, float32 (N, ...).
+        Inputs, (N, ...).
 
     Raises:
         TypeError: as `as_labelled`.
         ValueError: as `as_labelled`.
     """
-    return as_labelled(data, name=name, allow_missing=allow_missing)[0]
+    return as_labelled(data, name=name, allow_missing=allow_missing, dtype=dtype)[0]
 
 
 @in_turn
-def as_labelled(data: object, *, name: str = "dataset", allow_missing: bool = False) -> Labelled:
-    """Turn data into one float32 tensor on the CPU and, where there are any, integer labels.
+def as_labelled(
+    data: object,
+    *,
+    name: str = "dataset",
+    allow_missing: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Labelled:
+    """Turn data into one tensor on the CPU and, where there are any, integer labels.
 
-    uint8 is a picture and becomes x / 255; every other number is cast to float32. Arrays and
+    uint8 is a picture and becomes x / 255, but in a DataFrame; every other number is cast. Arrays and
     tensors keep their shape, PIL images become (C, H, W), with C = 1 for grey ones. A DataLoader
     is read once, in its own order; torch's random stream is restored afterwards.
 
@@ -76,26 +86,28 @@ def as_labelled(data: object, *, name: str = "dataset", allow_missing: bool = Fa
     (tensor([0.2000, 0.2000, 0.2000]), tensor([4, 7]))
 
     Args:
-        data: an array or tensor (N, ...); a pair (x, y) of them; anything with ``to_numpy``;
-            nested lists of numbers; `LabelledData`; a torch Dataset or IterableDataset with items
-            ``x`` or ``(x, y, ...)``, such as `RenderedShapes` and `Shapes3D`, or a list of such
+        data: an array or tensor (N, ...); a pair (x, y) of them, best a tuple; anything with
+            ``to_numpy``; nested lists of numbers; `LabelledData`; a torch Dataset or IterableDataset with
+            items ``x`` or ``(x, y, ...)``, such as `RenderedShapes` and `Shapes3D`, or a list of such
             items; a DataLoader (without automatic batching, what it yields are batches); the path
-            of a ``.npy`` file. A tensor or array that is float32 already is not copied.
+            of a ``.npy`` file. A tensor or array that is of the right type already is not copied.
         name: argument that error messages name.
         allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
+        dtype: the widest type: float32, or float64, which data have then that float32 does not hold exactly.
 
     Returns:
-        Inputs, float32 (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
+        Inputs, (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
         absent or not integers.
 
     Raises:
         TypeError: data of a kind that is not accepted, or not real numbers.
         ValueError: data that is empty, has one dimension, is not finite, or whose parts differ
-            in shape or length.
+            in shape or length; and data that may be one thing or another.
     """
     x, labels = _read(data, name)
     check_shape(x.shape, name)
-    x = scaled(x.contiguous())
+    x = scaled(x.contiguous(), dtype)
+    check_bytes(x, name)
     check_finite(x, name, allow_missing)
     if labels is not None and labels.ndim > 2:  # masks and the like are no labels
         labels = None
@@ -106,9 +118,29 @@ def without_labels(data: object) -> object:
     """Return the x of a pair (x, y) or of `LabelledData`, and any other data as they are."""
     if isinstance(data, LabelledData):
         return data.x
-    if isinstance(data, (tuple, list)) and len(data) == 2 and is_array(data[0]):
-        return data[0]
-    return data
+    pair = as_pair(data)
+    return data if pair is None else pair[0]
+
+
+def as_pair(data: object, name: str = "dataset") -> tuple[object, object] | None:
+    """Return data and their labels, if that is what two things in a tuple or list are; else None.
+
+    Two arrays of one shape in a list are two data.
+
+    Raises:
+        ValueError: if they may as well be data and labels.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not is_array(data[0]):
+        return None
+    x, y = data
+    if isinstance(data, list) and is_array(y) and np.shape(x) == np.shape(y):
+        if as_integers(y) is not None and as_integers(x) is None:
+            raise ValueError(
+                f"{name}: got a list of two arrays of shape {np.shape(x)}, the second of integers, expected "
+                "two data or a pair of data and labels; give a tuple (x, y), or np.stack the two data"
+            )
+        return None
+    return x, y
 
 
 def _read(data: object, name: str) -> Labelled:
@@ -135,8 +167,9 @@ def _read_sequence(data: Sequence[object], name: str) -> Labelled:
     """Read a pair (x, y), a list of items as a Dataset has them, or nested lists of numbers."""
     if len(data) == 0:
         raise ValueError(f"{name}: got no data, expected at least one datum")
-    if len(data) == 2 and is_array(data[0]):
-        return _read_pair(data[0], data[1], name)
+    pair = as_pair(data, name)
+    if pair is not None:
+        return _read_pair(*pair, name)
     first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
     if is_array(first) or is_picture(first):
         return _collect(data, name, torch.stack)

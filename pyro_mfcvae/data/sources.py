@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.data.arrays import scaled
 from pyro_mfcvae.data.checking import Rows
 
 Item = TypeVar("Item")
@@ -28,7 +29,7 @@ CALIBRATION_SAMPLE = 20_000  # data that stand for all of those that are not in 
 
 
 class Source(ABC):
-    """Data to train on, which need not be in memory.
+    """Data to train on, which need not be in memory, of type float32 or, where that is not exact, float64.
 
     Attributes:
         x_shape: shape of one datum.
@@ -52,20 +53,24 @@ class Source(ABC):
             generator: random generator that the order is drawn from.
 
         Yields:
-            Batches, float32, each (batch_size, *x_shape).
+            Batches, each (batch_size, *x_shape).
         """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw different data at random, float32 (min(n, N), *x_shape)."""
+        """Draw different data at random, (min(n, N), *x_shape)."""
 
     @abstractmethod
     def hold_out(self, fraction: float, seed: int) -> tuple[Source, Tensor]:
-        """Return the data without some, drawn at random, and these, float32 (M, *x_shape)."""
+        """Return the data without some, drawn at random, and these, (M, *x_shape)."""
 
     @abstractmethod
     def checked(self, check: Check) -> Self:
         """Return the same data, which ``check`` sees as soon as they are read."""
+
+    @abstractmethod
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same data, of this type at the widest."""
 
     def calibration_sample(self) -> Tensor:
         """Return data to take presets and scales from: all of those in memory, or always the same sample."""
@@ -80,7 +85,7 @@ class InMemory(Source):
     """All data in one tensor.
 
     Args:
-        x: data, float32 (N, *x_shape).
+        x: data, (N, *x_shape).
     """
 
     def __init__(self, x: Tensor) -> None:
@@ -88,7 +93,7 @@ class InMemory(Source):
         self.x_shape = tuple(x.shape[1:])
         self.device = x.device
 
-    def __reduce__(self) -> tuple[Callable[..., InMemory], tuple[npt.NDArray[np.float32]]]:
+    def __reduce__(self) -> tuple[Callable[..., InMemory], tuple[npt.NDArray[np.generic]]]:
         # As an array, which joblib shares between processes.
         return _in_memory, (self.x.numpy(),)
 
@@ -116,6 +121,10 @@ class InMemory(Source):
         check(self.x, None)
         return self
 
+    def as_type(self, dtype: torch.dtype) -> Self:
+        """Return the same data, of this type at the widest; see :meth:`Source.as_type`."""
+        return type(self)(scaled(self.x, dtype))
+
     def calibration_sample(self) -> Tensor:
         """Return all data; see :meth:`Source.calibration_sample`."""
         return self.x
@@ -131,7 +140,7 @@ class InMemory(Source):
         return torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
 
 
-def _in_memory(x: npt.NDArray[np.float32]) -> InMemory:
+def _in_memory(x: npt.NDArray[np.generic]) -> InMemory:
     return InMemory(torch.from_numpy(x))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 
@@ -18,16 +19,19 @@ from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.data.checking import check_data, check_finite
+from pyro_mfcvae.data.checking import check_bytes, check_data, check_finite
 from pyro_mfcvae.data.choosing import Streaming, as_source
-from pyro_mfcvae.data.sources import Source
+from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.likelihoods.base import LikelihoodFactory, moments
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
+
+SEEN = 1_000  # data by which the precision that they need is judged
 
 Keeps = Literal["only", "best", "all"]
 
@@ -208,12 +212,15 @@ def fit_source(
         FloatingPointError: as :func:`pyro_mfcvae.fit`.
         ChildProcessError: as :func:`pyro_mfcvae.fit`.
     """
+    data = _as_needed(data, config)
     is_auto = any(stage.unmix == "auto" for stage in config.stages)
     most = 1 if is_auto else max(facet.clusters for facet in config.facets)
-    if len(data) < most:
+    held_out = number_held_out(config.held_out, len(data)) if config.held_out else 0
+    if len(data) - held_out < most:
         raise ValueError(
-            f"dataset: got {len(data)} data, expected at least as many as a facet has clusters, {most}; "
-            "give more data, or a config with fewer clusters"
+            f"dataset: got {len(data)} data{f', {held_out} of them held out' if held_out else ''}, expected "
+            f"at least as many to train on as a facet has clusters, {most}; give more data, or a config with "
+            "fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
     with nullcontext() if folder is None else _alone_in(folder):
@@ -245,6 +252,26 @@ def _train_all(
     best = runs.best
     best.restarts = runs.restarts
     return best
+
+
+def _as_needed(data: Source, config: MFCVAEConfig) -> Source:
+    """The data, of the type that the likelihood needs; a warning tells if that rounds away what they are."""
+    dtype = cast(LikelihoodFactory, config.likelihood)(data.x_shape).dtype
+    some = data.sample(SEEN, torch.Generator().manual_seed(0))
+    if dtype != torch.float64 and some.dtype == torch.float64:
+        varies = (some != some[:1]).any(0)
+        loc, scale = moments(some)
+        is_lost = varies & (scale < 16 * torch.finfo(torch.float32).eps * loc.abs())
+        if is_lost.any():
+            first = int(is_lost.flatten().to(torch.uint8).argmax())
+            warnings.warn(
+                f"dataset: {int(is_lost.sum())} of {is_lost.numel()} elements of a datum vary by no more "
+                f"than float32 rounds them; element {first} by {scale.flatten()[first]:.3g} around "
+                f"{loc.flatten()[first]:.6g}; subtract the mean, or use a likelihood that standardises in "
+                "higher precision, such as likelihoods.Gaussian(standardize=True)",
+                stacklevel=4,
+            )
+    return data.as_type(dtype)
 
 
 def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
@@ -295,7 +322,9 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
     model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
     # A copy that stays on the CPU, where data are read.
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
-    model.likelihood.calibrate(checked.calibration_sample())
+    sample = checked.calibration_sample()
+    check_bytes(sample, "dataset")
+    model.likelihood.calibrate(sample)
     return model.to(device), checked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pyro_mfcvae.likelihoods.missing import Observed
 
 LikelihoodFactory = Callable[[tuple[int, ...]], "Likelihood"]
 
+ROWS_AT_A_TIME = 2**22  # numbers in the rows of which moments are taken at a time
+
 
 class Likelihood(nn.Module, ABC):
     """The distribution of a datum given the decoder's output.
@@ -26,9 +29,11 @@ class Likelihood(nn.Module, ABC):
 
     Attributes:
         allows_missing: whether entries of x may be NaN, which leaves them out of log p(x | z).
+        dtype: the widest type that x needs: float64 where units and offsets of x should not matter.
     """
 
     allows_missing: bool = False
+    dtype: torch.dtype = torch.float32
 
     def __init__(self, x_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -174,18 +179,31 @@ def stacked(x_shape: tuple[int, ...], planes: int) -> tuple[int, ...]:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each element over the data that have it; 1 if it is constant."""
-    missing = x.isnan()
-    if not missing.any():
-        loc, scale = x.mean(0), x.std(0, correction=0)
-        return loc, torch.where(scale > 0, scale, 1.0)
-    count = (~missing).sum(0).clamp(min=1)
-    precise = x.double()
-    mean = precise.nansum(0) / count
-    deviation = ((precise - mean).square().nansum(0) / count).sqrt()
-    # What rounding leaves of a constant is no deviation.
-    deviation = torch.where(deviation > 1e-12 * mean.abs(), deviation, 1.0)
-    return mean.to(x.dtype), deviation.to(x.dtype)
+    """Return mean and standard deviation of each element over the data that have it, float64 (*x_shape).
+
+    A constant has deviation 1, and so have values that differ by the rounding of their type alone.
+
+    Args:
+        x: data (N, *x_shape), with NaN where they are missing.
+    """
+    N = len(x)
+    observed = ~x.isnan()
+    count = observed.sum(0).clamp(min=1)
+    first = observed.to(torch.uint8).argmax(0, keepdim=True)
+    origin = x.gather(0, first)[0].double().nan_to_num()  # from which a constant differs by zero
+    rows = max(1, ROWS_AT_A_TIME // max(1, origin.numel()))  # all of them in float64 might be too much
+    loc = sum((_centred(b, origin).sum(0) for b in x.split(rows)), torch.zeros_like(origin)) / count
+    squares = (_centred(b, origin + loc).square().sum(0) for b in x.split(rows))
+    deviation = (sum(squares, torch.zeros_like(origin)) / count).sqrt()
+    mean = origin + loc
+    rounding = torch.finfo(x.dtype).eps * mean.abs()
+    is_constant = deviation <= 0.51 * rounding if N > 1 else torch.ones_like(mean, dtype=torch.bool)
+    return mean, torch.where(is_constant, rounding.clamp(min=1), deviation)
+
+
+def _centred(x: Tensor, loc: Tensor) -> Tensor:
+    """Return x - loc in float64, zero where it is missing."""
+    return (x.double() - loc).nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
 
 def check_integers(values: Tensor, name: str, expected: str, otherwise: str) -> None:

@@ -11,13 +11,15 @@ from torch import Tensor
 from pyro_mfcvae._utils.checks import flag, number, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseFactory, ElementwiseLikelihood, Likelihood, moments
 from pyro_mfcvae.likelihoods.positive import Learn, Positive, check_learn
+from pyro_mfcvae.likelihoods.precise import Precise
 
 
 class GaussianLikelihood(ElementwiseLikelihood):
     r"""Gaussian of a fixed or learned standard deviation, :math:`p(x_d|z) = N(x_d; y_d, \sigma_d^2)`.
 
     With ``standardize``, :math:`x_d` is first shifted and scaled by its mean and standard deviation in
-    the training data, so that sigma is in units of those; densities remain those of x itself.
+    the training data, so that sigma is in units of those; densities remain those of x itself. This is done
+    in float64: units and offsets of x do not matter, be they 1e-25 or 1e9 deviations.
 
     Args:
         x_shape: shape of one datum.
@@ -45,14 +47,17 @@ class GaussianLikelihood(ElementwiseLikelihood):
         self.num_features = 1 + self.sigma.num_features
         self.standardize = standardize
         if standardize:
-            self.register_buffer("loc", torch.zeros(x_shape))
-            self.register_buffer("scale", torch.ones(x_shape))
+            self.dtype = torch.float64
+            self.register_buffer("loc", torch.zeros(x_shape, dtype=torch.float64))
+            self.register_buffer("scale", torch.ones(x_shape, dtype=torch.float64))
 
     def elements(self, features: Tensor) -> dist.Distribution:
         r"""Return normal distributions around the mean of ``features``, (N, *x_shape)."""
         y, *of_sigma = self.planes(features)
         sigma = self.sigma(tuple(of_sigma))
-        return dist.Normal(self._in_units_of_x(y), sigma * self.scale if self.standardize else sigma)
+        if not self.standardize:
+            return dist.Normal(y, sigma)
+        return Precise(dist.Normal(self._in_units_of_x(y), sigma * self.scale), y.dtype)
 
     def mean(self, features: Tensor) -> Tensor:
         r"""Return the first plane of ``features`` in the units of x, (N, *x_shape)."""

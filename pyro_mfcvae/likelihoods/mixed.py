@@ -19,6 +19,7 @@ from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from pyro_mfcvae.likelihoods.counts import NegativeBinomial, Poisson
 from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from pyro_mfcvae.likelihoods.gaussian import Gaussian
+from pyro_mfcvae.likelihoods.precise import Precise
 
 # What a name means for columns of a table: they are of any scale, and some have more noise than others.
 KINDS: dict[str, LikelihoodFactory] = {
@@ -40,21 +41,26 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
         parts: distributions with batch shapes (..., D_p) and event shape ().
         columns: indices of the D_p columns of each part.
         order: place of each of the D columns in the parts one after another.
+        dtype: type of values of columns that are not standardised.
     """
 
     arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
     support = dist.constraints.real
 
     def __init__(
-        self, parts: Sequence[dist.TorchDistribution], columns: Sequence[Tensor], order: Tensor
+        self,
+        parts: Sequence[dist.TorchDistribution],
+        columns: Sequence[Tensor],
+        order: Tensor,
+        dtype: torch.dtype,
     ) -> None:
-        self.parts, self.columns, self.order = tuple(parts), tuple(columns), order
+        self.parts, self.columns, self.order, self.dtype = tuple(parts), tuple(columns), order, dtype
         super().__init__((*parts[0].batch_shape[:-1], len(order)), validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> dist.Distribution:
         """Return the distribution with another batch shape."""
         parts = [part.expand((*batch_shape[:-1], part.batch_shape[-1])) for part in self.parts]
-        return _Columns(parts, self.columns, self.order)
+        return _Columns(parts, self.columns, self.order, self.dtype)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Sample one value for each column."""
@@ -63,7 +69,11 @@ class _Columns(dist.TorchDistribution):  # type: ignore[misc]
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p of each column in nats, (..., D)."""
         each = zip(self.parts, self.columns, strict=True)
-        return _join((part.log_prob(value.index_select(-1, c)) for part, c in each), self.order)
+        values = ((part, value.index_select(-1, c)) for part, c in each)
+        return _join(
+            (part.log_prob(x if isinstance(part, Precise) else x.to(self.dtype)) for part, x in values),
+            self.order,
+        )
 
 
 class MixedLikelihood(ElementwiseLikelihood):
@@ -100,6 +110,7 @@ class MixedLikelihood(ElementwiseLikelihood):
         for index, places in enumerate(columns):
             self.register_buffer(f"columns_{index}", places, persistent=False)
         self.register_buffer("order", torch.cat(columns).argsort(), persistent=False)
+        self.dtype = torch.float64 if any(part.dtype == torch.float64 for part in built) else torch.float32
         self._input_sizes = [part.input_shape[0] for part in built]
         self._feature_sizes = [part.features_shape[0] for part in built]
 
@@ -116,7 +127,8 @@ class MixedLikelihood(ElementwiseLikelihood):
     def elements(self, features: Tensor) -> dist.Distribution:
         r"""Return the columns' distributions, (N, D)."""
         each = zip(self._parts, features.split(self._feature_sizes, -1), strict=True)
-        return _Columns([part.elements(f) for part, f in each], self._columns, self.order)
+        parts = [part.elements(f) for part, f in each]
+        return _Columns(parts, self._columns, self.order, features.dtype)
 
     def mean(self, features: Tensor) -> Tensor:
         r"""Return E[x | z], or the most probable category, in the units of each column, (N, D)."""

@@ -118,7 +118,7 @@ class MFCVAE(nn.Module):
         D = config.nuisance
         self.nuisance = StandardNormalPrior(1, D) if D else None
         for j, prior in enumerate(self.facet_priors):
-            prior.bind_encoder(partial(self._encode_facet, j), self.x_shape)
+            prior.bind_encoder(partial(self._encode_facet, j), self.likelihood.input_shape)
 
     def model(
         self, x: Tensor | None = None, *, data_size: int | None = None, weights: FacetWeights | None = None
@@ -213,12 +213,19 @@ class MFCVAE(nn.Module):
 
     def encode(self, x: Tensor) -> list[dist.Distribution]:
         r"""q(z | x) of each latent for x (N, *x_shape): batch shape (N,), event shape (D_j,)."""
+        return self._encode(self.inputs(x))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the encoder sees of x (N, *x_shape): (N, *input_shape), in the parameters' type."""
+        return self.likelihood.preprocess(x).to(next(self.parameters()).dtype)
+
+    def _encode(self, inputs: Tensor) -> list[dist.Distribution]:
         with autocast(self):
-            statistics = self.encoder(self.likelihood.preprocess(x))
+            statistics = self.encoder(inputs)
         return [dist.Normal(loc, scale).to_event(1) for loc, scale in statistics]
 
-    def _encode_facet(self, j: int, x: Tensor) -> dist.Distribution:
-        return self.encode(x)[j]
+    def _encode_facet(self, j: int, inputs: Tensor) -> dist.Distribution:
+        return self._encode(inputs)[j]
 
     def decode(self, z: Sequence[Tensor], weights: FacetWeights | None = None) -> Tensor:
         r"""Decode all latents (..., D_j) to the features of the likelihood, (..., *features_shape).

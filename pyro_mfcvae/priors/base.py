@@ -94,14 +94,15 @@ class FacetPrior(nn.Module, ABC):
         """Sample, in the guide, what :meth:`sample_globals` samples in the model."""
         return
 
-    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], input_shape: Sequence[int]) -> None:
         """Take what a prior may need of its model, which calls this once, when it is built.
 
         Parameters may be made here. The encoder's are the model's, and do not become the prior's.
 
         Args:
-            encode: x (N, *x_shape) to q(z | x) of this facet, batch shape (N,), event shape (D,).
-            x_shape: shape of one datum, without the batch.
+            encode: what the encoder sees of data, (N, *input_shape), to q(z | x) of this facet, batch shape
+                (N,), event shape (D,).
+            input_shape: shape of that for one datum, as the likelihood prepares it.
         """
         return
 
@@ -122,7 +123,7 @@ class FacetPrior(nn.Module, ABC):
         r"""Fit the mixture, for priors that look at the data as well; others need only the embedding.
 
         Args:
-            x: data, shape (N, *x_shape).
+            x: what the encoder sees of data, shape (N, *input_shape).
             embedding: their latents, shape (N, D).
             seed: seed of the fit.
         """

@@ -19,10 +19,10 @@ class VampPriorMixture(MixturePrior):
 
     .. math:: p(z \mid c = k) = q(z \mid x = u_k)
 
-    A cluster is then described by an input, which can be looked at. The pseudo-inputs start at the data
-    nearest to the components of a mixture fitted to the embedding. Gradients reach them and the
-    encoder. They are real numbers, so the likelihood must take data between the ones it knows, and to
-    batch normalisation they are a batch of their own. The paper has ``weights="uniform"``.
+    A cluster is then described by what the encoder sees of a datum, as the likelihood prepares it. The
+    pseudo-inputs start at the data nearest to the components of a mixture fitted to the embedding.
+    Gradients reach them and the encoder. To batch normalisation they are a batch of their own. The paper
+    has ``weights="uniform"``.
 
     Args:
         clusters: number of components K.
@@ -33,17 +33,17 @@ class VampPriorMixture(MixturePrior):
         J. M. Tomczak, M. Welling (2018). VAE with a VampPrior. AISTATS, arXiv:1705.07120.
     """
 
-    pseudo_inputs: Tensor  # (K, *x_shape)
+    pseudo_inputs: Tensor  # (K, *input_shape)
 
     def __init__(self, clusters: int, latent_dim: int, **options: Unpack[MixtureOptions]) -> None:
         super().__init__(clusters, latent_dim, **options)
         self.register_parameter("pseudo_inputs", None)
         self._encode: Callable[[Tensor], dist.Distribution] | None = None
 
-    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], x_shape: Sequence[int]) -> None:
+    def bind_encoder(self, encode: Callable[[Tensor], dist.Distribution], input_shape: Sequence[int]) -> None:
         """Take the encoder, and make pseudo-inputs at random in [0, 1]."""
         self._encode = encode
-        self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *x_shape))
+        self.pseudo_inputs = nn.Parameter(torch.rand(self.clusters, *input_shape))
 
     def component(self, c: Tensor) -> dist.Distribution:
         """Return p(z | c): batch shape of ``c``, event shape (D,).
@@ -54,7 +54,7 @@ class VampPriorMixture(MixturePrior):
         if self._encode is None:
             raise RuntimeError(
                 "component: a VampPrior needs the encoder of its model; build it by "
-                "Facet(..., prior='vamp') in a configuration of MFCVAE, or call bind_encoder(encode, x_shape)"
+                "Facet(..., prior='vamp') in a configuration of MFCVAE, or call bind_encoder(...)"
             )
         if self.is_standard:
             like = self.pseudo_inputs.new_empty(self.latent_dim)
@@ -67,7 +67,7 @@ class VampPriorMixture(MixturePrior):
         """Start the pseudo-inputs at the data nearest to the components in the embedding.
 
         Args:
-            x: data, shape (N, *x_shape), N >= K.
+            x: what the encoder sees of data, shape (N, *input_shape), N >= K.
             embedding: their latents, shape (N, D).
             seed: seed of the fit.
         """

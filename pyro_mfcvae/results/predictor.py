@@ -376,7 +376,7 @@ class Predictor:
         data = rows_for(x, self.model.likelihood, self.model.x_shape)
         results: list[Tensor] = []
         # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
-        block = torch.empty(BLOCK, *self.model.x_shape)
+        block = torch.empty(BLOCK, *self.model.x_shape, dtype=self.model.likelihood.dtype)
         start = 0
         with self.evaluating(seed), torch.inference_mode():
             for part in data.split(BLOCK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Sequence, Set
 
 from pyro_mfcvae.config.stage import Stage
@@ -21,7 +22,11 @@ def expand(freeze: Sequence[str], past: Set[int], num_facets: int) -> list[str]:
     groups["nuisance"] = of_facet(num_facets)  # what networks have as one facet more, if the model has it
     groups["past facets"] = [pattern for j in past for pattern in of_facet(j)]
     groups["networks"] = ["encoder.*", "decoder.*"]
-    return [pattern for name in freeze for pattern in groups.get(name, [name])]
+    return [pattern for name in freeze for pattern in groups.get(name, [_present(name)])]
+
+
+def _present(name: str) -> str:
+    return name.replace(".rungs.", ".facet_modules.")
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
@@ -45,10 +50,20 @@ def check_patterns(stage: Stage, model: MFCVAE) -> None:
             )
     names = [name for name, _ in model.named_parameters()]
     facets = set(range(len(model.facet_priors)))
+    for pattern in stage.freeze:
+        if pattern != _present(pattern):
+            warnings.warn(
+                f"freeze: got {pattern!r}, a name of an earlier version, where networks called rungs what "
+                "are facet_modules now; where there are none, it freezes nothing: leave it out, or look at "
+                "the names of model.named_parameters()",
+                FutureWarning,
+                stacklevel=2,
+            )
     unused = [
         pattern
         for pattern in stage.freeze
-        if not any(matches(name, expand([pattern], facets, len(facets))) for name in names)
+        if pattern == _present(pattern)
+        and not any(matches(name, expand([pattern], facets, len(facets))) for name in names)
     ]
     if unused:
         raise ValueError(

@@ -170,7 +170,7 @@ def unmix(model: MFCVAE, sample: Tensor, *, seed: int, auto: bool = False) -> Un
     encoder = turn_latents(
         model.encoder,
         model.decoder,
-        model.likelihood.preprocess(sample[:HEADS_BATCH]),
+        model.inputs(sample[:HEADS_BATCH]),
         torch.from_numpy(found.directions),
         torch.from_numpy(found.center),
         config.latent_dims,

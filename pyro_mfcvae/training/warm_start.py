@@ -31,12 +31,12 @@ def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
     x = sample[:INITIALIZATION_BATCH]
     model.train()
     if model.config.data_init == "subspaces":
-        seen = model.likelihood.preprocess(sample[:SUBSPACE_BATCH]).flatten(1).cpu().numpy()
+        seen = model.inputs(sample[:SUBSPACE_BATCH]).flatten(1).cpu().numpy()
         subspaces = independent_subspaces(seen, [facet.clusters for facet in model.config.facets], seed)
         if model.config.nuisance:
             subspaces.append(residual_subspace(seen, subspaces, model.config.nuisance, seed))
         look_at_subspaces(model.encoder, subspaces)
-    initialize_from_data(model.encoder, model.likelihood.preprocess(x))
+    initialize_from_data(model.encoder, model.inputs(x))
     z = [q.sample() for q in model.encode(x)]
     initialize_from_data(model.decoder, z, [1.0] * len(z))
 
@@ -56,4 +56,4 @@ def initialize_mixtures(model: MFCVAE, sample: Tensor, facets: Sequence[int], se
     for j in facets:
         # Samples, not means: the mixture has to cover the width of q(z | x) as well.
         embedding = torch.cat([q_batch[j].sample() for q_batch in q])
-        model.facet_priors[j].initialize_from_data(sample, embedding.cpu().numpy(), seed)
+        model.facet_priors[j].initialize_from_data(model.inputs(sample), embedding.cpu().numpy(), seed)

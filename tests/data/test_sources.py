@@ -214,7 +214,8 @@ def test_rows_are_those_that_are_read_whole(dtype, tmp_path):
     assert isinstance(source, Stored)
     assert torch.equal(torch.cat(list(source.rows.split(7))), expected)
     batch = next(iter(source.batches(40, 1, seeded())))
-    assert batch.dtype == torch.float32
+    assert batch.dtype == (torch.float64 if dtype == "float64" else torch.float32)
+    assert next(iter(source.as_type(torch.float32).batches(40, 1, seeded()))).dtype == torch.float32
     assert sorted(map(tuple, batch.flatten(1).tolist())) == sorted(map(tuple, expected.flatten(1).tolist()))
 
 
@@ -334,7 +335,7 @@ def test_what_depends_on_all_data_is_taken_from_a_sample(make_config, tmp_path, 
     fitted = fit(path, config, in_memory=False, progress=False)
     sample = as_source(path, in_memory=False).calibration_sample()
     assert sample.shape == (50, 6)
-    assert torch.allclose(fitted.model.likelihood.loc, sample.mean(0))
+    assert torch.allclose(fitted.model.likelihood.loc, sample.double().mean(0))
     assert fitted.history[-1].steps == 2 * (2_000 // 32)
 
 

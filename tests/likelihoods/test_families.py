@@ -136,9 +136,9 @@ def test_gaussian_samples_have_its_moments():
     features = torch.tensor([[1.0, -1.0]])
     torch.manual_seed(0)
     samples = likelihood(features).sample((50_000,))[:, 0]
-    torch.testing.assert_close(samples.mean(0), torch.tensor([4.0, 9.0]), atol=0.03, rtol=0)
-    torch.testing.assert_close(samples.std(0), torch.tensor([1.0, 0.5]), atol=0.03, rtol=0)
-    torch.testing.assert_close(likelihood.mean(features), torch.tensor([[4.0, 9.0]]))
+    torch.testing.assert_close(samples.mean(0), torch.tensor([4.0, 9.0]).double(), atol=0.03, rtol=0)
+    torch.testing.assert_close(samples.std(0), torch.tensor([1.0, 0.5]).double(), atol=0.03, rtol=0)
+    torch.testing.assert_close(likelihood.mean(features), torch.tensor([[4.0, 9.0]]).double())
 
 
 @pytest.mark.parametrize("value", [0.0, 10.0, 0.1, 1e6])
