@@ -14,6 +14,7 @@ from pyro_mfcvae.likelihoods import Likelihood
 
 Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
 CHANNELS = (1, 3, 4)  # of pictures
+SMALLEST_PICTURE = 8  # pixels of a side, below which nobody can tell
 
 Rows = range | npt.NDArray[np.int64]  # numbers of some of all data
 
@@ -33,7 +34,7 @@ def check_shape(shape: Sequence[int], name: str) -> None:
 
 def check_channels(x_shape: Sequence[int], name: str) -> None:
     """Raise a ValueError for pictures whose channels are last, which would be taken for rows."""
-    if len(x_shape) == 3 and x_shape[2] in CHANNELS and min(x_shape[:2]) > max(CHANNELS):
+    if len(x_shape) == 3 and x_shape[2] in CHANNELS and min(x_shape[:2]) >= SMALLEST_PICTURE:
         raise ValueError(
             f"{name}: got data of shape (N, {', '.join(map(str, x_shape))}), whose channels seem to be last, "
             "expected (N, C, H, W); move them with np.moveaxis(x, -1, 1), or x.permute(0, 3, 1, 2) for a "

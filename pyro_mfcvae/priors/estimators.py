@@ -29,11 +29,20 @@ def one_thread() -> Iterator[None]:
 
 
 def fit_estimator(estimator: E, z: np.ndarray) -> E:
-    """Fit an estimator to data (N, D); one that stops at its last iteration is good enough to start from."""
+    """Fit an estimator to data (N, D); one that stops at its last iteration is good enough to start from.
+
+    Raises:
+        FloatingPointError: if the data are not finite, or their scale leaves no precision.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     with one_thread(), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        estimator.fit(z)
+        try:
+            estimator.fit(z)
+        except ValueError as error:
+            raise FloatingPointError(
+                f"latents of {z.min():.3g} to {z.max():.3g} cannot be clustered: {error}"
+            ) from error
     return estimator
 
 

@@ -28,6 +28,9 @@ BLOCK = 512  # data that are computed at a time, at most
 class Predictor:
     """Predicts clusters and latents of data, and generates data, with a model that it leaves as it is.
 
+    Data that it generates are float32; or float64 where the likelihood standardises, whose units and offsets
+    may need it.
+
     Args:
         model: the module; whatever mode it is in, predictions are those of evaluation mode.
 
@@ -174,7 +177,7 @@ class Predictor:
             x: data (N, *x_shape).
 
         Returns:
-            Reconstructions in the units of x, float32, shape (N, *x_shape): of all entries, be they
+            Reconstructions in the units of x, shape (N, *x_shape): of all entries, be they
             observed or missing. :meth:`impute` keeps those that are observed.
 
         Raises:
@@ -191,7 +194,7 @@ class Predictor:
             x: data (N, *x_shape), with NaN where they are missing.
 
         Returns:
-            Complete data, float32, shape (N, *x_shape), where what was observed is unchanged.
+            Complete data, shape (N, *x_shape), where what was observed is unchanged.
 
         Raises:
             ValueError: if the data have another shape, are infinite, or miss entries where the
@@ -231,7 +234,7 @@ class Predictor:
             seed: seed of the draws.
 
         Returns:
-            Generated data in the units of x, float32, shape (n, *x_shape).
+            Generated data in the units of x, shape (n, *x_shape).
 
         Raises:
             ValueError: for a facet or cluster that does not exist, or a negative temperature.
@@ -262,7 +265,7 @@ class Predictor:
                 nuisance there may be one more, the last, that give it; without them, those of facet 0 do.
 
         Returns:
-            Compositions in the units of x, float32, shape (N, *x_shape).
+            Compositions in the units of x, shape (N, *x_shape).
 
         Raises:
             ValueError: if there are not J inputs, or J + 1 with a nuisance, of the same length.

@@ -178,6 +178,8 @@ def _filled(
     with seeded(0, torch.device("cpu")), bounded_allocations(ROOM * held + MIN_ROOM):
         model = MFCVAE(config, x_shape)
     expected = model.state_dict()
+    if not with_types:
+        state = _with_prepared_inputs(model, state)
     for name in {*expected, *state}:
         there, wanted = (
             f"{tuple(tensors[name].shape)}{f' {tensors[name].dtype}' if with_types else ''}"
@@ -189,6 +191,18 @@ def _filled(
             raise ValueError(f"its tensor {name} is {there}, expected {wanted}")
     model.load_state_dict(state)
     return model
+
+
+def _with_prepared_inputs(model: MFCVAE, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prepare the pseudo-inputs of VampPriors as the likelihood does, which earlier versions kept raw."""
+    prefix = "likelihood."
+    model.likelihood.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    )
+    return {
+        name: model.inputs(tensor) if name.endswith(".pseudo_inputs") else tensor
+        for name, tensor in state.items()
+    }
 
 
 def _restarts(header: Entry) -> dict[int, RunScore]:

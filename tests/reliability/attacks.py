@@ -37,14 +37,14 @@ def blobs(n=300, seed=0):
     return np.array([[-6.0, 0, 0, 6], [6, 6, 0, 0], [0, -6, 6, -6]])[y] + rng.normal(size=(n, 4)), y
 
 
-def tiny(J=1, width=8, **stage):
+def tiny(J=1, width=8, likelihood=None, held_out=0.0, **stage):
     """A configuration that trains in a second."""
     options = {"epochs": 3, "warm_up_epochs": 1, "batch_size": 100, **stage}
     return mf.MFCVAEConfig(
         facets=tuple(mf.Facet(3, 2) for _ in range(J)),
-        likelihood=mf.likelihoods.Gaussian(standardize=True),
+        likelihood=likelihood or mf.likelihoods.Gaussian(standardize=True),
         network=FullyConnectedLadder((width,) * J),
-        schedule=mf.Schedule.progressive(J, **options),
+        schedule=mf.Schedule(mf.Schedule.progressive(J, **options).stages, held_out=held_out),
     )
 
 
@@ -72,7 +72,7 @@ def damaged(whole, rng):
 
 
 def forged(path, kind, target, rng):
-    """A file with a right digest whose header or tensors are another's: its place, or None if it is the same."""
+    """Write a file with a right digest, but another's header or tensors; return the place of what differs."""
     header, tensors = read_tensors(path, kind)
     if rng.random() < 0.25:
         name = sorted(tensors)[rng.integers(len(tensors))]

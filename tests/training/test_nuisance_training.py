@@ -124,7 +124,7 @@ def test_the_encoder_of_the_nuisance_starts_at_the_residual():
     model.likelihood.calibrate(data)
     Trainer(model, data, seed=0).run(progress=False)
     first = model.encoder.facet_modules[2][0][0]
-    seen = model.likelihood.preprocess(data) @ first.weight.detach().T
+    seen = model.inputs(data) @ first.weight.detach().T
     seen = (seen - seen.mean(0)) / seen.std(0)
     correlation = np.abs(np.corrcoef(np.c_[seen.numpy()[:, :1], sources], rowvar=False)[0, 1:])
     assert correlation[2] > 0.9
