@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
-import os
 from collections.abc import Sized
 from pathlib import Path
 from typing import Literal
@@ -13,11 +11,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pyro_mfcvae._utils.allocations import available_memory
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.checking import check_data, shaped
+from pyro_mfcvae.data.files import Mapped, open_npy
 from pyro_mfcvae.data.loading import first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
-from pyro_mfcvae.data.reading import Mapped, as_stored, as_tensor, is_array, open_npy, without_labels
+from pyro_mfcvae.data.reading import as_stored, as_tensor, is_array, without_labels
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.likelihoods import Likelihood
 
@@ -111,24 +111,6 @@ def is_large(data: object, name: str) -> bool:
     """Tell whether data that are not in memory yet would take too much of it."""
     x = without_labels(data)
     return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * available_memory()
-
-
-def available_memory() -> float:
-    """Estimate the bytes that could be allocated without swapping; infinity if nobody knows."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        available = 1024.0 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        try:
-            available = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (AttributeError, OSError, ValueError):
-            return math.inf
-    try:  # of a container
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return available
-    return min(available, float(limit)) if limit.isdecimal() else available
 
 
 def _mapped(data: object, name: str) -> Mapped | None:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.checking import check_finite, check_shape
+from pyro_mfcvae.data.files import open_npy
 from pyro_mfcvae.datasets.labelled import LabelledData
 
 if TYPE_CHECKING:  # needs no import where there are no pictures
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # needs no import where there are no pictures
 
 Labelled: TypeAlias = tuple[Tensor, Tensor | None]
 Join: TypeAlias = Callable[[list[Tensor]], Tensor]
-Mapped: TypeAlias = np.memmap[tuple[int, ...], np.dtype[np.generic]]
 
 ACCEPTED = (
     "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of numbers, a torch "
@@ -365,28 +365,3 @@ def not_real(dtype: object, name: str) -> TypeError:
         "categories as numbers first, give complex numbers as real and imaginary parts, and "
         "convert objects that are numbers with .astype('float32')"
     )
-
-
-def open_npy(path: str | Path, name: str) -> Mapped:
-    """Map a file that ``np.save`` wrote into memory, to read from.
-
-    Args:
-        path: the file.
-        name: argument that error messages name.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if NumPy cannot map it.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a .npy file; "
-            "look at the folder and the spelling"
-        )
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{name}: got {str(path)!r}, which NumPy cannot map ({error}), expected an array of numbers; "
-            "write it with np.save"
-        ) from error
