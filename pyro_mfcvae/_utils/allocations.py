@@ -49,6 +49,26 @@ def available_memory() -> float:
     return min(available, float(limit)) if limit.isdecimal() else available
 
 
+def fitting(name: str, count: int, size: int) -> int:
+    """Return a number of things, if memory can hold so many.
+
+    Args:
+        name: name of the argument, for the error.
+        count: the number.
+        size: bytes of each.
+
+    Raises:
+        ValueError: if there is less memory.
+    """
+    most = available_memory() / size
+    if count > most:
+        raise ValueError(
+            f"{name}: got {count}, expected at most {most:.0f}, as many as memory can hold; take fewer at a "
+            "time"
+        )
+    return count
+
+
 class bounded_allocations(TorchDispatchMode):  # noqa: N801  # used as a function
     """Refuse tensors made in this context once they take more than ``limit`` bytes together, freed or not.
 

@@ -12,6 +12,12 @@ from typing import Any, Literal, overload
 
 import torch
 
+from pyro_mfcvae._utils.allocations import (
+    AllocationError,
+    available_memory,
+    bounded_allocations,
+    in_words,
+)
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import describe_environment
 from pyro_mfcvae._utils.files import alone_in, probe
@@ -22,13 +28,14 @@ from pyro_mfcvae.data.checking import check_data, check_finite
 from pyro_mfcvae.data.choosing import Streaming, as_source
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.fitting.compute import Compute, Workers
-from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_seed, as_seeds, as_workers, train_runs
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
 
+COPIES = 4  # of the parameters that training takes: them, their gradient, and what Adam keeps of it
 Keeps = Literal["only", "best", "all"]
 
 _log = logging.getLogger("pyro_mfcvae")
@@ -130,8 +137,9 @@ def fit(
     Raises:
         TypeError: for data or options of a type that is not understood.
         ValueError: for data that are empty, not finite, invalid under the likelihood, or fewer than a
-            facet's clusters; for checkpoints of another run; for unknown options, and those that exclude
-            each other; and for a configuration that cannot be passed to other processes.
+            facet's clusters; for checkpoints of another run; for a model too large for memory; for unknown
+            options, and those that exclude each other; and for a configuration that cannot be passed to
+            other processes.
         FloatingPointError: if training diverges, also with lower learning rates; of several runs, if all do.
             Its attribute ``fitted`` is the model before, or None.
         KeyboardInterrupt: if it is interrupted. Its attribute ``fitted`` is the model so far; of several
@@ -292,7 +300,16 @@ def _train_one(
 
 def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tuple[MFCVAE, Source]:
     """A model for these data, before training, and the data, which it checks as they are read."""
-    model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    room = available_memory() / COPIES
+    try:
+        with bounded_allocations(room):
+            model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    except AllocationError as error:
+        raise ValueError(
+            f"config: the model asks for {in_words(error.asked)} of parameters or more, expected at most "
+            f"{in_words(room)}, as training takes {COPIES} times as much and the machine has "
+            f"{in_words(COPIES * room)}; use fewer clusters or latent dimensions, or smaller networks"
+        ) from error
     # A copy that stays on the CPU, where data are read.
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
     model.likelihood.calibrate(checked.calibration_sample())
@@ -362,6 +379,6 @@ def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
         TypeError: if their number is not an integer.
         ValueError: if there is none, or the last seed is out of range.
     """
-    restarts = integer("restarts", restarts, least=1)
+    restarts = integer("restarts", restarts, 1, MAX_RUNS)
     as_seed(first + restarts - 1)
     return tuple(range(first, first + restarts))
