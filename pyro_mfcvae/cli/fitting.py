@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATA_VARIABLE,
     DATASET,
-    PROGRAM,
     Commands,
     add_command,
     add_device,
@@ -41,6 +39,7 @@ from pyro_mfcvae.cli.models import MODEL_FILE
 from pyro_mfcvae.cli.output import (
     destination,
     folder,
+    next_commands,
     progress,
     say,
     silent,
@@ -277,22 +276,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         fitted.report(page, judged.x, judged.labels, judged.label_names, title="Rooms with an object")
     say(_written(out, MODEL_FILE, "evaluation.txt", page, *pictures))
     say("\n" + "\n".join(verdict(scores, None if arguments.quick else DEMO_ELBO)))
-    say("\n" + "\n".join(_next_commands(out)))
-
-
-def _next_commands(out: Path) -> list[str]:
-    """List what to type after the demo."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    program = f"{python} -m {PROGRAM}"
-    return [
-        "What to do next:",
-        f"  open {out / 'report.html'} in a browser: the clusters, and an explorer of their combinations",
-        f"  {program} sample {out} --facet 1 --cluster 3 -n 16 --out grid.png",
-        f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
-        f"  {program} fit --help",
-    ]
+    say("\n" + "\n".join(next_commands(out)))
 
 
 def _fit(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from pyro_mfcvae._utils.files import probe, replacing
 from pyro_mfcvae._utils.progress import progress_lines
-from pyro_mfcvae.cli.arguments import printable
+from pyro_mfcvae.cli.arguments import PROGRAM, printable
 
 
 def say(text: str) -> None:
@@ -111,3 +111,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of text."""
     with writing(path) as file:
         file.write(text.encode(errors="backslashreplace"))
+
+
+def next_commands(out: Path) -> list[str]:
+    """List what to type after the demo."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    program = f"{python} -m {PROGRAM}"
+    return [
+        "What to do next:",
+        f"  open {out / 'report.html'} in a browser: the clusters, and an explorer of their combinations",
+        f"  {program} sample {out} --facet 1 --cluster 3 -n 16 --out grid.png",
+        f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
+        f"  {program} fit --help",
+    ]
