@@ -69,5 +69,6 @@ def _one(fitted: FittedMFCVAE | FittedRuns) -> FittedMFCVAE:
 
 
 def _progress(fitted: FittedMFCVAE) -> str:
-    last, stages = fitted.history[-1], len(fitted.config.stages)
-    return f"seed {fitted.seed}, {len(fitted.history)} epochs, in stage {last.stage + 1} of {stages}"
+    epochs, stage = len(fitted.history), fitted.history[-1].stage + 1
+    many = "s" * (epochs != 1)
+    return f"seed {fitted.seed}, {epochs} epoch{many}, in stage {stage} of {len(fitted.config.stages)}"
