@@ -14,7 +14,7 @@ help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-22s%s\n", $$1, $$2 }'
 
 demo: $(VENV)/.installed  ## cluster rendered shapes in two ways at once, and leave pictures in demo/
-	$(BIN)/python -m pyro_mfcvae demo --out demo
+	$(BIN)/python -m pyro_mfcvae demo --out demo --overwrite
 
 test: lint  ## lint, types and tests, and what depends on the processor under the kernels of others
 	$(BIN)/python -m pytest

@@ -1,9 +1,11 @@
-"""Bounds on the memory that code may ask for, for what is built by the word of a file."""
+"""The memory that is there, and bounds on what code may ask for by the word of a file or of an option."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,58 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 
 class AllocationError(ValueError):
-    """Code asked for more memory than it was allowed."""
+    """Code asked for more memory than it was allowed.
+
+    Args:
+        asked: bytes that it asked for until then.
+        limit: bytes that it was allowed.
+    """
+
+    def __init__(self, asked: float, limit: float) -> None:
+        super().__init__(asked, limit)  # so that it can be passed between processes
+        self.asked = asked
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"it asks for tensors of {in_words(self.asked)}, expected at most {in_words(self.limit)}"
+
+
+def available_memory() -> float:
+    """Estimate the bytes that could be allocated without swapping; infinity if nobody knows."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        available = 1024.0 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        try:
+            available = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, OSError, ValueError):
+            return math.inf
+    try:  # of a container
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return available
+    return min(available, float(limit)) if limit.isdecimal() else available
+
+
+def fitting(name: str, count: int, size: int) -> int:
+    """Return a number of things, if memory can hold so many.
+
+    Args:
+        name: name of the argument, for the error.
+        count: the number.
+        size: bytes of each.
+
+    Raises:
+        ValueError: if there is less memory.
+    """
+    most = available_memory() / size
+    if count > most:
+        raise ValueError(
+            f"{name}: got {count}, expected at most {most:.0f}, as many as memory can hold; take fewer at a "
+            "time"
+        )
+    return count
 
 
 class bounded_allocations(TorchDispatchMode):  # noqa: N801  # used as a function
@@ -29,7 +82,7 @@ class bounded_allocations(TorchDispatchMode):  # noqa: N801  # used as a functio
         AllocationError: where a tensor would exceed the limit.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._limit = limit
         self._asked = 0
@@ -46,10 +99,7 @@ class bounded_allocations(TorchDispatchMode):  # noqa: N801  # used as a functio
         if not any(result.alias_info for result in func._schema.returns):
             self._asked += _size(func, args, kwargs)
             if self._asked > self._limit:
-                raise AllocationError(
-                    f"it asks for tensors of {_in_words(self._asked)}, expected at most "
-                    f"{_in_words(self._limit)}"
-                )
+                raise AllocationError(self._asked, self._limit)
         return func(*args, **kwargs)
 
 
@@ -69,9 +119,10 @@ def _size(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
     )
 
 
-def _in_words(size: int) -> str:
+def in_words(size: float) -> str:
+    """Write a number of bytes with its unit, to three digits."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
-        size = size / 1000  # type: ignore[assignment]
+        size = size / 1000
     return f"{size:.3g} TB"

@@ -94,19 +94,23 @@ def resolve_device(device: str | torch.device) -> torch.device:
         device: ``"auto"``, or what PyTorch calls the device.
 
     Raises:
-        ValueError: if PyTorch knows no such device, or it is not there.
+        ValueError: if PyTorch knows no such device, it is not there, or does not compute.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, device=resolved).sum().item()
+    except Exception as error:  # backends raise whatever they like
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"device: {device!r} is not available here ({str(error).splitlines()[0]}); "
-            "use 'auto', 'cpu' or 'cuda'"
+            f"device: {device!r} is not available here ({reason:.100}); use one of {', '.join(_devices())}"
         ) from error
     return resolved
+
+
+def _devices() -> list[str]:
+    return ["'auto'", "'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))]
 
 
 def resolve_precision(precision: str) -> Precision:

@@ -32,22 +32,26 @@ def writable(path: str | Path) -> Path:
     Raises:
         FileNotFoundError: if its folder does not exist.
         IsADirectoryError: if it is a folder.
+        FileExistsError: if something else is there, such as a device.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise IsADirectoryError(f"path: {path} is a folder, expected a file; name one in it")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"path: {path} is no regular file; give another name")
     return path
 
 
-def probe(folder: str | Path) -> None:
+def probe(folder: str | Path, name: str = "") -> None:
     """Raise an OSError unless a file can be written to a folder, which is there.
 
     Args:
         folder: path of the folder.
+        name: name that the file shall have in the end, which may be too long.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=_start_of(Path(name)), suffix=PARTIAL) as file:
         file.write(bytes(PROBE))
         file.flush()
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pyro_mfcvae._utils.version import __version__
 from pyro_mfcvae.cli import fitting, generating, looking
 from pyro_mfcvae.cli.arguments import PROGRAM, Parser, complain
+from pyro_mfcvae.cli.output import flush
 
 __all__ = ["main"]
 
@@ -37,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0; 1 if training diverged; 2 for bad arguments or data, after one line that says
-        what is wrong on the standard error; 130 if it was interrupted.
+        The exit code: 0; 1 if training diverged or memory ran out; 2 for bad arguments or data; 130 if it was
+        interrupted. One line on the standard error says what is wrong.
     """
     whole = parser()
     try:
@@ -53,8 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except FloatingPointError as error:
         return complain(error, 1)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, OverflowError) as error:
         return complain(error, 2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        return complain(f"memory: got too little ({reason}); use fewer data, or a smaller model or batch", 1)
+    finally:
+        flush()
     return 0
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from pyro_mfcvae._utils.devices import threads
-from pyro_mfcvae.cli.values import file_name
+from pyro_mfcvae.cli.values import file_name, whole
 
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
+MAX_THREADS = max(64, 4 * (os.cpu_count() or 1))  # beyond which a system may not start them
+MAX_LINE = 2_000
 DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}"
 
 Run = Callable[[argparse.Namespace], None]
@@ -46,8 +48,32 @@ class Parser(argparse.ArgumentParser):
 
 def complain(error: Exception | str, code: int) -> int:
     """Say on the standard error what is wrong, in one line, and return the exit code."""
-    print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    tell(f"error: {_in_words(error)}")
     return code
+
+
+def tell(text: str) -> None:
+    """Write one line on the standard error, if anybody reads it."""
+    line = printable(" ".join(text.split()))
+    if len(line) > MAX_LINE:
+        line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
+    with contextlib.suppress(OSError):
+        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey, and what cannot be encoded; lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _in_words(error: Exception | str) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"file: got {str(error.filename)!r}, expected one that can be used ({error.strerror}); check it"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def add_command(
@@ -91,6 +117,12 @@ def add_out(command: argparse.ArgumentParser, *suffixes: str) -> None:
         metavar="FILE",
         help=f"file for the result ({', '.join(suffixes)}); its folder is made if need be",
     )
+    add_overwrite(command)
+
+
+def add_overwrite(command: argparse.ArgumentParser) -> None:
+    """Add an argument to replace results that are there."""
+    command.add_argument("--overwrite", action="store_true", help="replace what --out would write over")
 
 
 def add_device(command: argparse.ArgumentParser) -> None:
@@ -101,7 +133,10 @@ def add_device(command: argparse.ArgumentParser) -> None:
 def add_threads(command: argparse.ArgumentParser) -> None:
     """Add an argument for the number of processor threads."""
     command.add_argument(
-        "--threads", type=int, metavar="N", help="processor threads to use (default: PyTorch's choice)"
+        "--threads",
+        type=whole(1, MAX_THREADS, "leave it out for PyTorch's choice"),
+        metavar="N",
+        help="processor threads to use (default: PyTorch's choice)",
     )
 
 
@@ -109,12 +144,3 @@ def add_computing(command: argparse.ArgumentParser) -> None:
     """Add arguments for the device and for the number of processor threads."""
     add_device(command)
     add_threads(command)
-
-
-@contextlib.contextmanager
-def using_threads(number: int | None) -> Iterator[None]:
-    """Let PyTorch use this many threads within."""
-    if number is not None and number < 1:
-        raise ValueError(f"--threads: got {number}, expected at least 1; leave it out for PyTorch's choice")
-    with threads(number):
-        yield

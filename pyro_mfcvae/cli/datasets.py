@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
 from pyro_mfcvae.data.choosing import as_source, is_large
+from pyro_mfcvae.data.files import is_npz, open_npy, read_npz
 from pyro_mfcvae.data.memmap import StoredRows
 from pyro_mfcvae.datasets.factors import FactorImages
 
@@ -180,22 +180,14 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
     """Read data, and labels if any, from a NumPy file; an array too large for memory stays there."""
     if not path.is_file():
         raise FileNotFoundError(f"dataset: got {path}, expected a file that is there; check its path")
-    try:
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            held, arrays = ["x"], {"x": content}
-        else:
-            with content:
-                held = list(content)
-                arrays = {name: content[name] for name in ("x", "y") if name in content}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"dataset: got {path}, expected an array that NumPy can read ({error}); write it with np.save"
-        ) from error
+    if is_npz(path):
+        held, arrays = read_npz(path, ("x", "y"), "dataset")
+    else:
+        held, arrays = ["x"], {"x": open_npy(path, "dataset")}
     if is_large(arrays.get("x"), str(path)):
         return Part(StoredRows(arrays["x"], str(path)).array, kind=kind)
     if "x" not in arrays:
-        names = ", ".join(held) or "none"
+        names = shorten(", ".join(held), 200) or "none"
         raise ValueError(
             f"dataset: got {path} with the arrays {names}, expected one of the name x; write it with "
             "np.savez(file, x=data)"

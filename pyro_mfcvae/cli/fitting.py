@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,24 +25,36 @@ from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATA_VARIABLE,
     DATASET,
-    PROGRAM,
     Commands,
     add_command,
     add_device,
+    add_overwrite,
     add_source,
     add_threads,
-    using_threads,
 )
 from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
 from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
-from pyro_mfcvae.cli.output import destination, folder, progress, say, silent, write_text, writing
+from pyro_mfcvae.cli.keeping import keep, kept
+from pyro_mfcvae.cli.models import MODEL_FILE
+from pyro_mfcvae.cli.output import (
+    destination,
+    folder,
+    next_commands,
+    progress,
+    say,
+    silent,
+    unused,
+    vacant,
+    write_text,
+    writing,
+)
 from pyro_mfcvae.cli.scoring import EXPLANATIONS, Scores, judge, verdict
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
 from pyro_mfcvae.datasets.factors import Choice
 from pyro_mfcvae.fitting.fit import fit
-from pyro_mfcvae.fitting.parallel import as_workers
+from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_workers
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import RunsEvaluation
 from pyro_mfcvae.training.compiled import Compile
@@ -74,6 +85,7 @@ Facets are numbered from 0. --epochs has a number for each stage of the schedule
 for it and for all facets together; in a ladder, for each facet, the deepest first.
 """
 
+RESULTS = (MODEL_FILE, "evaluation.txt", "clusters.npy")
 DEMO_ELBO = 2_045.0  # nats per test image; runs of the demo reach some ten more
 
 
@@ -100,11 +112,12 @@ def add_demo(commands: Commands) -> None:
     text = "Render rooms with an object, cluster them, compare with the truth, and draw what was found."
     command = add_command(commands, "demo", _demo, line, text, DEMO_EXAMPLE)
     add = command.add_argument
-    add("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
+    add("--out", type=Path, help="folder for the results (default: demo, or demo_2, ... where that is there)")
+    add_overwrite(command)
     add("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
     add(
         "--restarts",
-        type=int,
+        type=values.whole(1, MAX_RUNS),
         default=2,
         metavar="R",
         help="train R seeds from --seed on, and keep the best, for which no label is needed (default: 2)",
@@ -125,6 +138,7 @@ def add_fit(commands: Commands) -> None:
     command.add_argument("dataset", metavar=DATASET, help="see below")
     add = command.add_argument
     add("--out", type=Path, required=True, help="folder for the results, made if need be")
+    add_overwrite(command)
     add_source(command)
     _add_configuration(command)
     _add_runs(command)
@@ -156,7 +170,7 @@ def _add_configuration(command: argparse.ArgumentParser) -> None:
         help="dimension of each facet's latent; one number serves all",
     )
     add("--epochs", type=values.integers, metavar="E1,E2,..", help="of each stage; one number serves all")
-    add("--batch-size", type=int, metavar="B", help="data per step")
+    add("--batch-size", type=values.whole(1, values.MAX_NUMBER), metavar="B", help="data per step")
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add(
         "--likelihood",
@@ -177,7 +191,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--restarts",
-        type=int,
+        type=values.whole(1, MAX_RUNS),
         metavar="R",
         help="fit R seeds from --seed on, and keep the best, for which no label is needed",
     )
@@ -193,7 +207,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder, made if need be, where runs are kept between epochs: after an interruption the same "
-        "command goes on from there",
+        "command with --overwrite goes on from there",
     )
 
 
@@ -213,7 +227,9 @@ def _environment(arguments: argparse.Namespace) -> Environment:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    out = folder(arguments.out)
+    out = arguments.out or unused(Path("demo"))
+    vacant(*(out / name for name in (*RESULTS, "report.html")), overwrite=arguments.overwrite)
+    folder(out)
     factors: dict[str, Choice] | None = None
     if arguments.quick:
         factors = {"floor_hue": [0, 3, 6], "wall_hue": [6], "scale": [0, 7], "shape": "all"}
@@ -234,7 +250,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         say(f"   {restarts} runs, {workers} at a time; one is kept, for its clusters, without labels.")
     with threads(1 if workers > 1 else None):
         say(f"   In {_environment(arguments)}.")
-    with progress() as bar:
+    with progress() as bar, kept(lambda _: out):
         fitted = fit(
             dataset.train.x,
             config,
@@ -244,6 +260,7 @@ def _demo(arguments: argparse.Namespace) -> None:
             precision=arguments.precision,
             progress=bar,
         )
+    keep({out: fitted})
     for seed, run in fitted.restarts.items() if restarts > 1 else ():
         say(f"   Seed {seed}: {run}.")
     if fitted.history.unmixing is not None:
@@ -257,46 +274,39 @@ def _demo(arguments: argparse.Namespace) -> None:
     page = out / "report.html"
     with destination(page):
         fitted.report(page, judged.x, judged.labels, judged.label_names, title="Rooms with an object")
-    say(_written(out, "model.mfcvae", "evaluation.txt", page, *pictures))
+    say(_written(out, MODEL_FILE, "evaluation.txt", page, *pictures))
     say("\n" + "\n".join(verdict(scores, None if arguments.quick else DEMO_ELBO)))
-    say("\n" + "\n".join(_next_commands(out)))
-
-
-def _next_commands(out: Path) -> list[str]:
-    """List what to type after the demo."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    program = f"{python} -m {PROGRAM}"
-    return [
-        "What to do next:",
-        f"  open {out / 'report.html'} in a browser: the clusters, and an explorer of their combinations",
-        f"  {program} sample {out} --facet 1 --cluster 3 -n 16 --out grid.png",
-        f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
-        f"  {program} fit --help",
-    ]
+    say("\n" + "\n".join(next_commands(out)))
 
 
 def _fit(arguments: argparse.Namespace) -> None:
+    out, several = arguments.out, len(arguments.seed) > 1
+    places = {seed: out / f"seed_{seed}" if several else out for seed in arguments.seed}
+    written = [place / name for place in places.values() for name in RESULTS]
+    vacant(*written, out / "evaluation.txt", overwrite=arguments.overwrite)
     dataset = load(arguments)
     config = configure(arguments, dataset)
-    out = folder(arguments.out)
-    several = len(arguments.seed) > 1
+    for place in places.values():
+        folder(place)
     tell = silent if arguments.quiet else say
     tell(f"{dataset.title[0].upper()}{dataset.title[1:]}.")
     for j, facet in enumerate(config.facets):
         tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}.")
     tell(str(config.schedule))
     results, judged = [], dataset.judged
-    with using_threads(arguments.threads), progress(quiet=arguments.quiet) as bar:
+    with (
+        threads(arguments.threads),
+        progress(quiet=arguments.quiet) as bar,
+        kept(lambda seed: places.get(seed, out), all_runs=several),
+    ):
         tell(f"Training in {_environment(arguments)}.")
-        for seed, fitted in _fits(arguments, dataset, config, bar=bar):
-            place = folder(out / f"seed_{seed}") if several else out
+        for seed, fitted in _fits(arguments, dataset, config, places, bar=bar):
+            place = places.get(seed, out)  # of restarts, any may be the best
             results.append(_report(fitted, judged, seed, place))
             with writing(place / "clusters.npy") as file:
                 np.save(file, fitted.predict((dataset.whole or judged).x))
             pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
-            tell(_written(place, "model.mfcvae", "evaluation.txt", "clusters.npy", *pictures))
+            tell(_written(place, MODEL_FILE, "evaluation.txt", "clusters.npy", *pictures))
             if several:
                 say("")
     if several:
@@ -306,9 +316,14 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 
 def _fits(
-    arguments: argparse.Namespace, dataset: Dataset, config: MFCVAEConfig, *, bar: bool
+    arguments: argparse.Namespace,
+    dataset: Dataset,
+    config: MFCVAEConfig,
+    places: Mapping[int, Path],
+    *,
+    bar: bool,
 ) -> Iterator[tuple[int, FittedMFCVAE]]:
-    """Fit models: one after another, as they are finished, or all at once in processes."""
+    """Fit and save models: one after another, as they are finished, or all at once in processes."""
     seeds, restarts, workers, x = arguments.seed, arguments.restarts, arguments.workers, dataset.train.x
     options: dict[str, Any] = {
         "device": arguments.device,
@@ -325,20 +340,23 @@ def _fits(
                 f"--restarts: got {restarts} with {len(seeds)} seeds, expected the first one only; give that"
             )
         best = fit(x, config, seed=seeds[0], restarts=restarts, **{"workers": 1} | options)
+        keep({arguments.out: best})
         for seed, run in best.restarts.items():
             say(f"restart with seed {seed}: {run}")
         yield cast(int, best.seed), best
     elif workers in (None, 1) or len(seeds) == 1:
         for seed in seeds:
-            yield seed, fit(x, config, seed=seed, **options)
+            fitted = fit(x, config, seed=seed, **options)
+            keep({places[seed]: fitted})
+            yield seed, fitted
     else:
         runs = fit(x, config, seeds=seeds, **options)
+        keep({places[seed]: fitted for seed, fitted in zip(runs.seeds, runs, strict=True)})
         yield from zip(runs.seeds, runs, strict=True)
 
 
 def _report(fitted: FittedMFCVAE, judged: Part, seed: int, place: Path) -> _Result:
-    """Judge a model, print its scores and write them with the model."""
-    fitted.save(place / "model.mfcvae")
+    """Judge a model, print its scores and write them beside it."""
     result = _Result(seed, fitted.history[-1].seconds, judge(fitted, judged))
     headline = f"seed {seed}: trained in {result.seconds:.1f} s, in {fitted.history.environment}"
     text = "\n".join([headline, *result.scores.lines()])

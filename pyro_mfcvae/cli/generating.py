@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pyro_mfcvae import plots
+from pyro_mfcvae._utils.allocations import fitting
+from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.cli import values
-from pyro_mfcvae.cli.arguments import Commands, add_command, add_computing, add_out, using_threads
+from pyro_mfcvae.cli.arguments import Commands, add_command, add_computing, add_out
 from pyro_mfcvae.cli.models import add_model, open_model
-from pyro_mfcvae.cli.output import folder, say, writing
+from pyro_mfcvae.cli.output import folder, say, vacant, writing
 from pyro_mfcvae.plots.cells import Cells, draw_square
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
@@ -44,7 +47,13 @@ def add_sample(commands: Commands) -> None:
     add = command.add_argument
     add("--facet", type=int, metavar="J", help="of which the cluster is given (default: none)")
     add("--cluster", type=int, metavar="K", help="which one of the facet (default: all, a row for each)")
-    add("-n", type=values.positive, default=16, metavar="N", help="data, of each cluster (default: 16)")
+    add(
+        "-n",
+        type=values.whole(1, values.MAX_NUMBER),
+        default=16,
+        metavar="N",
+        help="data, of each cluster (default: 16)",
+    )
     add_out(command, ".png", ".pdf", ".svg", ".npy")
     add(
         "--temperature",
@@ -60,10 +69,11 @@ def add_sample(commands: Commands) -> None:
 def _sample(arguments: argparse.Namespace) -> None:
     suffix = arguments.out.suffix.lower()
     _check_number(arguments, is_picture=suffix != ".npy")
-    with using_threads(arguments.threads):
+    vacant(arguments.out, overwrite=arguments.overwrite)
+    with threads(arguments.threads):
         fitted = open_model(arguments)
         of = _source(arguments, fitted)
-        folder(arguments.out.parent)
+        folder(arguments.out.parent, arguments.out.name)
         result = _array(arguments, fitted) if suffix == ".npy" else _figure(arguments, fitted)
     with writing(arguments.out) as file:
         if isinstance(result, np.ndarray):
@@ -83,6 +93,7 @@ def _array(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> npt.NDArray[n
     if cluster is not None:
         return fitted.sample(arguments.n, {facet: cluster}, **options)
     every = range(fitted.clusters[facet])
+    fitting("-n", arguments.n, 8 * len(every) * math.prod(fitted.model.x_shape))
     return np.stack([fitted.sample(arguments.n, {facet: k}, **options) for k in every])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pyro_mfcvae._utils.devices import threads
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
     DATASET,
@@ -21,12 +22,13 @@ from pyro_mfcvae.cli.arguments import (
     add_command,
     add_computing,
     add_out,
+    add_overwrite,
     add_source,
-    using_threads,
+    printable,
 )
 from pyro_mfcvae.cli.datasets import Part, load_part
 from pyro_mfcvae.cli.models import add_model, open_model, provenance
-from pyro_mfcvae.cli.output import destination, folder, say, write_text, writing
+from pyro_mfcvae.cli.output import destination, folder, say, vacant, write_text, writing
 from pyro_mfcvae.cli.scoring import judge
 from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -66,6 +68,7 @@ def add_evaluate(commands: Commands) -> None:
     command.add_argument(
         "--out", type=values.file_name(), metavar="FILE", help="file for what is printed, beside that"
     )
+    add_overwrite(command)
     command.add_argument("--seed", type=values.seed, default=0, help="of the ELBO's samples (default: 0)")
 
 
@@ -110,7 +113,7 @@ def _add(
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    with using_threads(arguments.threads):
+    with threads(arguments.threads):
         fitted, part = _open(arguments)
         scores = judge(fitted, part, arguments.seed)
     lines = [
@@ -124,9 +127,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    with using_threads(arguments.threads):
+    with threads(arguments.threads):
         fitted, part = _open(arguments)
-        title = arguments.title or f"{Path(arguments.dataset).name}: {part.where}"
+        title = printable(arguments.title or f"{Path(arguments.dataset).name}: {part.where}")
         with destination(arguments.out):
             path = fitted.report(
                 arguments.out, part.x, part.labels, part.label_names, title=title, seed=arguments.seed
@@ -135,7 +138,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    with using_threads(arguments.threads):
+    with threads(arguments.threads):
         fitted, part = _open(arguments)
         responsibilities = fitted.predict_proba(part.x)
     clusters = np.stack([r.argmax(-1) for r in responsibilities], 1)  # (N, J)
@@ -154,6 +157,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
     """Open the model, and data that suit it, before the folder for the result is made."""
+    if arguments.out is not None:
+        vacant(arguments.out, overwrite=arguments.overwrite)
     fitted = open_model(arguments)
     likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
     part = load_part(arguments, likelihood.allows_missing)
@@ -168,7 +173,7 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
     if isinstance(x, torch.Tensor):
         likelihood.check(x, "dataset")
     if arguments.out is not None:
-        folder(arguments.out.parent)
+        folder(arguments.out.parent, arguments.out.name)
     return fitted, dataclasses.replace(part, x=x)
 
 

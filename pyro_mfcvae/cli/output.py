@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pyro_mfcvae._utils.files import replacing
+from pyro_mfcvae._utils.files import probe, replacing
 from pyro_mfcvae._utils.progress import progress_lines
+from pyro_mfcvae.cli.arguments import PROGRAM, printable
 
 
 def say(text: str) -> None:
     """Print at once, also where the output is not a terminal."""
-    print(text, flush=True)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    with _perhaps_unread():
+        print(printable(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def flush() -> None:
+    """Send what was printed."""
+    if sys.stdout is not None:
+        with _perhaps_unread():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _perhaps_unread() -> Iterator[None]:
+    """Go on without output where its reader has left, as ``head`` does: the results are in files."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def silent(text: str) -> None:
@@ -36,15 +59,33 @@ def progress(*, quiet: bool = False) -> Iterator[bool]:
         yield False
 
 
-def folder(path: Path) -> Path:
-    """Make a folder with its parents, and return it."""
+def folder(path: Path, name: str = "") -> Path:
+    """Make a folder with its parents, see that a file of this name can be written to it, and return it."""
+    what, place = "folder that can be made", path
     try:
         path.mkdir(parents=True, exist_ok=True)
+        what, place = "place that can be written to", path / name
+        probe(path, name)
     except OSError as error:
         raise ValueError(
-            f"--out: got {path}, expected a folder that can be made ({error.strerror}); choose another"
+            f"--out: got {place}, expected a {what} ({error.strerror}); choose another"
         ) from error
     return path
+
+
+def vacant(*paths: Path, overwrite: bool) -> None:
+    """Refuse to replace what is at these paths, unless they are files and that is what the user wants."""
+    for path in filter(os.path.lexists, paths):
+        if not overwrite:
+            raise ValueError(f"--out: {path} exists; choose another name or add --overwrite")
+        if not path.is_file():
+            raise ValueError(f"--out: got {path}, which is there and is no file; choose another name")
+
+
+def unused(path: Path) -> Path:
+    """Return a path, with a number after it if something is there."""
+    others = (path.with_name(f"{path.name}_{i}") for i in itertools.count(2))
+    return next(each for each in itertools.chain([path], others) if not os.path.lexists(each))
 
 
 @contextlib.contextmanager
@@ -69,4 +110,19 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 def write_text(path: Path, text: str) -> None:
     """Write a file of text."""
     with writing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
+
+
+def next_commands(out: Path) -> list[str]:
+    """List what to type after the demo."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    program = f"{python} -m {PROGRAM}"
+    return [
+        "What to do next:",
+        f"  open {out / 'report.html'} in a browser: the clusters, and an explorer of their combinations",
+        f"  {program} sample {out} --facet 1 --cluster 3 -n 16 --out grid.png",
+        f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
+        f"  {program} fit --help",
+    ]

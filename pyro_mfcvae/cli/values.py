@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
 from pyro_mfcvae.fitting.parallel import MAX_SEED
 
+MAX_NUMBERS = 1_000  # of which each makes a facet, a stage or a run
+MAX_NUMBER = 2**32 - 1  # that any option takes
+
 
 def integers(text: str) -> tuple[int, ...]:
     """Read whole numbers with commas between."""
+    parts = text.split(",")
+    if len(parts) > MAX_NUMBERS:
+        raise ArgumentTypeError(f"got {len(parts):,} numbers, expected at most {MAX_NUMBERS:,}")
     try:
-        return tuple(int(part) for part in text.split(","))
+        numbers = tuple(map(int, parts))
     except ValueError:
-        message = f"got {text!r}, expected whole numbers with commas between, such as 20 or 25,10"
+        message = f"got {_short(text)}, expected whole numbers with commas between, such as 20 or 25,10"
         raise ArgumentTypeError(message) from None
+    if max(numbers) > MAX_NUMBER:
+        raise ArgumentTypeError(f"got {_short(text)}, expected numbers of at most {MAX_NUMBER:,}")
+    return numbers
 
 
 def seeds(text: str) -> tuple[int, ...]:
     """Read different seeds with commas between."""
     numbers = integers(text)
     if not all(0 <= seed <= MAX_SEED for seed in numbers) or len(set(numbers)) < len(numbers):
-        raise ArgumentTypeError(f"got {text!r}, expected different numbers from 0 to {MAX_SEED}")
+        raise ArgumentTypeError(f"got {_short(text)}, expected different numbers from 0 to {MAX_SEED}")
     return numbers
 
 
@@ -31,8 +41,24 @@ def seed(text: str) -> int:
     """Read one seed."""
     numbers = seeds(text)
     if len(numbers) > 1:
-        raise ArgumentTypeError(f"got {text!r}, expected one number")
+        raise ArgumentTypeError(f"got {_short(text)}, expected one number")
     return numbers[0]
+
+
+def whole(least: int, most: int, advice: str = "") -> Callable[[str], int]:
+    """Make the type of a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            expected = f"a whole number from {least:,} to {most:,}"
+            raise ArgumentTypeError(f"got {_short(text)}, expected {expected}{advice and f'; {advice}'}")
+        return number
+
+    return parse
 
 
 def workers(text: str) -> int | str:
@@ -42,14 +68,7 @@ def workers(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"got {text!r}, expected auto or a whole number") from None
-
-
-def positive(text: str) -> int:
-    """Read a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
-    return int(text)
+        raise ArgumentTypeError(f"got {_short(text)}, expected auto or a whole number") from None
 
 
 def temperature(text: str) -> float:
@@ -59,7 +78,7 @@ def temperature(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise ArgumentTypeError(f"got {text!r}, expected a number of at least 0")
+        raise ArgumentTypeError(f"got {_short(text)}, expected a number of at least 0")
     return number
 
 
@@ -71,8 +90,12 @@ def file_name(*suffixes: str) -> Callable[[str], Path]:
         if suffixes and path.suffix.lower() not in suffixes:
             expected = " or ".join(suffixes)
             raise ArgumentTypeError(f"got {text!r}, expected a name that ends in {expected}")
-        if path.is_dir():
+        if os.path.isdir(path):  # which is no error for a name that is too long
             raise ArgumentTypeError(f"got {text!r}, which is a folder, expected the name of a file")
         return path
 
     return parse
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
-import os
+import warnings
 from collections.abc import Sized
 from pathlib import Path
 from typing import Literal
@@ -14,16 +13,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from pyro_mfcvae._utils.allocations import available_memory
 from pyro_mfcvae._utils.turns import in_turn
-from pyro_mfcvae.data.arrays import Mapped, as_stored, is_array, open_npy
+from pyro_mfcvae.data.arrays import as_stored, is_array
 from pyro_mfcvae.data.checking import check_channels, check_data, shaped
+from pyro_mfcvae.data.files import Mapped, open_npy
 from pyro_mfcvae.data.loading import check_order, first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
 from pyro_mfcvae.data.reading import as_tensor, without_labels
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.likelihoods import Likelihood
+from pyro_mfcvae.likelihoods.base import moments
 
 Streaming = bool | Literal["auto"]
+SEEN = 1_000  # data by which the precision that they need is judged
 MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects data into
 
 
@@ -51,6 +54,34 @@ def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset"
         source = _out_of_memory(data, name)
     check_channels(source.x_shape, name)
     return source
+
+
+def as_needed(source: Source, likelihood: Likelihood, name: str) -> Source:
+    """Return the data, of the type that the likelihood needs.
+
+    Args:
+        source: the data.
+        likelihood: the model's likelihood.
+        name: argument that the warning names.
+
+    Warns:
+        UserWarning: if that rounds away what they are.
+    """
+    some = source.sample(SEEN, torch.Generator().manual_seed(0))
+    if likelihood.dtype != torch.float64 and some.dtype == torch.float64:
+        varies = (some != some[:1]).any(0)
+        loc, scale = moments(some)
+        is_lost = varies & (scale < 16 * torch.finfo(torch.float32).eps * loc.abs())
+        if is_lost.any():
+            first = int(is_lost.flatten().to(torch.uint8).argmax())
+            warnings.warn(
+                f"{name}: {int(is_lost.sum())} of {is_lost.numel()} elements of a datum vary by no more than "
+                f"float32 rounds them; element {first} by {scale.flatten()[first]:.3g} around "
+                f"{loc.flatten()[first]:.6g}; subtract the mean, or use a likelihood that standardises in "
+                "higher precision, such as likelihoods.Gaussian(standardize=True)",
+                stacklevel=4,  # where fit is called
+            )
+    return source.as_type(likelihood.dtype)
 
 
 def _out_of_memory(data: object, name: str) -> Source:
@@ -124,24 +155,6 @@ def is_large(data: object, name: str) -> bool:
     """Tell whether data that are not in memory yet would take too much of it."""
     x = without_labels(data)
     return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * available_memory()
-
-
-def available_memory() -> float:
-    """Estimate the bytes that could be allocated without swapping; infinity if nobody knows."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":") for line in file)
-        available = 1024.0 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        try:
-            available = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (AttributeError, OSError, ValueError):
-            return math.inf
-    try:  # of a container
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return available
-    return min(available, float(limit)) if limit.isdecimal() else available
 
 
 def _mapped(data: object, name: str) -> Mapped | None:

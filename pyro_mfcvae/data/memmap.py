@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.allocations import available_memory, in_words
 from pyro_mfcvae.data.arrays import REAL, not_real, scaled, stored_type
 from pyro_mfcvae.data.checking import Rows, check_shape
 from pyro_mfcvae.data.sources import (
@@ -86,7 +87,18 @@ class StoredRows:
         return copy
 
     def take(self, rows: Rows) -> Tensor:
-        """Copy rows, a range or indices, as floats (M, *x_shape)."""
+        """Copy rows, a range or indices, as float32 (M, *x_shape).
+
+        Raises:
+            ValueError: if so many do not fit into memory.
+        """
+        needed, available = 4 * len(rows) * math.prod(self.shape[1:]), available_memory()
+        if needed > available:
+            raise ValueError(
+                f"{self.name}: got data of shape {self.shape}, of which {len(rows)} take {in_words(needed)} "
+                f"at a time, expected at most {in_words(available)}, the memory that is there; make each "
+                "smaller"
+            )
         return scaled(torch.from_numpy(self.read(rows)))
 
     def split(self, size: int) -> Iterator[Tensor]:

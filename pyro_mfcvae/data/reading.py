@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pyro_mfcvae._utils.turns import in_turn
-from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, open_npy, scaled
+from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, scaled
 from pyro_mfcvae.data.checking import check_bytes, check_finite, check_shape
+from pyro_mfcvae.data.files import open_npy
 from pyro_mfcvae.datasets.labelled import LabelledData
 
 Labelled: TypeAlias = tuple[Tensor, Tensor | None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -13,6 +12,12 @@ from typing import Any, Literal, cast, overload
 
 import torch
 
+from pyro_mfcvae._utils.allocations import (
+    AllocationError,
+    available_memory,
+    bounded_allocations,
+    in_words,
+)
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import describe_environment
 from pyro_mfcvae._utils.files import alone_in, probe
@@ -20,18 +25,18 @@ from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.checking import check_bytes, check_data, check_finite
-from pyro_mfcvae.data.choosing import Streaming, as_source
+from pyro_mfcvae.data.choosing import Streaming, as_needed, as_source
 from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
-from pyro_mfcvae.fitting.parallel import as_seed, as_seeds, as_workers, train_runs
-from pyro_mfcvae.likelihoods.base import LikelihoodFactory, moments
+from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.likelihoods import LikelihoodFactory
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
 
-SEEN = 1_000  # data by which the precision that they need is judged
+COPIES = 4  # of the parameters that training takes: them, their gradient, and what Adam keeps of it
 
 Keeps = Literal["only", "best", "all"]
 
@@ -134,8 +139,9 @@ def fit(
     Raises:
         TypeError: for data or options of a type that is not understood.
         ValueError: for data that are empty, not finite, invalid under the likelihood, or fewer than a
-            facet's clusters; for checkpoints of another run; for unknown options, and those that exclude
-            each other; and for a configuration that cannot be passed to other processes.
+            facet's clusters; for checkpoints of another run; for a model too large for memory; for unknown
+            options, and those that exclude each other; and for a configuration that cannot be passed to
+            other processes.
         FloatingPointError: if training diverges, also with lower learning rates; of several runs, if all do.
             Its attribute ``fitted`` is the model before, or None.
         KeyboardInterrupt: if it is interrupted. Its attribute ``fitted`` is the model so far; of several
@@ -212,14 +218,15 @@ def fit_source(
         FloatingPointError: as :func:`pyro_mfcvae.fit`.
         ChildProcessError: as :func:`pyro_mfcvae.fit`.
     """
-    data = _as_needed(data, config)
+    likelihood = cast(LikelihoodFactory, config.likelihood)(data.x_shape)
+    data = as_needed(data, likelihood, "dataset")
     is_auto = any(stage.unmix == "auto" for stage in config.stages)
     most = 1 if is_auto else max(facet.clusters for facet in config.facets)
     held_out = number_held_out(config.held_out, len(data)) if config.held_out else 0
     if len(data) - held_out < most:
         raise ValueError(
             f"dataset: got {len(data)} data{f', {held_out} of them held out' if held_out else ''}, expected "
-            f"at least as many to train on as a facet has clusters, {most}; give more data, or a config with "
+            f"at least as many as a facet has clusters, {most}, to train on; give more data, or a config with "
             "fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
@@ -252,26 +259,6 @@ def _train_all(
     best = runs.best
     best.restarts = runs.restarts
     return best
-
-
-def _as_needed(data: Source, config: MFCVAEConfig) -> Source:
-    """The data, of the type that the likelihood needs; a warning tells if that rounds away what they are."""
-    dtype = cast(LikelihoodFactory, config.likelihood)(data.x_shape).dtype
-    some = data.sample(SEEN, torch.Generator().manual_seed(0))
-    if dtype != torch.float64 and some.dtype == torch.float64:
-        varies = (some != some[:1]).any(0)
-        loc, scale = moments(some)
-        is_lost = varies & (scale < 16 * torch.finfo(torch.float32).eps * loc.abs())
-        if is_lost.any():
-            first = int(is_lost.flatten().to(torch.uint8).argmax())
-            warnings.warn(
-                f"dataset: {int(is_lost.sum())} of {is_lost.numel()} elements of a datum vary by no more "
-                f"than float32 rounds them; element {first} by {scale.flatten()[first]:.3g} around "
-                f"{loc.flatten()[first]:.6g}; subtract the mean, or use a likelihood that standardises in "
-                "higher precision, such as likelihoods.Gaussian(standardize=True)",
-                stacklevel=4,
-            )
-    return data.as_type(dtype)
 
 
 def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
@@ -319,7 +306,16 @@ def _train_one(
 
 def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tuple[MFCVAE, Source]:
     """A model for these data, before training, and the data, which it checks as they are read."""
-    model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    room = available_memory() / COPIES
+    try:
+        with bounded_allocations(room):
+            model = MFCVAE(config, data.x_shape)  # on the CPU first: the same start on every device
+    except AllocationError as error:
+        raise ValueError(
+            f"config: the model asks for {in_words(error.asked)} of parameters or more, expected at most "
+            f"{in_words(room)}, as training takes {COPIES} times as much and the machine has "
+            f"{in_words(COPIES * room)}; use fewer clusters or latent dimensions, or smaller networks"
+        ) from error
     # A copy that stays on the CPU, where data are read.
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
     sample = checked.calibration_sample()
@@ -391,6 +387,6 @@ def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
         TypeError: if their number is not an integer.
         ValueError: if there is none, or the last seed is out of range.
     """
-    restarts = integer("restarts", restarts, least=1)
+    restarts = integer("restarts", restarts, 1, MAX_RUNS)
     as_seed(first + restarts - 1)
     return tuple(range(first, first + restarts))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, nullcontext
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 
 MAX_SEED = 2**32 - 1  # scikit-learn, which fits the first mixtures, takes no other
+MAX_RUNS = 10_000  # of one call, which returns all of them
+MIN_WORKERS = 16  # that may be asked for on any machine
 SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
@@ -116,7 +120,10 @@ def as_seeds(seeds: object) -> tuple[int, ...]:
     expected = f"expected different integers from 0 to {MAX_SEED}, such as range(5)"
     if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
         raise TypeError(f"seeds: got {seeds!r}, {expected}; for one run use seed, for the best of n restarts")
-    checked = tuple(as_seed(seed, "seeds") for seed in seeds)
+    some = list(islice(seeds, MAX_RUNS + 1))
+    if len(some) > MAX_RUNS:
+        raise ValueError(f"seeds: got more than {MAX_RUNS:,}, expected at most so many; use several calls")
+    checked = tuple(as_seed(seed, "seeds") for seed in some)
     if not checked or len(set(checked)) < len(checked):
         raise ValueError(f"seeds: got {list(checked)}, {expected}")
     return checked
@@ -145,7 +152,8 @@ def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
         import joblib
 
         return min(runs, int(joblib.cpu_count()))  # of the cores that this process may use
-    number = integer("workers", workers, least=1, expected="'auto' or an integer of at least 1")
+    most = max(MIN_WORKERS, 4 * (os.cpu_count() or 1))  # each has libraries and a model of its own in memory
+    number = integer("workers", workers, 1, most, expected=f"'auto' or an integer from 1 to {most}")
     if number > 1 and not on_cpu:
         raise ValueError(
             f"workers: got {number} with the device {device}, which one run keeps busy; expected 1 or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, get_args
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.allocations import fitting
 from pyro_mfcvae._utils.checks import integer, number, one_of
 from pyro_mfcvae._utils.devices import Precision, resolve_precision
 from pyro_mfcvae._utils.turns import RandomStream, Turn, in_turn
@@ -28,8 +30,7 @@ BLOCK = 512  # data that are computed at a time, at most
 class Predictor:
     """Predicts clusters and latents of data, and generates data, with a model that it leaves as it is.
 
-    Data that it generates are float32; or float64 where the likelihood standardises, whose units and offsets
-    may need it.
+    Data that it generates are float32; or float64 where the likelihood standardises, whose units may need it.
 
     Args:
         model: the module; whatever mode it is in, predictions are those of evaluation mode.
@@ -237,7 +238,8 @@ class Predictor:
             Generated data in the units of x, shape (n, *x_shape).
 
         Raises:
-            ValueError: for a facet or cluster that does not exist, or a negative temperature.
+            ValueError: for a facet or cluster that does not exist, a negative temperature, or more data than
+                fit into memory.
         """
         clusters = dict(clusters or {})
         for j, k in clusters.items():
@@ -246,7 +248,7 @@ class Predictor:
                     f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
                     f"one of its clusters, of which there are {self.clusters}"
                 )
-        n = integer("n", n, least=1)
+        n = fitting("n", integer("n", n, least=1), 8 * math.prod(self.model.x_shape))
         temperature = number("temperature", temperature, least=0)
         with self.evaluating(seed):
             z = []
@@ -255,7 +257,8 @@ class Predictor:
                 if j in clusters:
                     c = self.levels[j].components(prior, torch.full_like(c, clusters[j]))
                 z.append(prior.draw(c, temperature))
-            return self._mean(z).cpu().numpy()
+            blocks = zip(*(each.split(BLOCK) for each in z), strict=True)
+            return torch.cat([self._mean(list(block)).cpu() for block in blocks]).numpy()
 
     def compose(self, x: Sequence[Any]) -> np.ndarray:
         r"""Recombine facets of different inputs: z_j from the j-th of them.

@@ -301,20 +301,20 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
         ("--clusters 3,2 --epochs 1,1,1", "--epochs: got 3 numbers, expected 1"),
         ("--preset mnist --epochs 1,1,1", "--epochs: got 3 numbers, expected 1 or 2, one for each stage"),
         ("--epochs 0", "epochs: got 0"),
-        ("--batch-size 0", "batch_size: got 0"),
+        ("--batch-size 0", "argument --batch-size: got '0', expected a whole number from 1"),
         ("--batch-size many", "argument --batch-size"),
         ("--learning-rate nan", "learning_rate: got nan"),
         ("--likelihood cauchy", "argument --likelihood"),
         ("--likelihood bernoulli", "Bernoulli likelihood needs values in [0, 1]"),
         ("--seed -1", "argument --seed: got '-1'"),
         ("--seed 1,1", "argument --seed: got '1,1'"),
-        ("--restarts 0", "restarts: got 0, expected an integer of at least 1"),
+        ("--restarts 0", "argument --restarts: got '0', expected a whole number from 1 to 10,000"),
         ("--restarts 2 --seed 0,1", "--restarts: got 2 with 2 seeds, expected the first one only"),
         ("--workers many", "argument --workers: got 'many', expected auto or a whole number"),
-        ("--workers 0", "workers: got 0, expected 'auto' or an integer of at least 1"),
+        ("--workers 0", "workers: got 0, expected 'auto' or an integer from 1"),
         ("--device abacus", "device: 'abacus' is not available"),
         ("--precision 3", "argument --precision"),
-        ("--threads 0", "--threads: got 0"),
+        ("--threads 0", "argument --threads: got '0', expected a whole number from 1 to"),
         ("--root here", "expected mnist, svhn or shapes3d; give files by their path"),
         ("--subset wall", "expected shapes or shapes3d; leave it out"),
         ("--unknown", "unrecognized arguments: --unknown"),
@@ -331,11 +331,11 @@ def test_bad_data_are_refused(tmp_path, capsys):
     assert "expected a file that is there" in fit("absent.npy")
     assert "expected mnist, svhn, shapes, shapes3d, or a file .npy or .npz" in fit("cifar")
     (tmp_path / "text.npy").write_text("1, 2, 3\n")
-    assert "expected an array that NumPy can read" in fit("text.npy")
+    assert "expected an array of numbers; write it with np.save" in fit("text.npy")
     (tmp_path / "empty.npz").write_text("")
-    assert "expected an array that NumPy can read" in fit("empty.npz")
+    assert "expected an array of numbers; write it with np.save" in fit("empty.npz")
     np.save(tmp_path / "objects.npy", np.array([{}, None]))
-    assert "expected an array that NumPy can read" in fit("objects.npy")
+    assert "expected an array of numbers; write it with np.save" in fit("objects.npy")
     np.save(tmp_path / "nan.npy", np.full((30, 3), np.nan))
     assert "got NaN" in fit("nan.npy")
     np.save(tmp_path / "words.npy", np.array([["a", "b"]]))

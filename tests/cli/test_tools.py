@@ -116,7 +116,7 @@ def test_parts_of_digits(monkeypatch, fitted, folder, tmp_path, capsys):
         (["--split", "train"], 40, "training"),
     ):
         assert f"data: mnist, {number} {kind} data\n" in succeeded(
-            capsys, "predict", folder, "mnist", "--out", out, *options
+            capsys, "predict", folder, "mnist", "--out", out, "--overwrite", *options
         )
         assert len(np.load(out)) == number
         printed = succeeded(capsys, "evaluate", folder, "mnist", *options)
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(folder, tmp_path, capsy
 
     monkeypatch.setattr(os, "replace", fail)
     data = [folder / "data.npz"] if command == "predict" else []
-    line = refused(capsys, command, folder, *data, "--out", out)
+    line = refused(capsys, command, folder, *data, "--out", out, "--overwrite")
     assert f"--out: got {out}, expected a file that can be written (No space left on device)" in line
     assert os.listdir(tmp_path) == ["out.npy"]
     assert out.read_bytes() == b"what was there"
@@ -227,7 +227,7 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(folder, tmp_path, capsy
 
 def test_arrays_are_the_models_own(folder, fitted, tmp_path, capsys):
     out = tmp_path / "new" / "x.npy"
-    options = ["-n", 5, "--temperature", 0.5, "--seed", 3]
+    options = ["-n", 5, "--temperature", 0.5, "--seed", 3, "--overwrite"]
     same = {"temperature": 0.5, "seed": 3}
 
     def drawn(*which):
@@ -300,7 +300,7 @@ def test_one_cluster_is_drawn_in_a_square(make_model, tmp_path, n, rows, columns
         ("evaluate {m} {d} --out {m}", "is a folder, expected the name of a file"),
         ("evaluate {m} {d} --out {d}/x", "--out: got {d}, expected a folder that can be made"),
         ("evaluate {m} {d} --seed 1,2", "argument --seed: got '1,2', expected one number"),
-        ("evaluate {m} {d} --threads 0", "--threads: got 0, expected at least 1"),
+        ("evaluate {m} {d} --threads 0", "argument --threads: got '0', expected a whole number from 1 to"),
         ("evaluate {m} {d} --device abacus", "device: 'abacus' is not available"),
         ("evaluate {m} {d} --split test", "--split: got test with {d}, expected one of mnist, svhn"),
         ("evaluate {m} {d} --root here", "--root: got here with {d}, expected mnist, svhn or shapes3d"),
@@ -325,7 +325,7 @@ def test_one_cluster_is_drawn_in_a_square(make_model, tmp_path, n, rows, columns
         ("sample {m} --out a.png --facet -1", "--facet: got -1, expected one of"),
         ("sample {m} --out a.png --facet 1 --cluster 2", "--cluster: got 2, expected one of the clusters"),
         ("sample {m} --out a.png --facet x", "argument --facet: invalid int value: 'x'"),
-        ("sample {m} --out a.png -n 0", "argument -n: got '0', expected a whole number of at least 1"),
+        ("sample {m} --out a.png -n 0", "argument -n: got '0', expected a whole number from 1"),
         ("sample {m} --out a.png -n 401", "-n: got 401, expected at most 400"),
         ("sample {m} --out a.png -n 51 --facet 0", "-n: got 51, expected at most 50"),
         ("sample {m} --out a.png --temperature -1", "argument --temperature: got '-1', expected a number"),

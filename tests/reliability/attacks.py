@@ -8,26 +8,8 @@ from pyro_mfcvae._utils.tensors import read_tensors, write_tensors
 from pyro_mfcvae.networks import FullyConnectedLadder
 
 KINDS = ("bit", "byte", "cut", "insert", "swap", "zero")
-JUNK = (
-    None,
-    True,
-    -1,
-    0,
-    1,
-    3,
-    10**12,
-    10**400,
-    1.5,
-    float("nan"),
-    "",
-    "x",
-    "0",
-    [],
-    [3],
-    [[]],
-    {},
-    {"a": 1},
-)
+NUMBERS = (-1, 0, 1, 3, 10**12, 10**400, 1.5, float("nan"))
+JUNK = (None, True, *NUMBERS, "", "x", "0", [], [3], [[]], {}, {"a": 1})
 
 
 def blobs(n=300, seed=0):
@@ -72,7 +54,7 @@ def damaged(whole, rng):
 
 
 def forged(path, kind, target, rng):
-    """Write a file with a right digest, but another's header or tensors; return the place of what differs."""
+    """A file with a right digest and another's header or tensors: the place, or None if it is the same."""
     header, tensors = read_tensors(path, kind)
     if rng.random() < 0.25:
         name = sorted(tensors)[rng.integers(len(tensors))]
