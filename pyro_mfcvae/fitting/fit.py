@@ -226,8 +226,8 @@ def fit_source(
     if len(data) - held_out < most:
         raise ValueError(
             f"dataset: got {len(data)} data{f', {held_out} of them held out' if held_out else ''}, expected "
-            f"at least as many as a facet has clusters, {most}, to train on; give more data, or a config with "
-            "fewer clusters"
+            f"at least as many as a facet has clusters, {most}, to train on; give more data, or a config "
+            "with fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
     with nullcontext() if folder is None else _alone_in(folder):

@@ -267,11 +267,13 @@ def test_sample_without_temperature_is_the_mean_of_the_cluster(make_config, blob
 
 def test_temperature_scales_the_deviations(fitted, monkeypatch):
     """z = mean + temperature * (sample - mean), with the same sample at the same seed."""
-    latents = []
+    blocks, latents = [], []
     decode = fitted.model.decode
-    monkeypatch.setattr(fitted.model, "decode", lambda z: (latents.append(z), decode(z))[1])
+    monkeypatch.setattr(fitted.model, "decode", lambda z: (blocks.append(z), decode(z))[1])
     for temperature in (0.0, 1.0, 2.5):
         fitted.sample(2_000, clusters={0: 3, 1: 1}, temperature=temperature)
+        latents.append([torch.cat(z_j) for z_j in zip(*blocks, strict=True)])
+        blocks.clear()
     for j, k in enumerate((3, 1)):
         prior = fitted.model.facet_priors[j]
         mean, one, more = (z[j] for z in latents)

@@ -89,7 +89,7 @@ def kill_after(folder, seconds):
 
 
 def kill_and_resume(number, folder, monkeypatch):
-    """Kill runs so many times, some of them again when they went on; how many were in writes, and found files."""
+    """Kill runs so many times, some again when they went on; how many were in writes, and left a file."""
     rng = np.random.default_rng(number)
     monkeypatch.setattr(checkpoints, "INTERVAL", 0.0)
     before = torch.get_num_threads()
