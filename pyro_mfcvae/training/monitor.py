@@ -18,6 +18,7 @@ from pyro_mfcvae.training.history import EpochRecord
 MONITOR_SIZE = 2_000  # number of data that the history's figures are taken on
 EVALUATION_BATCH = 1_000
 ABSURD = 1e6  # times the ELBO of the untrained model, beyond which a loss is that of no model
+HOPELESS = 1e12  # nats for each element of a datum, that an untrained model is away: a million deviations
 REDUNDANCY_SIZE = 500  # of them, for what takes time and memory as their square
 
 
@@ -45,11 +46,11 @@ class Monitor:
         """Take the ELBO of the model before training, beside which that of a model that diverges is absurd.
 
         Raises:
-            FloatingPointError: if it is not finite.
+            FloatingPointError: if it is not finite, or so far away that training would not come back.
         """
         with seeded(0, self.model.device):  # training has its own numbers
             elbo = self.model.eval().elbo_terms(self.sample[:MONITOR_SIZE]).elbo.mean().item()
-        if not math.isfinite(elbo):
+        if not abs(elbo) <= HOPELESS * self.sample[0].numel():
             largest = self.sample.nan_to_num().abs().max().item()
             raise FloatingPointError(
                 f"training cannot begin: the ELBO of the untrained model is {elbo}, of data of values up to "
