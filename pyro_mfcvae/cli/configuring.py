@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Unpack, cast
 
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import presets
@@ -78,7 +78,8 @@ def with_stages(
     if epochs:
         stages = [_lasting(stage, n) for stage, n in zip(stages, epochs, strict=True)]
     stages = [dataclasses.replace(stage, **options) for stage in stages]
-    return dataclasses.replace(config, schedule=Schedule(tuple(stages)))
+    schedule = dataclasses.replace(cast(Schedule, config.schedule), stages=tuple(stages))
+    return dataclasses.replace(config, schedule=schedule)
 
 
 def _lasting(stage: Stage, epochs: int) -> Stage:

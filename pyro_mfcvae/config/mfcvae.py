@@ -141,6 +141,11 @@ class MFCVAEConfig:
         """Fraction of the data that is not trained on."""
         return cast(Schedule, self.schedule).held_out
 
+    @property
+    def keep_optimizer(self) -> bool:
+        """Whether one optimiser trains all stages."""
+        return cast(Schedule, self.schedule).keep_optimizer
+
     def to_json(self) -> str:
         """Write this configuration as JSON.
 

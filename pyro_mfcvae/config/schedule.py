@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, Unpack, cast
 
-from pyro_mfcvae._utils.checks import WrongTypeError, integer, number, set_checked
+from pyro_mfcvae._utils.checks import WrongTypeError, flag, integer, number, set_checked
 from pyro_mfcvae.config.stage import Stage, StageOptions
 
 T = TypeVar("T")
@@ -22,10 +22,12 @@ class Schedule:
         stages: the stages.
         held_out: fraction in [0, 1) of the data that is not trained on, the same whatever the seed; the
             history then has its ELBO.
+        keep_optimizer: whether one optimiser trains all stages, with the moments that it has at the end of
+            each, as in the paper's code; else every stage has a new one.
 
     Raises:
-        ValueError: if a facet is introduced twice or not at all, or a stage with ``patience`` has no
-            held-out data to look at.
+        ValueError: if a facet is introduced twice or not at all, a stage with ``patience`` has no
+            held-out data to look at, or stages that keep an optimiser name different ones, or unmix.
 
     Example:
         >>> schedule = Schedule.progressive(2, epochs=(30, 10))
@@ -38,6 +40,7 @@ class Schedule:
 
     stages: tuple[Stage, ...]
     held_out: float = 0.0
+    keep_optimizer: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.stages, Iterable):
@@ -54,6 +57,13 @@ class Schedule:
                 f"stages: they introduce the facets {introduced}, expected each of 0 .. J-1 once"
             )
         set_checked(self, number, "held_out", least=0, below=1, expected="a fraction in [0, 1)")
+        set_checked(self, flag, "keep_optimizer")
+        optimizers = sorted({stage.optimizer for stage in self.stages})
+        if self.keep_optimizer and (len(optimizers) > 1 or self.stages[0].unmix):
+            raise ValueError(
+                f"keep_optimizer: got True for optimizers {optimizers} and unmix={self.stages[0].unmix!r}, "
+                "expected the same optimizer in all stages, and none that unmixes, which makes new parameters"
+            )
         weights = [stage.redundancy_weight for stage in self.stages]
         if self.num_facets == 1 and self.stages[0].unmix != "auto" and any(weights):
             raise ValueError(f"redundancy_weight: got {weights} with one facet, expected 0 or two facets")
@@ -77,7 +87,9 @@ class Schedule:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
-        return table + (f"\nheld out: {100 * self.held_out:g} % of the data" if self.held_out else "")
+        kept = f"\none {self.stages[0].optimizer} for all stages" if self.keep_optimizer else ""
+        held_out = f"\nheld out: {100 * self.held_out:g} % of the data" if self.held_out else ""
+        return table + kept + held_out
 
     @property
     def num_facets(self) -> int:

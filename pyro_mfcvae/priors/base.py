@@ -36,9 +36,14 @@ class FacetPrior(nn.Module, ABC):
         latent_dim: dimension D of the latent.
 
     Attributes:
+        initialization: name of the start that :meth:`initialize` makes, empty where there is no choice.
+            ``"untrained"`` is made once, before any training, from the means of q(z | x); others when the
+            facet's warm-up is over, from samples.
         is_standard: True while every component stands in for a standard normal, as in the warm-up. It is no
             tensor, so that no step waits for a device, and a part of the trainer's state.
     """
+
+    initialization: str = ""
 
     def __init__(self, clusters: int, latent_dim: int) -> None:
         super().__init__()

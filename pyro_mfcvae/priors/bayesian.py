@@ -299,7 +299,7 @@ class BayesianGaussian(HyperPriors):
     Attributes:
         covariance: kind of the components' covariances, ``"diagonal"`` or ``"full"``.
         guide: approximate posterior of the parameters, ``"normal"`` or ``"multivariate_normal"``.
-        initialization: ``"mixture"``, ``"neighbours"``, ``"k-means++"`` or ``"glorot"``.
+        initialization: ``"mixture"``, ``"neighbours"``, ``"k-means++"``, ``"glorot"`` or ``"untrained"``.
 
     Raises:
         ValueError: for an unknown covariance, guide or initialization, or a number that is not positive.

@@ -12,10 +12,11 @@ from pyro_mfcvae.priors.estimators import fit_estimator, k_means
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-Initialization = Literal["mixture", "neighbours", "k-means++", "glorot"]
+Initialization = Literal["mixture", "neighbours", "k-means++", "glorot", "untrained"]
 INITIALIZATIONS: tuple[str, ...] = get_args(Initialization)
 
 MIN_VARIANCE = 1e-4  # added to what is found in an embedding
+UNTRAINED_MIN_VARIANCE = 1e-6  # likewise, where the encoder has not yet spread its means
 # Responsibilities, N x K, up to which a mixture is fitted by expectation maximisation: 500 clusters of
 # 20,000 data. One of 10,000 clusters would take hours and gigabytes.
 EM_SIZE = 10_000_000
@@ -53,7 +54,9 @@ def find_components(
     graph of nearest neighbours, which may be bent, or of k-means where there are too few data for it; see
     :mod:`pyro_mfcvae.priors.neighbours`. ``"k-means++"`` takes as means data that are far
     from each other, and ``"glorot"`` draws them without looking at the data, both with equal weights and
-    with the variances of the whole embedding.
+    with the variances of the whole embedding. ``"untrained"`` is the start of the paper's code, made once
+    before any training, from the means of q(z | x) of the networks as they are then: means and variances
+    of a diagonal mixture, fitted from one start, and equal weights.
 
     Args:
         embedding: latents, shape (N, D), N >= K.
@@ -78,6 +81,9 @@ def find_components(
     if initialization == "neighbours":
         start = _groups(z, K, covariance_type, seed)
         return start if concentration is None else start.sorted()
+    if initialization == "untrained":
+        found = fit_mixture(z, K, "diag", seed, min_variance=UNTRAINED_MIN_VARIANCE, starts=1)
+        return MixtureInit(np.full(K, 1 / K), found.means_, found.covariances_)
     if initialization == "k-means++":
         from sklearn.cluster import kmeans_plusplus
 

@@ -221,7 +221,8 @@ class MixtureFactory:
         weights: kind of the weights: ``"learned"``, ``"uniform"``, ``"logistic_normal"``,
             ``"stick_breaking"`` (a Dirichlet process), or a factory such as ``StickBreaking(2.0)``.
         initialization: ``"mixture"``, ``"neighbours"`` (clusters of a graph of nearest neighbours, which
-            may be bent), ``"k-means++"`` or ``"glorot"``; see :func:`find_components`.
+            may be bent), ``"k-means++"``, ``"glorot"`` or ``"untrained"`` (once, before any training, as in
+            the paper's code); see :func:`find_components`.
 
     Raises:
         TypeError: if the weights are neither a name nor a factory.

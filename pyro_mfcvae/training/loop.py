@@ -30,12 +30,17 @@ from pyro_mfcvae.training.early_stopping import EarlyStopping
 from pyro_mfcvae.training.freezing import check_patterns, freeze
 from pyro_mfcvae.training.history import EpochRecord, History
 from pyro_mfcvae.training.monitor import Monitor
-from pyro_mfcvae.training.optimizers import make_optimizer
+from pyro_mfcvae.training.optimizers import catch_up, make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
 from pyro_mfcvae.training.unmixing import Unmixing, check_can_unmix, unmix, unmixed_config
-from pyro_mfcvae.training.warm_start import initialize_mixtures, initialize_networks
+from pyro_mfcvae.training.warm_start import (
+    check_untrained,
+    initialize_mixtures,
+    initialize_networks,
+    starts_untrained,
+)
 
 EMBEDDING_SIZE = 20_000  # data that a mixture is fitted to, or a few for each of very many clusters
 REMEMBERED_STEPS = 100  # at least, between two states that a run can go back to
@@ -107,6 +112,7 @@ class Trainer:
             check_can_unmix(model)
         for plan in self.plans:
             check_patterns(plan.stage, model)
+            check_untrained(plan.stage, model)
             plan.check()
 
     def run(self, *, progress: bool = True) -> None:
@@ -123,6 +129,8 @@ class Trainer:
             with network_precision(self.precision), without_validation():
                 if self.model.config.data_init:
                     initialize_networks(self.model, self.sample, self.seed)
+                facets = range(len(self.model.facet_priors))
+                initialize_mixtures(self.model, self.sample, facets, self.seed, untrained=True)
                 self.monitor.set_reference()
         total = sum(plan.total_steps for plan in self.plans)
         try:
@@ -208,11 +216,12 @@ class Trainer:
         """Plan the stages of the configuration, which unmixing changes."""
         return [StagePlan(stage, len(self.source)) for stage in self.model.config.stages]
 
-    def _new_stage(self, index: int) -> StageRun:
+    def _new_stage(self, index: int, optimizer: torch.optim.Optimizer | None = None) -> StageRun:
         plan = self.plans[index]
         past = frozenset(j for earlier in self.plans[:index] for j in earlier.stage.introduces)
         stage = plan.stage
-        optimizer = make_optimizer(stage.optimizer, self.model.parameters(), stage.learning_rate)
+        if optimizer is None:
+            optimizer = make_optimizer(stage.optimizer, self.model.parameters(), stage.learning_rate)
         return StageRun(
             index, plan, past, optimizer, EarlyStopping(stage.patience), is_warming_up=plan.warm_up_steps > 0
         )
@@ -221,9 +230,11 @@ class Trainer:
         """Train one stage, or the rest of it."""
         run = self.stage
         if run is None or run.index != index:
-            run = self.stage = self._new_stage(index)
+            kept = catch_up(run.optimizer) if run and self.model.config.keep_optimizer else None
+            run = self.stage = self._new_stage(index, kept)
             for j in run.plan.stage.introduces:
-                self.model.facet_priors[j].reset()
+                if not starts_untrained(self.model, j):
+                    self.model.facet_priors[j].reset()
             if not run.is_warming_up:
                 self._initialize_mixtures(run.plan.stage.introduces)
         self._begin_phase(run)

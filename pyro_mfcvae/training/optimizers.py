@@ -36,3 +36,20 @@ def make_optimizer(
     if name in _FUSED and parameters[0].device.type in _FUSED_DEVICES:
         return OPTIMIZERS[name](parameters, lr=learning_rate, fused=True)
     return OPTIMIZERS[name](parameters, lr=learning_rate)
+
+
+def catch_up(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let an optimiser go on as if what has been frozen so far had had gradients of zero.
+
+    Only Adam makes a difference: it corrects its moments for the number of steps. Without that number, the
+    first step of such a parameter is a third of the one that it takes with it.
+    """
+    counts = [state["step"] for state in optimizer.state.values() if "exp_avg_sq" in state]
+    if counts:
+        most = max(counts)
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p not in optimizer.state:
+                    zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                    optimizer.state[p] = {"step": most.clone(), **zeros}
+    return optimizer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.training.subspaces import independent_subspaces, residual_subspace
@@ -42,18 +43,39 @@ def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
 
 
 @torch.no_grad()
-def initialize_mixtures(model: MFCVAE, sample: Tensor, facets: Sequence[int], seed: int) -> None:
-    """Fit the mixtures of these facets to samples of the aggregated posterior q(z).
+def initialize_mixtures(
+    model: MFCVAE, sample: Tensor, facets: Sequence[int], seed: int, *, untrained: bool = False
+) -> None:
+    """Fit the mixtures of these facets to samples of the aggregated posterior q(z), or to means of q(z | x).
 
     Args:
         model: the model, whose priors are changed in place.
         sample: data, shape (N, *x_shape), on the model's device.
         facets: indices of the facets.
         seed: seed of the fits.
+        untrained: whether to fit those that start untrained, to means, or else the others, to samples.
     """
+    facets = [j for j in facets if starts_untrained(model, j) == untrained]
+    if not facets:
+        return
     model.eval()
     q = [model.encode(batch) for batch in sample.split(ENCODING_BATCH)]
     for j in facets:
         # Samples, not means: the mixture has to cover the width of q(z | x) as well.
-        embedding = torch.cat([q_batch[j].sample() for q_batch in q])
+        embedding = torch.cat([q_batch[j].mean if untrained else q_batch[j].sample() for q_batch in q])
         model.facet_priors[j].initialize_from_data(model.inputs(sample), embedding.cpu().numpy(), seed)
+
+
+def starts_untrained(model: MFCVAE, j: int) -> bool:
+    """Tell whether the mixture of facet j is fitted once, before any training."""
+    return model.facet_priors[j].initialization == "untrained"
+
+
+def check_untrained(stage: Stage, model: MFCVAE) -> None:
+    """Raise a ValueError if a stage would fit a mixture again that starts untrained."""
+    fitted = [j for j in stage.introduces if starts_untrained(model, j)]
+    if fitted and (stage.unmix or stage.warm_up_epochs or stage.warm_up_steps):
+        raise ValueError(
+            f"initialization: got 'untrained' for the facets {fitted} with a warm-up or unmixing, after "
+            "which their mixtures would be fitted; leave that out, or take initialization='mixture'"
+        )

@@ -49,14 +49,15 @@ def configs(draw):
     order = draw(st.permutations(range(J)))
     introduces = draw(st.sampled_from([[tuple(order)], [(j,) for j in order], [(), tuple(order)]]))
     weights = [*priors.WEIGHTS, StickBreaking(2.5), LogisticNormal(0.1)]
-    prior = st.builds(DiagonalGaussian, weights=st.sampled_from(weights))
+    starts = st.sampled_from(["mixture", "untrained"])
+    prior = st.builds(DiagonalGaussian, weights=st.sampled_from(weights), initialization=starts)
     gaussian = st.builds(Gaussian, sigma=st.floats(1e-6, 1e6), standardize=st.booleans())
     widths = st.none() | st.lists(small, min_size=1, max_size=3).map(tuple)
     return MFCVAEConfig(
         facets=tuple(Facet(draw(small), draw(small), draw(prior)) for _ in range(J)),
         likelihood=draw(gaussian | st.just(Bernoulli())),
         network=draw(st.builds(FullyConnectedLadder, widths=widths, gate=st.floats(0, 10))),
-        schedule=Schedule(tuple(draw(stages(js)) for js in introduces)),
+        schedule=Schedule(tuple(draw(stages(js)) for js in introduces), keep_optimizer=draw(st.booleans())),
         elbo=draw(st.sampled_from(OBJECTIVES)),
         nuisance=draw(st.integers(0, 9)),
         num_kl_samples=draw(st.integers(1, 9)),
@@ -77,10 +78,10 @@ def test_json_round_trip(config):
 
 PAPER = {
     # section 4 and appendix: K, D, epochs, fade-in, batch size, learning rate, sigma, full covariance
-    presets.paper_mnist: ((25, 25), (5, 5), (201, 201), 15_000, 512, 5e-4, None, False),
-    presets.paper_shapes3d_floor: ((60, 20), (20, 2), (101, 301), 2_000, 150, 3e-4, 0.6, True),
-    presets.paper_shapes3d_wall: ((60, 20), (20, 2), (101, 301), 2_000, 150, 3e-4, 0.6, True),
-    presets.paper_svhn: ((200, 50), (22, 7), (101, 301), 15_000, 150, 5e-4, 0.3, True),
+    presets.paper_mnist: ((25, 25), (5, 5), (200, 201), 15_000, 512, 5e-4, None, False),
+    presets.paper_shapes3d_floor: ((60, 20), (20, 2), (100, 301), 2_000, 150, 3e-4, 0.6, True),
+    presets.paper_shapes3d_wall: ((60, 20), (20, 2), (100, 301), 2_000, 150, 3e-4, 0.6, True),
+    presets.paper_svhn: ((200, 50), (22, 7), (100, 301), 15_000, 150, 5e-4, 0.3, True),
 }
 
 
@@ -94,6 +95,8 @@ def test_presets_of_the_paper(preset):
     assert {facet.prior.scale for facet in config.facets} == {0.1}  # a variance of 0.01
     assert {facet.prior.weights for facet in config.facets} == {Uniform() if full else Learned()}
     assert tuple(stage.epochs for stage in config.stages) == epochs
+    assert {facet.prior.initialization for facet in config.facets} == {"untrained"}
+    assert config.schedule.keep_optimizer
     assert [stage.introduces for stage in config.stages] == [(1,), (0,)]
     assert [stage.fade_in_steps for stage in config.stages] == [0, fade_in]
     for stage in config.stages:

@@ -183,6 +183,19 @@ def test_patience_needs_held_out_data():
     assert Schedule(stages, held_out=0.1).held_out == 0.1
 
 
+def test_one_optimiser_may_train_all_stages():
+    stages = (Stage((1,), 3), Stage((0,), 3))
+    assert not Schedule(stages).keep_optimizer
+    schedule = Schedule(stages, held_out=0.1, keep_optimizer=True)
+    assert str(schedule) == f"{Schedule(stages)}\none adam for all stages\nheld out: 10 % of the data"
+    with pytest.raises(ValueError, match=r"^keep_optimizer: got True for optimizers \['adam', 'sgd'\]"):
+        Schedule((*stages[:1], Stage((0,), 3, optimizer="sgd")), keep_optimizer=True)
+    with pytest.raises(ValueError, match=r"^keep_optimizer: got True .* and unmix=True, .* none that"):
+        dataclasses.replace(Schedule.unmixed(2), keep_optimizer=True)
+    with pytest.raises(TypeError, match=r"^keep_optimizer: got 1, expected True or False"):
+        Schedule(stages, keep_optimizer=1)
+
+
 def test_a_single_facet_has_nothing_to_depend_on():
     with pytest.raises(ValueError, match=r"^redundancy_weight: got \[5.0\] with one facet, expected 0"):
         Schedule.joint(1, redundancy_weight=5.0)

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from sklearn.mixture import GaussianMixture
 
 from pyro_mfcvae.priors import (
     DiagonalGaussian,
@@ -185,6 +186,12 @@ def test_means_without_a_fit(mixture):
     assert sorted(y[rows]) == [0, 1, 2]
     variance = prior.component(torch.arange(3)).variance.detach().numpy()
     np.testing.assert_allclose(variance, np.tile(z.var(0), (3, 1)), rtol=1e-3)
+    np.testing.assert_allclose(prior.mixing.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
+
+    prior = mixture(3, 2, initialization="untrained")
+    prior.initialize(1e-2 * z, seed=0)
+    found = GaussianMixture(3, covariance_type="diag", random_state=0).fit(1e-2 * z)
+    np.testing.assert_allclose(prior.loc.detach().numpy(), found.means_, rtol=1e-3)
     np.testing.assert_allclose(prior.mixing.logits.softmax(0).detach(), np.full(3, 1 / 3), rtol=1e-6)
 
     many = mixture(300, 50, initialization="glorot")
