@@ -7,9 +7,9 @@ more of the decoder, the factory is called for either shape, and gives one of th
 dimensions are those of the facets and, last, that of the nuisance if the model has one: to a network it is
 one facet more, in a ladder the deepest.
 
-There are four kinds, each fully connected and convolutional: a ladder, a ladder's decoder under one encoder
-for each facet, one encoder and one decoder for each facet whose outputs add up, and one encoder and one
-decoder for all.
+There are five kinds, each fully connected and convolutional: a ladder, a ladder's decoder under one encoder
+for each facet, one encoder and one decoder for each facet whose outputs add up, one encoder and one decoder
+for all, and one decoder for all under one encoder for each facet.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pyro_mfcvae.networks.convolutional import (
     ConvolutionalLadder,
     ConvolutionalSeparateEncoders,
     ConvolutionalShared,
+    ConvolutionalSharedDecoder,
 )
 from pyro_mfcvae.networks.fully_connected import (
     FullyConnectedAdditive,
     FullyConnectedLadder,
     FullyConnectedSeparateEncoders,
     FullyConnectedShared,
+    FullyConnectedSharedDecoder,
 )
 from pyro_mfcvae.networks.initialization import initialize_from_data, look_at_subspaces
 from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
@@ -37,12 +39,14 @@ __all__ = [
     "ConvolutionalLadder",
     "ConvolutionalSeparateEncoders",
     "ConvolutionalShared",
+    "ConvolutionalSharedDecoder",
     "Decoder",
     "Encoder",
     "FullyConnectedAdditive",
     "FullyConnectedLadder",
     "FullyConnectedSeparateEncoders",
     "FullyConnectedShared",
+    "FullyConnectedSharedDecoder",
     "LadderDecoder",
     "LadderEncoder",
     "LadderOptions",
@@ -60,10 +64,12 @@ FACTORIES: dict[str, type] = {
     "fully_connected_separate_encoders": FullyConnectedSeparateEncoders,
     "fully_connected_additive": FullyConnectedAdditive,
     "fully_connected_shared": FullyConnectedShared,
+    "fully_connected_shared_decoder": FullyConnectedSharedDecoder,
     "convolutional_ladder": ConvolutionalLadder,
     "convolutional_separate_encoders": ConvolutionalSeparateEncoders,
     "convolutional_additive": ConvolutionalAdditive,
     "convolutional_shared": ConvolutionalShared,
+    "convolutional_shared_decoder": ConvolutionalSharedDecoder,
 }
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from pyro_mfcvae._utils.checks import integer, set_checked
-from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions
+from pyro_mfcvae._utils.checks import flag, integer, set_checked
+from pyro_mfcvae.networks.layers import LadderOptions, LayerOptions, WeightNormConv2d
 from pyro_mfcvae.networks.modules import (
     AdditiveDecoder,
     LadderDecoder,
@@ -49,10 +49,17 @@ class _Pyramid:
         x_shape: shape of a picture, (C, H, W) or (H, W).
         channels: number of channels of level 0.
         num_levels: number of levels.
+        as_published: as in :class:`ConvolutionalLadder`.
     """
 
     def __init__(
-        self, options: LayerOptions, x_shape: tuple[int, ...], channels: int, num_levels: int
+        self,
+        options: LayerOptions,
+        x_shape: tuple[int, ...],
+        channels: int,
+        num_levels: int,
+        *,
+        as_published: bool = False,
     ) -> None:
         if len(x_shape) not in (2, 3):
             raise ValueError(
@@ -60,6 +67,7 @@ class _Pyramid:
                 "or use a fully connected network"
             )
         self.options = options
+        self.as_published = as_published
         self.picture = (1, *x_shape) if len(x_shape) == 2 else x_shape
         self.levels: list[_Level] = []
         size = _size(self.picture[1:])
@@ -75,16 +83,16 @@ class _Pyramid:
         inputs, size = self.picture[0], _size(self.picture[1:])
         layers: list[nn.Module] = []
         for level in self.levels:
-            layers.append(self.options.hidden(_convolution(inputs, level.channels, size, 2)[0]))
+            layers.append(self.options.hidden(self._convolution(inputs, level.channels, size, 2)[0]))
             inputs, size = level.channels, level.size
         return layers
 
     def encoder_module(self, j: int, latent_dim: int) -> nn.Sequential:
         """Make the layers from the features of level j to 2 D_j statistics."""
         level = self.levels[j]
-        first, size = _convolution(level.channels, level.channels, level.size, 2)
+        first, size = self._convolution(level.channels, level.channels, level.size, 2)
         # Facet 0 is for what is small and local: its module halves only once.
-        second, size = _convolution(level.channels, level.module_channels, size, 1 if j == 0 else 2)
+        second, size = self._convolution(level.channels, level.module_channels, size, 1 if j == 0 else 2)
         return nn.Sequential(
             self.options.hidden(first),
             self.options.hidden(second),
@@ -96,9 +104,11 @@ class _Pyramid:
         """Make the layers from latents to features of level j."""
         level = self.levels[j]
         features = (level.module_channels, *level.size)
-        plain = dataclasses.replace(self.options, batch_norm=False)
+        options = self.options
+        if not self.as_published:
+            options = dataclasses.replace(options, batch_norm=False)
         return nn.Sequential(
-            plain.hidden(nn.Linear(latent_dim, math.prod(features))), nn.Unflatten(1, features)
+            options.hidden(nn.Linear(latent_dim, math.prod(features))), nn.Unflatten(1, features)
         )
 
     def up(self, j: int, inputs: int) -> nn.Sequential:
@@ -112,7 +122,12 @@ class _Pyramid:
     def output(self, inputs: int) -> nn.Module:
         """Make the layer from level 0, with ``inputs`` channels, to the picture."""
         channels, *size = self.picture
-        return _transposed(inputs, channels, self.levels[0].size, _size(size))
+        layer = _transposed(inputs, channels, self.levels[0].size, _size(size))
+        return self.options.hidden(layer) if self.as_published else layer
+
+    def _convolution(self, inputs: int, outputs: int, size: Size, stride: int) -> tuple[nn.Conv2d, Size]:
+        kind = WeightNormConv2d if self.as_published else nn.Conv2d
+        return _convolution(kind, inputs, outputs, size, stride)
 
     def encoder(self, latent_dim: int) -> nn.Sequential:
         """Make the layers from the picture to 2 D statistics, through all levels."""
@@ -132,13 +147,15 @@ def _size(sides: Iterable[int]) -> Size:
     return height, width
 
 
-def _convolution(inputs: int, outputs: int, size: Size, stride: int) -> tuple[nn.Conv2d, Size]:
+def _convolution(
+    kind: type[nn.Conv2d], inputs: int, outputs: int, size: Size, stride: int
+) -> tuple[nn.Conv2d, Size]:
     """Make a convolution over 4 pixels, and tell the size that it leaves: a half (stride 2), or one less."""
     # A side of one pixel stays: with its padding it has room for a kernel of 3, once.
     kernel = _size(4 if n > 1 else 3 for n in size)
     strides = _size(stride if n > 1 else 1 for n in size)
     left = _size((n + 2 - k) // s + 1 for n, k, s in zip(size, kernel, strides, strict=True))
-    return nn.Conv2d(inputs, outputs, kernel, strides, padding=1), left
+    return kind(inputs, outputs, kernel, strides, padding=1), left
 
 
 def _transposed(inputs: int, outputs: int, size: Size, target: Size) -> nn.ConvTranspose2d:
@@ -160,12 +177,14 @@ class ConvolutionalLadder(LadderOptions):
 
     Level j has :math:`2^j` times the channels and :math:`2^{-(j+1)}` times the sides of the picture. Its
     strided convolutions have kernels of 4 pixels, and the decoder's transposed ones mirror them.
-    With ``activation="elu"`` and ``batch_norm=True``, for two facets and pictures (3, 32, 32), this is
-    the paper's network for SVHN and 3D Shapes, but for the weight normalisation of its encoder and for
-    the activation at its very end.
+    With ``activation="elu"``, ``batch_norm=True`` and ``as_published=True``, for two facets and pictures
+    (3, 32, 32), this is the paper's network for SVHN and 3D Shapes.
 
     Attributes:
         channels: number of channels of the backbone at facet 0's level; the paper has 64.
+        as_published: whether the encoder's convolutions have weight normalisation, and the decoder's first
+            layers and its very last one are hidden layers as the others are, with activation and batch
+            normalisation, as in the authors' code.
         merge: as in :class:`LadderOptions`, here by default ``"concatenate"``, along the channels.
 
     References:
@@ -175,23 +194,25 @@ class ConvolutionalLadder(LadderOptions):
 
     channels: int = 64
     merge: str = field(default="concatenate", kw_only=True)
+    as_published: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         set_checked(self, integer, "channels", least=1)
+        set_checked(self, flag, "as_published")
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
         return self._encoder(x_shape, latent_dims), self._decoder(x_shape, latent_dims)
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
-        pyramid = _Pyramid(self, x_shape, self.channels, len(latent_dims))
+        pyramid = self._pyramid(x_shape, len(latent_dims))
         facet_modules = [pyramid.encoder_module(j, d) for j, d in enumerate(latent_dims)]
         return LadderEncoder(pyramid.picture, pyramid.backbone(), facet_modules)
 
     def _decoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
         J = len(latent_dims)
-        pyramid = _Pyramid(self, x_shape, self.channels, J)
+        pyramid = self._pyramid(x_shape, J)
         merged = [
             self.merged(level.module_channels, is_deepest=j == J - 1)
             for j, level in enumerate(pyramid.levels)
@@ -207,6 +228,9 @@ class ConvolutionalLadder(LadderOptions):
             gate=self.module_weight,
             concatenate=self.concatenates,
         )
+
+    def _pyramid(self, x_shape: tuple[int, ...], num_levels: int) -> _Pyramid:
+        return _Pyramid(self, x_shape, self.channels, num_levels, as_published=self.as_published)
 
 
 @dataclass(frozen=True)
@@ -225,7 +249,7 @@ class ConvolutionalSeparateEncoders(ConvolutionalLadder):
         set_checked(self, integer, "levels", least=1, or_none=True)
 
     def _encoder(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> nn.Module:
-        pyramid = _Pyramid(self, x_shape, self.channels, self.levels or len(latent_dims))
+        pyramid = self._pyramid(x_shape, self.levels or len(latent_dims))
         return separate_encoders(pyramid.picture, [pyramid.encoder(d) for d in latent_dims])
 
 
@@ -274,7 +298,21 @@ class ConvolutionalShared(LayerOptions):
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for pictures (N, *x_shape) and latents (N, D_j)."""
         pyramid = _Pyramid(self, x_shape, self.channels, self.levels)
+        encoder = self._encoder(pyramid, latent_dims)
+        return encoder, SharedDecoder(x_shape, pyramid.decoder(sum(latent_dims)))
+
+    def _encoder(self, pyramid: _Pyramid, latent_dims: tuple[int, ...]) -> nn.Module:
         body = nn.Sequential(*pyramid.backbone())
         heads = [pyramid.encoder_module(self.levels - 1, d) for d in latent_dims]
-        decoder = pyramid.decoder(sum(latent_dims))
-        return shared_encoder(pyramid.picture, body, heads), SharedDecoder(x_shape, decoder)
+        return shared_encoder(pyramid.picture, body, heads)
+
+
+@dataclass(frozen=True)
+class ConvolutionalSharedDecoder(ConvolutionalShared):
+    """Factory of one encoder for each facet, and one decoder for all.
+
+    The attributes are those of :class:`ConvolutionalShared`; every encoder has these channels and levels.
+    """
+
+    def _encoder(self, pyramid: _Pyramid, latent_dims: tuple[int, ...]) -> nn.Module:
+        return separate_encoders(pyramid.picture, [pyramid.encoder(d) for d in latent_dims])

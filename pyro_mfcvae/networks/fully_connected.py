@@ -148,8 +148,23 @@ class FullyConnectedShared(LayerOptions):
 
     def __call__(self, x_shape: tuple[int, ...], latent_dims: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
         r"""Build encoder and decoder for data (N, *x_shape) and latents (N, D_j)."""
-        inputs = math.prod(x_shape)
+        encoder = self._encoder(math.prod(x_shape), latent_dims)
+        decoder = _network(self, (sum(latent_dims), *reversed(self.widths), math.prod(x_shape)))
+        return encoder, SharedDecoder(x_shape, decoder)
+
+    def _encoder(self, inputs: int, latent_dims: tuple[int, ...]) -> nn.Module:
         body = nn.Sequential(*_hidden(self, (inputs, *self.widths)))
-        heads = [nn.Linear(self.widths[-1], 2 * d) for d in latent_dims]
-        decoder = _network(self, (sum(latent_dims), *reversed(self.widths), inputs))
-        return shared_encoder((inputs,), body, heads), SharedDecoder(x_shape, decoder)
+        return shared_encoder((inputs,), body, [nn.Linear(self.widths[-1], 2 * d) for d in latent_dims])
+
+
+@dataclass(frozen=True)
+class FullyConnectedSharedDecoder(FullyConnectedShared):
+    """Factory of one encoder for each facet, and one decoder for all.
+
+    The attributes are those of :class:`FullyConnectedShared`; every encoder has these widths.
+    """
+
+    def _encoder(self, inputs: int, latent_dims: tuple[int, ...]) -> nn.Module:
+        return separate_encoders(
+            (inputs,), (_network(self, (inputs, *self.widths, 2 * d)) for d in latent_dims)
+        )

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from pyro_mfcvae.networks.layers import WeightNormConv2d
+
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+PUBLISHED_DEVIATION = 0.1  # of pre-activations, in the authors' code
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Transposed
 
 
 @torch.no_grad()
-def initialize_from_data(module: nn.Module, *inputs: object) -> None:
+def initialize_from_data(module: nn.Module, *inputs: object, as_published: bool = False) -> None:
     r"""Give every unit's pre-activation a mean of zero and a variance of one on a batch.
 
     .. math::
@@ -26,15 +29,21 @@ def initialize_from_data(module: nn.Module, *inputs: object) -> None:
     run, each on what the changed ones before it make. A unit that is constant is only shifted, a layer
     without a bias only scaled; a layer that does not run, such as a facet module that is faded out, stays.
 
+    The authors' code of the paper aims at a standard deviation of 0.1, from weights that are drawn anew (He's
+    normal) and biases of zero. What it does to the weights of a layer with weight normalisation is undone by
+    the next forward pass; there only the biases change.
+
     Args:
         module: network, in training or evaluation as it will be used next; it is changed in place.
         *inputs: arguments of its call, such as ``x`` for an encoder and ``z, fade_in`` for a decoder.
+        as_published: whether to do what the authors' code does.
 
     Raises:
         ValueError: if no linear or convolutional layer runs.
 
     References:
-        Salimans, Kingma (2016), Weight Normalization; Mishkin, Matas (2016), All You Need is a Good Init.
+        Salimans, Kingma (2016), Weight Normalization; Mishkin, Matas (2016), All You Need is a Good Init;
+        Falck et al. (2021), whose code takes this from github.com/addtt/boiler-pytorch.
 
     Example:
         >>> from pyro_mfcvae.networks import FullyConnectedLadder
@@ -48,10 +57,12 @@ def initialize_from_data(module: nn.Module, *inputs: object) -> None:
 
     def standardize(layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         handles.pop(layer).remove()  # a layer that runs twice is changed by its first run
-        return _standardize(cast(Layer, layer), output)
+        return _standardize(cast(Layer, layer), output, as_published)
 
     for layer in module.modules():
         if isinstance(layer, Layer):
+            if as_published:
+                _draw_anew(layer)
             handles[layer] = layer.register_forward_hook(standardize)
     found = len(handles)
     try:
@@ -101,18 +112,32 @@ def look_at_subspaces(encoder: nn.Module, subspaces: Sequence[np.ndarray]) -> No
             layer.bias.zero_()
 
 
-def _standardize(layer: Layer, output: Tensor) -> Tensor:
+def _draw_anew(layer: Layer) -> None:
+    """Draw weights by He's normal, where they are not normalised, and set biases to zero."""
+    if not isinstance(layer, WeightNormConv2d):
+        nn.init.kaiming_normal_(layer.weight)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _standardize(layer: Layer, output: Tensor, as_published: bool) -> Tensor:
     """Standardise a layer's output, and change its parameters so that it is what the layer makes."""
     units = -1 if isinstance(layer, nn.Linear) else 1
     flat = output.to(layer.weight.dtype).movedim(units, 0).flatten(1)  # (units, batch and positions)
     scale, mean = torch.std_mean(flat, 1, correction=0)
     # What rounding leaves of a constant is no deviation.
     scale = torch.where(scale > 1e-6 * flat.abs().amax(1), scale, 1.0)
+    if as_published:
+        scale = scale / PUBLISHED_DEVIATION
     if layer.bias is None:
         mean = torch.zeros_like(mean)
     else:
         _assign(layer, "bias", (layer.bias - mean) / scale)
-    _assign(layer, "weight", layer.weight / _per_weight(layer, scale))
+    if isinstance(layer, WeightNormConv2d):
+        if not as_published:
+            layer.gain.div_(_per_weight(layer, scale))
+    else:
+        _assign(layer, "weight", layer.weight / _per_weight(layer, scale))
     shape = [1] * output.dim()
     shape[units] = -1
     return ((output - mean.view(shape)) / scale.view(shape)).to(output.dtype)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import flag, number, one_of, set_checked
 
@@ -20,6 +22,41 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 # What multiplies a facet module where the factory does not say: in the paper both merges, each with its own.
 GATES: dict[str, float] = {"gated_add": 0.1, "concatenate": 1.0}
+
+
+class WeightNormConv2d(nn.Conv2d):
+    r"""Convolution whose weights have a direction and a length of their own.
+
+    .. math:: w_i = g_i\, v_i / |v_i|
+
+    for every output channel i, with v = ``weight`` and g = ``gain``. It starts as the plain convolution.
+    Unlike PyTorch's parametrisation it can be pickled, and so trained in another process.
+
+    Args:
+        inputs: number of channels that it takes.
+        outputs: number of channels that it makes.
+        kernel: height and width of the kernel.
+        stride: steps down and to the right.
+        padding: number of pixels of zeros around the picture.
+
+    References:
+        Salimans, Kingma (2016), Weight Normalization.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int], padding: int
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding)
+        self.gain = nn.Parameter(self._length().detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve x (N, C, H, W)."""
+        weight = self.gain / self._length() * self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+    def _length(self) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
+        return length
 
 
 @dataclass(frozen=True, kw_only=True)

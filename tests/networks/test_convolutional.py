@@ -1,19 +1,28 @@
 import itertools
+import pickle
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from pyro_mfcvae.networks import (
     ConvolutionalAdditive,
     ConvolutionalLadder,
     ConvolutionalSeparateEncoders,
     ConvolutionalShared,
+    ConvolutionalSharedDecoder,
 )
 
-FACTORIES = [ConvolutionalLadder, ConvolutionalSeparateEncoders, ConvolutionalAdditive, ConvolutionalShared]
+FACTORIES = [
+    ConvolutionalLadder,
+    ConvolutionalSeparateEncoders,
+    ConvolutionalAdditive,
+    ConvolutionalShared,
+    ConvolutionalSharedDecoder,
+]
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64), (28, 28), (2, 33, 17), (1, 5, 7), (1, 9), (2, 1, 1)]
 
 
@@ -150,6 +159,10 @@ def test_the_papers_network_has_the_papers_parameters(latent_dims, counts):
     normalised = factory((3, 32, 32), latent_dims)
     assert count(normalised[0]) - count(encoder) == 2 * (64 + 128 + 64 + 64 + 128 + 256)
     assert count(normalised[1]) - count(decoder) == 2 * (128 + 64)
+    factory = ConvolutionalLadder(activation="elu", batch_norm=True, as_published=True)
+    published = factory((3, 32, 32), latent_dims)
+    assert count(published[0]) - count(normalised[0]) == 64 + 128 + 64 + 64 + 128 + 256
+    assert count(published[1]) - count(normalised[1]) == 2 * (256 * 8 * 8 + 64 * 16 * 16 + 3)
 
 
 def test_a_third_facet_goes_one_level_deeper():
@@ -183,3 +196,45 @@ def test_bad_sizes(factory, value):
     if factory is not ConvolutionalLadder:
         with pytest.raises(ValueError, match=f"levels: got {value}, expected an integer of at least 1"):
             factory(levels=value)
+
+
+def test_the_published_network():
+    """Weight normalisation in the encoder; in the decoder every layer has activation and normalisation."""
+    factory = ConvolutionalLadder(channels=4, activation="elu", batch_norm=True, as_published=True)
+    encoder, decoder = factory((3, 16, 16), (2, 3))
+    convolutions = {m: type(m).__name__ for m in encoder.modules() if isinstance(m, nn.Conv2d)}
+    assert set(convolutions.values()) == {"WeightNormConv2d"}
+    assert len(convolutions) == 6
+    linear = [m for m in decoder.modules() if isinstance(m, (nn.Linear, nn.ConvTranspose2d))]
+    hidden = [m for m in decoder.modules() if type(m) is nn.Sequential and m[0] in linear]
+    assert len(hidden) == len(linear) == 5
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    assert all(isinstance(m[1], nn.ELU) and isinstance(m[2], norms) for m in hidden)
+    x = decoder(latents((2, 3), 50), [1.0, 1.0])
+    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(3), rtol=0, atol=1e-2)
+    with pytest.raises(TypeError, match="as_published: got 1, expected True or False"):
+        ConvolutionalLadder(as_published=1)
+
+
+def test_weight_normalisation_is_that_of_pytorch():
+    torch.manual_seed(0)
+    encoder, _ = ConvolutionalLadder(channels=4, as_published=True)((3, 16, 16), (2, 3))
+    torch.manual_seed(0)
+    plain, _ = ConvolutionalLadder(channels=4)((3, 16, 16), (2, 3))
+    x = torch.rand(5, 3, 16, 16, dtype=torch.float64)
+    layer, theirs = encoder.double().backbone[0][0], weight_norm(plain.double().backbone[0][0])
+    for loc, expected in zip(encoder(x), plain(x), strict=True):  # it starts as the plain convolution
+        torch.testing.assert_close(loc, expected)
+    parameters = [layer.gain, layer.weight], list(theirs.parametrizations.weight.parameters())
+    with torch.no_grad():
+        for pair in zip(*parameters, strict=True):
+            for p in pair:
+                p.mul_(1.5)
+    found, expected = (m(x).square().sum() for m in (layer, theirs))
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(y, p) for y, p in zip((found, expected), parameters, strict=True))
+    for gradient, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, other)
+    again = pickle.loads(pickle.dumps(encoder))  # of our own making
+    assert torch.equal(again(x)[0][0], encoder(x)[0][0])

@@ -160,3 +160,42 @@ def test_the_hooks_go_when_the_network_raises():
     with pytest.raises(RuntimeError):
         initialize_from_data(encoder, torch.rand(3, 5))
     assert not any(m._forward_hooks for m in encoder.modules())
+
+
+def test_as_in_the_code_of_the_paper():
+    """A deviation of 0.1, but for convolutions with weight normalisation, of which only biases change."""
+    torch.manual_seed(0)
+    factory = ConvolutionalLadder(channels=8, activation="elu", batch_norm=True, as_published=True)
+    encoder, decoder = factory((3, 16, 16), (2, 3))
+    before = copy.deepcopy(encoder.state_dict())
+    x = torch.rand(200, 3, 16, 16)
+    initialize_from_data(encoder, x, as_published=True)
+    outputs, _ = pre_activations(encoder, x)
+    for name, output in outputs.items():
+        if name.endswith(".3"):  # a facet's head, behind two convolutions that are not what it was made for
+            torch.testing.assert_close(output.std(1), torch.full((len(output),), 0.1), rtol=0.2, atol=0)
+        else:
+            for kept in ("weight", "gain"):
+                assert torch.equal(encoder.state_dict()[f"{name}.{kept}"], before[f"{name}.{kept}"])
+            layer = copy.deepcopy(encoder.get_submodule(name))
+            bias = layer.bias.detach().clone()
+            layer.bias.data.zero_()
+            if name == "backbone.0.0":
+                plain = layer(x).movedim(1, 0).flatten(1)
+                expected = -0.1 * plain.mean(1) / plain.std(1, correction=0)
+                torch.testing.assert_close(bias, expected, rtol=1e-3, atol=1e-5)
+    z = [torch.randn(200, d) for d in (2, 3)]
+    initialize_from_data(decoder, z, [1.0, 1.0], as_published=True)
+    outputs, layers = pre_activations(decoder, z, [1.0, 1.0])
+    assert outputs.keys() == layers
+    assert_standard({name: output / 0.1 for name, output in outputs.items()})
+    weight = decoder.output[0].weight.detach().flatten().double()
+    assert abs((weight**4).mean() / (weight**2).mean() ** 2 - 3) < 0.8  # normal, where uniform has 1.8
+
+
+def test_weight_normalisation_is_scaled_else():
+    torch.manual_seed(0)
+    encoder, _ = ConvolutionalLadder(channels=4, as_published=True)((3, 16, 16), (2, 3))
+    x = torch.rand(50, 3, 16, 16)
+    initialize_from_data(encoder, x)
+    assert_standard(pre_activations(encoder, x)[0])

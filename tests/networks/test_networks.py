@@ -17,10 +17,12 @@ from pyro_mfcvae.networks import (
     ConvolutionalLadder,
     ConvolutionalSeparateEncoders,
     ConvolutionalShared,
+    ConvolutionalSharedDecoder,
     FullyConnectedAdditive,
     FullyConnectedLadder,
     FullyConnectedSeparateEncoders,
     FullyConnectedShared,
+    FullyConnectedSharedDecoder,
     LadderOptions,
 )
 from pyro_mfcvae.networks.layers import ACTIVATIONS
@@ -214,6 +216,9 @@ TINY = [
     ConvolutionalAdditive(channels=5, levels=1),
     ConvolutionalAdditive(channels=5),
     ConvolutionalShared(channels=5),
+    FullyConnectedSharedDecoder(widths=(8, 9)),
+    ConvolutionalSharedDecoder(channels=5),
+    ConvolutionalLadder(channels=5, as_published=True),
 ]
 each = pytest.mark.parametrize("factory", TINY, ids=lambda factory: type(factory).__name__)
 
@@ -302,9 +307,10 @@ def test_the_activation_is_everywhere(factory, activation):
 def test_dropout_and_batch_norm_are_in_every_hidden_layer(factory):
     counts = Counter(type(m) for n in vary(factory, batch_norm=True, dropout=0.25) for m in n.modules())
     assert counts[nn.Dropout] == counts[nn.ReLU]
-    # Linear layers that become features of a picture are not normalised.
-    assert counts[nn.BatchNorm1d] + counts[nn.BatchNorm2d] == counts[nn.ReLU] - counts[nn.Unflatten]
-    assert not (counts[nn.BatchNorm1d] and counts[nn.BatchNorm2d])
+    # Linear layers that become features of a picture are not normalised, but in the paper's network.
+    plain = 0 if getattr(factory, "as_published", False) else counts[nn.Unflatten]
+    assert counts[nn.BatchNorm1d] + counts[nn.BatchNorm2d] == counts[nn.ReLU] - plain
+    assert not (plain and counts[nn.BatchNorm1d] and counts[nn.BatchNorm2d])
     plain = [m for network in vary(factory) for m in network.modules()]
     assert not any(isinstance(m, (nn.Dropout, nn.BatchNorm1d, nn.BatchNorm2d)) for m in plain)
 
@@ -440,7 +446,7 @@ def test_bad_widths_of_others(factory):
 
 # --- networks without a ladder --------------------------------------------------------------------
 
-SEPARATE = [r for r in TINY if "Separate" in str(r) or "Additive" in str(r)]
+SEPARATE = [r for r in TINY if any(kind in str(r) for kind in ("Separate", "Additive", "SharedDecoder"))]
 ADDITIVE = [r for r in TINY if "Additive" in str(r)]
 
 
@@ -479,6 +485,17 @@ def test_shared_networks(factory):
     z = latents(DIMS)
     expected = decoder.body(torch.cat((0.5 * z[0], z[1]), 1)).reshape(-1, *SHAPE)
     assert torch.equal(decoder(z, [0.5, 1.0]), expected)
+
+
+@pytest.mark.parametrize("kind", ["FullyConnected", "Convolutional"])
+def test_a_shared_decoder_is_that_of_the_shared_network(kind):
+    shared, of_each = (getattr(networks, f"{kind}{name}")() for name in ("Shared", "SharedDecoder"))
+    (_, decoder), (encoders, same) = (factory(SHAPE, DIMS) for factory in (shared, of_each))
+    assert str(same) == str(decoder)
+    # Each encoder has the layers of the one encoder of its facet alone.
+    for module, D in zip(encoders.facet_modules, DIMS, strict=True):
+        alone, _ = shared(SHAPE, (D,))
+        assert [p.shape for p in module.parameters()] == [p.shape for p in alone.parameters()]
 
 
 def test_parameters_of_the_fully_connected_networks():
