@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 Objective = Literal["analytic", "monte_carlo", "marginal", "vade"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-DataInit = bool | Literal["subspaces"]
+DataInit = bool | Literal["subspaces", "as_published"]
 # Factories that JSON knows by name.
 _FACTORIES: dict[str, type] = {
     **priors.FACTORIES,
@@ -66,7 +66,8 @@ class MFCVAEConfig:
             ``"analytic"`` needs none for Gaussian components.
         num_particles: number of samples of all latents for the likelihood, in each step of training.
         data_init: whether the networks are initialised by a batch of the data, with
-            :func:`networks.initialize_from_data`; with ``"subspaces"``, each facet's encoder moreover
+            :func:`networks.initialize_from_data`; with ``"as_published"`` as in the paper's code; with
+            ``"subspaces"``, each facet's encoder moreover
             starts by looking at one of the :func:`independent_subspaces` of the data, and that of the
             nuisance at what they leave.
         nuisance: dimension of the nuisance, a latent z ~ N(0, I) without clusters, for variation that no
@@ -116,8 +117,10 @@ class MFCVAEConfig:
         object.__setattr__(self, "schedule", schedule)
         set_checked(self, one_of, "elbo", known=OBJECTIVES)
         set_checked(self, integer, "num_kl_samples", "num_particles", least=1)
-        if not isinstance(self.data_init, bool) and self.data_init != "subspaces":
-            raise ValueError(f"data_init: got {self.data_init!r}, expected False, True or 'subspaces'")
+        if not isinstance(self.data_init, bool) and self.data_init not in ("subspaces", "as_published"):
+            raise ValueError(
+                f"data_init: got {self.data_init!r}, expected False, True, 'subspaces' or 'as_published'"
+            )
         set_checked(self, integer, "nuisance", least=0)
         weights = [stage.nuisance_kl_weight for stage in schedule.stages]
         if not self.nuisance and any(weight is not None for weight in weights):

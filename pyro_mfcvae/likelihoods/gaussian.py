@@ -28,6 +28,7 @@ class GaussianLikelihood(ElementwiseLikelihood):
         learn: scope in which sigma is learned, as :class:`Gaussian` has it.
         floor: lower bound of a learned sigma.
         missing: whether elements of x may be NaN.
+        sigmoid: whether y is the sigmoid of the decoder's output, for x in [0, 1].
     """
 
     loc: Tensor
@@ -41,8 +42,10 @@ class GaussianLikelihood(ElementwiseLikelihood):
         learn: Learn = None,
         floor: float = 0.05,
         missing: bool = False,
+        sigmoid: bool = False,
     ) -> None:
         super().__init__(x_shape, missing)
+        self.sigmoid = sigmoid
         self.sigma = Positive(x_shape, sigma, floor, learn)
         self.num_features = 1 + self.sigma.num_features
         self.standardize = standardize
@@ -56,7 +59,7 @@ class GaussianLikelihood(ElementwiseLikelihood):
         y, *of_sigma = self.planes(features)
         sigma = self.sigma(tuple(of_sigma))
         if not self.standardize:
-            return dist.Normal(y, sigma)
+            return dist.Normal(self._in_units_of_x(y), sigma)
         return Precise(dist.Normal(self._in_units_of_x(y), sigma * self.scale), y.dtype)
 
     def mean(self, features: Tensor) -> Tensor:
@@ -64,6 +67,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
         return self._in_units_of_x(self.planes(features)[0])
 
     def _in_units_of_x(self, y: Tensor) -> Tensor:
+        if self.sigmoid:
+            return y.sigmoid()
         return self.loc + self.scale * y if self.standardize else y
 
     def calibrate(self, x: Tensor) -> None:
@@ -90,9 +95,11 @@ class Gaussian(ElementwiseFactory):
         floor: lower bound of a learned sigma: without it, the density of data that are
             reconstructed exactly has no bound.
         missing: whether elements of x may be NaN.
+        sigmoid: whether the mean is the sigmoid of the decoder's output, for data in [0, 1].
 
     Raises:
-        ValueError: for numbers that are not positive, or a floor above sigma.
+        ValueError: for numbers that are not positive, a floor above sigma, or a sigmoid of what is
+            standardised.
 
     References:
         Rybkin, Daniilidis, Levine (2021), Simple and Effective VAE Training with Calibrated Decoders.
@@ -106,13 +113,18 @@ class Gaussian(ElementwiseFactory):
     standardize: bool = False
     learn: Learn = None
     floor: float = 0.05
+    sigmoid: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_checked(self, flag, "standardize")
+        set_checked(self, flag, "standardize", "sigmoid")
+        if self.sigmoid and self.standardize:
+            raise ValueError("sigmoid: got True with standardize=True, expected at most one of the two")
         set_checked(self, number, "floor", least=0)
         set_checked(self, check_learn, "sigma", floor=self.floor, learn=self.learn)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""
-        return GaussianLikelihood(x_shape, self.sigma, self.standardize, self.learn, self.floor, self.missing)
+        return GaussianLikelihood(
+            x_shape, self.sigma, self.standardize, self.learn, self.floor, self.missing, self.sigmoid
+        )

@@ -21,6 +21,8 @@ SUBSPACE_BATCH = 2_000  # number of data in which independent subspaces are look
 def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
     """Standardise all pre-activations on a batch of the data, with every facet taking part.
 
+    Where the configuration says so, they are made as small as in the paper's code instead.
+
     Where the configuration says so, every facet's encoder first sees an independent subspace of the data,
     and that of the nuisance as many directions of what these leave as it has dimensions.
 
@@ -37,9 +39,10 @@ def initialize_networks(model: MFCVAE, sample: Tensor, seed: int) -> None:
         if model.config.nuisance:
             subspaces.append(residual_subspace(seen, subspaces, model.config.nuisance, seed))
         look_at_subspaces(model.encoder, subspaces)
-    initialize_from_data(model.encoder, model.inputs(x))
+    as_published = model.config.data_init == "as_published"
+    initialize_from_data(model.encoder, model.inputs(x), as_published=as_published)
     z = [q.sample() for q in model.encode(x)]
-    initialize_from_data(model.decoder, z, [1.0] * len(z))
+    initialize_from_data(model.decoder, z, [1.0] * len(z), as_published=as_published)
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ def configs(draw):
         nuisance=draw(st.integers(0, 9)),
         num_kl_samples=draw(st.integers(1, 9)),
         num_particles=draw(st.integers(1, 9)),
-        data_init=draw(st.sampled_from([False, True, "subspaces"])),
+        data_init=draw(st.sampled_from([False, True, "subspaces", "as_published"])),
     )
 
 
@@ -103,6 +103,9 @@ def test_presets_of_the_paper(preset):
         assert (stage.batch_size, stage.learning_rate, stage.decay_after) == (batch_size, learning_rate, 1.0)
         assert (stage.optimizer, stage.warm_up_epochs, stage.kl_weight) == ("adam", 0, 1.0)
     assert getattr(config.likelihood, "sigma", None) == sigma
+    assert getattr(config.likelihood, "sigmoid", False) == (preset is presets.paper_svhn)
+    assert config.data_init == ("as_published" if full else False)
+    assert getattr(config.network, "as_published", False) == full
     assert config.elbo == "monte_carlo"
     assert config.num_kl_samples == 1
     assert MFCVAEConfig.from_json(config.to_json()) == config
@@ -173,7 +176,7 @@ def test_a_weight_of_a_nuisance_that_is_not_there():
 
 def test_the_initialisation_by_data_has_a_name():
     assert MFCVAEConfig(FACETS, data_init="subspaces").data_init == "subspaces"
-    with pytest.raises(ValueError, match=r"^data_init: got 'ica', expected False, True or 'subspaces'"):
+    with pytest.raises(ValueError, match=r"^data_init: got 'ica', expected False, True, 'subspaces' or"):
         MFCVAEConfig(FACETS, data_init="ica")
 
 
@@ -339,7 +342,7 @@ def test_integers_of_numpy_become_those_of_python():
         (lambda: MFCVAEConfig(FACETS, num_particles=True), "num_particles: got True, expected an integer"),
         (lambda: MFCVAEConfig(3), "facets: got 3, expected at least one Facet, in a tuple"),
         (lambda: MFCVAEConfig(FACETS[0]), r"facets: got Facet\(.* expected at least one Facet, in a tuple"),
-        (lambda: MFCVAEConfig(FACETS, data_init=1), "data_init: got 1, expected False, True or 'subspaces'"),
+        (lambda: MFCVAEConfig(FACETS, data_init=1), "data_init: got 1, expected False, True, 'subspaces' or"),
         (lambda: presets.tabular(facets=3), "facets: got 3, expected at least one Facet, in a tuple"),
         (lambda: presets.mnist(facets=()), r"facets: got \(\), expected at least one Facet"),
         (lambda: presets.mnist(widths=3), r"widths: got 3 for no field of MFCVAEConfig, expected .*'facets'"),

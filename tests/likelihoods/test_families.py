@@ -109,6 +109,19 @@ def test_gaussian_equals_scipy(x_shape, sigma):
     assert torch.equal(likelihood.preprocess(x), x)
 
 
+@pytest.mark.parametrize("learn", [None, "decoder"])
+def test_the_mean_may_be_a_sigmoid(learn):
+    plain, likelihood = (Gaussian(0.3, learn=learn, sigmoid=s)((2,)) for s in (False, True))
+    features, x = draw(5, *likelihood.features_shape), draw(5, 2, seed=1).sigmoid()
+    mean = features.reshape(5, -1, 2).clone()
+    mean[:, 0] = mean[:, 0].sigmoid()
+    expected = plain(mean.reshape(features.shape)).log_prob(x)
+    torch.testing.assert_close(likelihood(features).log_prob(x), expected)
+    torch.testing.assert_close(likelihood.mean(features), mean[:, 0])
+    with pytest.raises(ValueError, match=r"^sigmoid: got True with standardize=True, expected at most one"):
+        Gaussian(0.3, standardize=True, sigmoid=True)
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_standardized_gaussian_is_a_change_of_variables(missing):
     """log p(x) = log p(standardised x) - sum_d log scale_d."""

@@ -74,6 +74,7 @@ FAMILIES = {
     "continuous_bernoulli": Family(ContinuousBernoulli(), uniform, points(0, 1)),
     "gaussian": Family(Gaussian(0.5), real, points(-40, 40)),
     "gaussian-standardized": Family(Gaussian(0.5, standardize=True), real, points(-40, 40)),
+    "gaussian-sigmoid": Family(Gaussian(0.5, sigmoid=True), real, points(-40, 40)),
     "gaussian-shared": Family(Gaussian(0.5, learn="shared"), real, points(-40, 40)),
     "gaussian-element": Family(Gaussian(0.5, True, "element"), real, points(-40, 40)),
     "gaussian-decoder": Family(Gaussian(0.5, True, "decoder"), real, points(-60, 60)),
