@@ -4,9 +4,26 @@ From the root of the repository, with the data sets in DATA as torchvision keeps
 
     python tests/benchmarks/reproduce.py mnist --data DATA --seeds 0 1 2 3 4
     python tests/benchmarks/reproduce.py shapes_floor --precision bfloat16
+    python tests/benchmarks/reproduce.py paper_mnist paper_shapes_floor --seeds 0 --figures figures
     python tests/benchmarks/reproduce.py --table          # of all that is in results.csv
 
-Training sees no labels; the scores are those of test data that were not trained on.
+Training sees no labels; the scores are those of test data that were not trained on, and in columns that
+begin with train_ those of the data that were. Figures are the paper's three and some more: examples of every
+cluster, the most confident first, samples of every cluster, and compositions of facets.
+
+The rows of the paper, each in its settings or in all of them but one:
+
+    paper_mnist          the paper's; its deeper facet is the one to compare
+    paper_mnist_joint    without stages: all facets from the first step on
+    paper_mnist_full     full covariances
+    paper_mnist_shared   one encoder and one decoder for all facets, no ladder
+    paper_mnist_shared_decoder   one decoder for all, and an encoder for each facet
+    paper_mnist_single   one facet of all dimensions, in the deepest facet's layers
+    paper_mnist_vade     the same with VaDE's objective
+    paper_shapes_floor, paper_shapes_wall   rendered pictures in place of 3D Shapes; also with _joint (no
+                         stages) and _diagonal (covariances) behind the name
+    paper_shapes3d_floor, paper_shapes3d_wall   the same of 3dshapes.h5, which must be in DATA
+    paper_svhn           needs train_32x32.mat and test_32x32.mat in DATA
 """
 
 from __future__ import annotations
@@ -14,6 +31,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import functools
 import os
 import statistics
 import time
@@ -55,7 +73,19 @@ def explained_variance(values, clusters):
 
 def digits(data, seed):
     train, test = (mf.data.mnist(data, train=train) for train in (True, False))
-    return train.x, test.x, test.labels, test.label_names
+    return train.x, test.x, test.labels, test.label_names, train.labels
+
+
+def house_numbers(data, seed):
+    train, test = (mf.data.svhn(data, train=train) for train in (True, False))
+    return train.x, test.x, test.labels, test.label_names, train.labels
+
+
+def shapes3d(subset):
+    def load(data, seed):
+        return pictures(getattr(mf.data.Shapes3D, subset)(data).split(test_fraction=0.2, seed=0))
+
+    return load
 
 
 def rendered(subset):
@@ -104,19 +134,91 @@ def divided(images, labels, names, rng):
     order = rng.permutation(len(images))
     test, train = np.split(order, [len(order) // 5])
     varied = [f for f in range(labels.shape[1]) if len(np.unique(labels[:, f])) > 1]
-    return images[train], images[test], labels[test][:, varied], [names[f] for f in varied]
+    names = [names[f] for f in varied]
+    return images[train], images[test], labels[test][:, varied], names, labels[train][:, varied]
 
 
 def pictures(split):
     train, test = split
     varied = [f for f in range(test.labels.shape[1]) if len(np.unique(test.labels[:, f])) > 1]
-    return train.images, test.images, test.labels[:, varied], [test.label_names[f] for f in varied]
+    names = [test.label_names[f] for f in varied]
+    return train.images, test.images, test.labels[:, varied], names, train.labels[:, varied]
 
 
 def one_digit_per_cluster():
     """The mnist preset with as many clusters as there are digits, for the Hungarian accuracy."""
     style, digit = mf.presets.mnist().facets
     return mf.presets.mnist(facets=(style, dataclasses.replace(digit, clusters=10)))
+
+
+def all_at_once(preset):
+    """A preset of the paper without stages: all facets from the first step on, for as many epochs."""
+
+    def changed():
+        config = preset()
+        first, *others = config.stages
+        epochs = first.epochs + sum(stage.epochs for stage in others)
+        stage = dataclasses.replace(first, introduces=tuple(range(len(config.facets))), epochs=epochs)
+        return dataclasses.replace(config, schedule=mf.Schedule((stage,)))
+
+    return changed
+
+
+def with_prior(preset, kind):
+    """A preset of the paper with other covariances, all else of the priors as it is."""
+
+    def changed():
+        config = preset()
+        facets = [dataclasses.replace(facet, prior=kind(**vars(facet.prior))) for facet in config.facets]
+        return dataclasses.replace(config, facets=facets)
+
+    return changed
+
+
+def of_network(network):
+    return lambda: mf.presets.paper_mnist(network=network)
+
+
+def single(**fields):
+    """The paper's settings for MNIST with one facet, of all dimensions, in the layers of the deepest one."""
+    config = all_at_once(mf.presets.paper_mnist)()
+    (stage,) = config.stages
+    deepest = config.facets[-1]
+    return dataclasses.replace(
+        config,
+        facets=(dataclasses.replace(deepest, latent_dim=sum(config.latent_dims)),),
+        network=mf.networks.FullyConnectedShared(widths=WIDTHS),
+        schedule=mf.Schedule((dataclasses.replace(stage, introduces=(0,)),)),
+        **fields,
+    )
+
+
+WIDTHS = (500, 2000)  # of the paper's encoder
+VADE_SAMPLES = 10  # with one, its objective is the paper's
+PAPER_MNIST = {
+    "paper_mnist": mf.presets.paper_mnist,
+    "paper_mnist_joint": all_at_once(mf.presets.paper_mnist),
+    "paper_mnist_full": with_prior(mf.presets.paper_mnist, mf.priors.FullGaussian),
+    "paper_mnist_shared": of_network(mf.networks.FullyConnectedShared(widths=WIDTHS)),
+    "paper_mnist_shared_decoder": of_network(mf.networks.FullyConnectedSharedDecoder(widths=WIDTHS)),
+}
+PAPER_SINGLE = {
+    "paper_mnist_single": single,
+    "paper_mnist_vade": functools.partial(single, elbo="vade", num_kl_samples=VADE_SAMPLES),
+}
+PAPER_PICTURES = {
+    f"paper_{data}_{subset}{change}": (load(subset), changed(preset), "closest", None)
+    for subset, preset in (
+        ("floor", mf.presets.paper_shapes3d_floor),
+        ("wall", mf.presets.paper_shapes3d_wall),
+    )
+    for data, load in (("shapes", rendered), ("shapes3d", shapes3d))
+    for change, changed in (
+        ("", lambda preset: preset),
+        ("_joint", all_at_once),
+        ("_diagonal", lambda preset: with_prior(preset, mf.priors.DiagonalGaussian)),
+    )
+}
 
 
 def style(images, clusters):
@@ -132,7 +234,10 @@ ROWS = {
     # name: (data, preset, (facet, label) that the row is about, further measures)
     "mnist": (digits, mf.presets.mnist, [(-1, "digit"), (0, "digit")], style),
     "mnist_k10": (digits, one_digit_per_cluster, [(-1, "digit")], None),
-    "paper_mnist": (digits, mf.presets.paper_mnist, [(-1, "digit"), (0, "digit")], style),
+    **{name: (digits, preset, [(-1, "digit"), (0, "digit")], style) for name, preset in PAPER_MNIST.items()},
+    **{name: (digits, preset, [(0, "digit")], style) for name, preset in PAPER_SINGLE.items()},
+    **PAPER_PICTURES,
+    "paper_svhn": (house_numbers, mf.presets.paper_svhn, [(-1, "digit"), (0, "digit")], None),
     "shapes_floor": (rendered("floor"), mf.presets.shapes3d, "closest", None),
     "shapes_wall": (rendered("wall"), mf.presets.shapes3d, "closest", None),
     **{f"scene_{J}": (scene(J), mf.presets.shapes3d, "closest", None) for J in (2, 3, 4)},
@@ -207,20 +312,34 @@ def environment(fitted):
     }
 
 
-def run(name, data, seed, precision="float32"):
-    """Fit one seed; one record for each facet and label of the row."""
+def run(name, data, seed, precision="float32", figures=None, checkpoints=None):
+    """Fit one seed; one record for each facet and label of the row.
+
+    Args:
+        name: the row.
+        data: folder of the data sets.
+        seed: seed of training.
+        precision: that of the networks.
+        figures: folder for pictures; None draws none.
+        checkpoints: folder in which an interrupted run is kept, and from which it goes on; None keeps none.
+    """
     if name in FACETS:
         return run_facets(name, seed, precision)
     load, preset = ROWS[name][:2]
-    train, test, labels, label_names = load(data, seed)
-    fitted = mf.fit(train, preset(), seed=seed, device="cpu", precision=precision, progress=False)
-    return records_of(name, seed, fitted, test, labels, label_names)
+    train, test, labels, label_names, train_labels = load(data, seed)
+    folder = None if checkpoints is None else Path(checkpoints) / name
+    options = {"device": "cpu", "precision": precision, "checkpoint_dir": folder, "progress": False}
+    fitted = mf.fit(train, preset(), seed=seed, **options)
+    if figures is not None:
+        mf.plots.save_all(fitted, test, Path(figures) / f"{name}_seed_{seed}", labels, label_names)
+    return records_of(name, seed, fitted, test, labels, label_names, train, train_labels)
 
 
-def records_of(name, seed, fitted, test, labels, label_names):
+def records_of(name, seed, fitted, test, labels, label_names, train=None, train_labels=None):
     """One record for each facet and label of a row, of a model that is there."""
     pairs, measures = ROWS[name][2:]
     evaluation = fitted.evaluate(test, labels, label_names)
+    of_train = None if train is None else fitted.evaluate(train, train_labels, label_names)
     clusters = fitted.predict(test)
     shared = {
         "row": name,
@@ -238,6 +357,8 @@ def records_of(name, seed, fitted, test, labels, label_names):
     for facet, label in pairs:
         record = {**shared, "facet": facet % len(evaluation.clusters), "label": label}
         record |= {score: evaluation.score(facet, label, score) for score in SCORES}
+        if of_train is not None:
+            record |= {f"train_{score}": of_train.score(facet, label, score) for score in SCORES}
         record |= {"alive": int(evaluation.alive[facet]), "clusters": evaluation.clusters[facet]}
         if measures and facet == 0:
             record |= measures(test, clusters)
@@ -275,9 +396,7 @@ def table():
     """Mean +- standard deviation and the least of all runs of every row, facet and label, as Markdown."""
     groups = defaultdict(list)
     for record in read():
-        # Facets that were found have no order.
-        facet = "closest" if ROWS.get(record["row"], ("",) * 4)[2] == "closest" else record["facet"]
-        groups[record["row"], record["precision"], facet, record["label"]].append(record)
+        groups[record["row"], record["precision"], _facet(record), record["label"]].append(record)
     head = ["preset", "precision", "facet", "label", "runs", "purity (least)", "Hungarian accuracy"]
     head += ["NMI (least)", "ARI", "alive", "median seconds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -294,6 +413,25 @@ def table():
         cells = [*group, _processors(records), *scores, f"{least} of {of}", seconds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def train_table():
+    """Purity of training and of test data, of all runs that have both, as Markdown; empty if none has."""
+    groups = defaultdict(list)
+    for record in read():
+        if "train_purity" in record:
+            groups[record["row"], record["precision"], _facet(record), record["label"]].append(record)
+    head = ["preset", "precision", "facet", "label", "runs", "purity, training", "purity, test"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for group, records in sorted(groups.items()):
+        spreads = (_spread([float(r[name]) for r in records]) for name in ("train_purity", "purity"))
+        lines.append(f"| {' | '.join([*group, _processors(records), *spreads])} |")
+    return "\n".join(lines) if groups else ""
+
+
+def _facet(record):
+    """The facet of a record; those that were found have no order."""
+    return "closest" if ROWS.get(record["row"], ("",) * 4)[2] == "closest" else record["facet"]
 
 
 def _processors(records):
@@ -317,16 +455,20 @@ def main():
     parser.add_argument("--data", default=os.environ.get("PYRO_MFCVAE_DATA", "data"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--figures", help="folder for pictures of every run (default: none)")
+    parser.add_argument("--checkpoints", help="folder in which runs go on when interrupted (default: none)")
     parser.add_argument("--table", action="store_true", help="only print the table of what is recorded")
     arguments = parser.parse_args()
     if not arguments.table:
         for name in arguments.rows:
             for seed in arguments.seeds:
-                records = run(name, arguments.data, seed, arguments.precision)
+                kept = {"figures": arguments.figures, "checkpoints": arguments.checkpoints}
+                records = run(name, arguments.data, seed, arguments.precision, **kept)
                 append(records)
                 for record in records:
                     print({k: v for k, v in record.items() if k != "cpu"}, flush=True)
     print(table())
+    print(train_table())
 
 
 if __name__ == "__main__":

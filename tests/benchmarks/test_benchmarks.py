@@ -1,5 +1,6 @@
 """The benchmarks run, and check what they compare; their figures are in tests/benchmarks/README.md."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -10,11 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
-from pyro_mfcvae import Schedule, presets
-from pyro_mfcvae.data import RenderedShapes
+from pyro_mfcvae import Facet, Schedule, presets
+from pyro_mfcvae.data import RenderedShapes, Shapes3D
+from pyro_mfcvae.priors import DiagonalGaussian, FullGaussian
 
 FOLDER = Path(__file__).parent
 SPEED_SECTIONS = {
@@ -194,16 +198,24 @@ def test_the_readme_has_the_recorded_figures(reproduce):
 def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
     def load(data, seed):
         train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)
-        return train.images, test.images, test.labels, test.label_names
+        return train.images, test.images, test.labels, test.label_names, train.labels
 
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "results.csv")
     row = (load, lambda: make_config(epochs=1), [(-1, "floor_hue"), (0, "shape")], None)
     monkeypatch.setitem(reproduce.ROWS, "tiny", row)
+    assert reproduce.train_table() == ""
+    folders = []
+    monkeypatch.setattr(reproduce.mf.plots, "save_all", lambda fitted, x, folder, *_: folders.append(folder))
+    kept = {"figures": tmp_path / "figures", "checkpoints": tmp_path / "checkpoints"}
     for seed in (0, 1, 0):
-        reproduce.append(reproduce.run("tiny", None, seed))
+        reproduce.append(reproduce.run("tiny", None, seed, **(kept if seed else {})))
+    assert folders == [tmp_path / "figures" / "tiny_seed_1"]
+    assert [path.name for path in (tmp_path / "checkpoints" / "tiny").iterdir()] == ["seed_1.checkpoint"]
     records = reproduce.read()
     assert [(r["seed"], r["facet"]) for r in records] == [("1", "1"), ("1", "0"), ("0", "1"), ("0", "0")]
-    assert all(0 <= float(r["purity"]) <= 1 for r in records)
+    assert all(0 <= float(r[name]) <= 1 for r in records for name in ("purity", "train_purity"))
+    of_train = [line.split(" | ")[3] for line in reproduce.train_table().splitlines()[2:]]
+    assert of_train == ["shape", "floor_hue"]
     lines = reproduce.table().splitlines()
     assert len(lines) == 4
     purities = [float(r["purity"]) for r in records if r["facet"] == "1"]
@@ -214,6 +226,85 @@ def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path
     reproduce.append(reproduce.run("tiny", None, 0, "bfloat16"))
     assert len(reproduce.read()) == 6
     assert reproduce.table().splitlines()[2].startswith("| tiny | bfloat16 | 1 | floor_hue | 1 ")
+
+
+PAPER_ROWS = ("paper_mnist", "paper_shapes", "paper_svhn")
+
+
+def test_rows_of_the_paper_differ_from_its_settings_by_what_their_names_say(reproduce):
+    rows = {name: row[1]() for name, row in reproduce.ROWS.items() if name.startswith(PAPER_ROWS)}
+    assert len(rows) == 7 + 2 * 2 * 3 + 1
+    for name, config in rows.items():
+        epochs = sum(stage.epochs for stage in config.stages)
+        assert epochs == 401
+        assert {facet.prior.initialization for facet in config.facets} == {"untrained"}
+        assert {facet.prior.scale for facet in config.facets} == {0.1}
+        one_stage = any(word in name for word in ("joint", "single", "vade"))
+        assert len(config.stages) == (1 if one_stage else 2)
+        is_full = ("full" in name or "mnist" not in name) and "diagonal" not in name
+        assert {type(f.prior) for f in config.facets} == {FullGaussian if is_full else DiagonalGaussian}
+    single, vade = rows["paper_mnist_single"], rows["paper_mnist_vade"]
+    assert dataclasses.replace(vade, elbo="monte_carlo", num_kl_samples=1) == single
+    assert single.facets == (Facet(25, 10, rows["paper_mnist"].facets[0].prior),)
+    shared = dataclasses.replace(rows["paper_mnist_shared"], network=rows["paper_mnist"].network)
+    assert shared == rows["paper_mnist"]
+    assert rows["paper_shapes_floor"] == rows["paper_shapes3d_floor"] == presets.paper_shapes3d_floor()
+
+
+def few_epochs(preset):
+    """The preset with stages of one epoch, a small network and few clusters."""
+    config = preset()
+    return dataclasses.replace(
+        config,
+        facets=[dataclasses.replace(facet, clusters=3, latent_dim=2) for facet in config.facets],
+        network=dataclasses.replace(config.network, channels=2),
+        schedule=Schedule([dataclasses.replace(s, epochs=1, batch_size=20) for s in config.stages]),
+    )
+
+
+def house_numbers_files(folder):
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 60), ("test", 30)):
+        content = {"X": rng.integers(0, 256, (32, 32, 3, n), np.uint8), "y": rng.integers(1, 11, (n, 1))}
+        scipy.io.savemat(folder / f"{name}_32x32.mat", content)
+
+
+def shapes3d_file(folder):
+    """A file of the true layout, whose pictures are all black."""
+    sizes = tuple(Shapes3D.FACTORS.values())
+    labels = np.stack([grid.ravel() for grid in np.meshgrid(*map(np.arange, sizes), indexing="ij")], 1)
+    with h5py.File(folder / "3dshapes.h5", "w") as file:
+        file.create_dataset("labels", data=labels.astype(float), compression="gzip", compression_opts=1)
+        options = {"chunks": (480, 64, 64, 3), "compression": "gzip"}
+        file.create_dataset("images", (len(labels), 64, 64, 3), "u1", **options)
+
+
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.DeadClustersWarning")
+def test_the_row_of_house_numbers_runs_on_files_of_their_format(reproduce, monkeypatch, tmp_path):
+    house_numbers_files(tmp_path)
+    load, preset, *others = reproduce.ROWS["paper_svhn"]
+    monkeypatch.setitem(reproduce.ROWS, "paper_svhn", (load, lambda: few_epochs(preset), *others))
+    records = reproduce.run("paper_svhn", tmp_path, 0)
+    assert [(record["facet"], record["label"]) for record in records] == [(1, "digit"), (0, "digit")]
+    # Of the commonest of few random labels, which is another share of the ones than of the others.
+    assert all(0.1 < record["train_purity"] != record["purity"] > 0.1 for record in records)
+
+
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.DeadClustersWarning")
+def test_the_rows_of_3d_shapes_run_on_a_file_of_its_format(reproduce, monkeypatch, tmp_path):
+    shapes3d_file(tmp_path)
+    train, test, labels, names, train_labels = reproduce.ROWS["paper_shapes3d_wall"][0](tmp_path, 0)
+    assert [x.shape for x in (train, test)] == [(3840, 3, 32, 32), (960, 3, 32, 32)]
+    assert [x.shape for x in (train_labels, labels)] == [(3840, 4), (960, 4)]
+    assert names == ["wall_hue", "scale", "shape", "orientation"]
+    pictures = np.random.default_rng(0).integers(0, 256, (90, 3, 32, 32), np.uint8)  # few, and not all black
+
+    def few(data, seed):
+        return pictures[:60], pictures[60:], labels[:30], names, train_labels[:60]
+
+    _, preset, *others = reproduce.ROWS["paper_shapes3d_wall"]
+    monkeypatch.setitem(reproduce.ROWS, "paper_shapes3d_wall", (few, lambda: few_epochs(preset), *others))
+    assert [record["label"] for record in reproduce.run("paper_shapes3d_wall", tmp_path, 0)] == names
 
 
 def test_a_row_of_independent_partitions_is_one_record(reproduce, monkeypatch, tmp_path):
