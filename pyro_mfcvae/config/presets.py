@@ -32,7 +32,7 @@ __all__ = [
     "tabular",
 ]
 
-LATENT_DIM = 10  # of all facets together, where they are counted
+LATENT_DIM = 16  # of all facets together, where they are counted: with too few, factors share directions
 MIN_NUISANCE = 4
 MOST_CENTRES = 8  # of a facet's, which span its latent
 MOST_CLUSTERS = 50  # of a facet, where they are counted

@@ -20,6 +20,7 @@ UNTRAINED_MIN_VARIANCE = 1e-6  # likewise, where the encoder has not yet spread 
 # Responsibilities, N x K, up to which a mixture is fitted by expectation maximisation: 500 clusters of
 # 20,000 data. One of 10,000 clusters would take hours and gigabytes.
 EM_SIZE = 10_000_000
+STARTS, STARTS_SIZE = (5, 20), 10_000  # starts at least and at most; data in all of them, between these
 NEIGHBOURS_SIZE = 20_000  # data, or a few for each cluster, whose neighbours are looked for
 DATA_PER_CLUSTER = 5  # in the embedding, where there are many clusters
 
@@ -110,11 +111,15 @@ def fit_mixture(
     seed: int,
     *,
     min_variance: float = MIN_VARIANCE,
-    starts: int = 5,
+    starts: int | None = None,
 ) -> GaussianMixture:
-    """Fit a mixture by scikit-learn's expectation maximisation; the likeliest of several starts."""
+    """Fit a mixture by scikit-learn's expectation maximisation; the likeliest of several starts.
+
+    Few data cost little, and mislead more often: where no number is given, they get more starts.
+    """
     from sklearn.mixture import GaussianMixture
 
+    starts = starts or int(np.clip(STARTS_SIZE // len(z), *STARTS))
     options = _options(covariance_type, min_variance, seed)
     return fit_estimator(GaussianMixture(clusters, max_iter=200, n_init=starts, **options), z)
 

@@ -18,8 +18,8 @@ Integers = npt.NDArray[np.int64]
 SEPARATION = 0.025  # misclassification probability of clusters that are apart
 COMPONENTS = 20  # of few, those of one curved cluster would be apart
 MIN_SHARE = 0.2  # of a component's data, that a cluster has
-DATA_PER_COMPONENT = 10  # at least, where clusters are counted
-MIN_VARIANCE = 2e-3  # of a component, for data with a variance of one
+DATA_PER_COMPONENT = 40  # at least, where clusters are counted: with fewer, chance makes gaps
+MIN_VARIANCE = 5e-3  # of a component, for data with a variance of one
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,26 @@ class Joins:
 
 
 def count_clusters(z: Array, most: int, seed: int) -> int:
-    """Count clusters that are apart from each other, whatever their shape.
+    """Count clusters that are apart from each other: those of :func:`separate_clusters`, from 1 to ``most``."""
+    return max(1, min(most, int(separate_clusters(z, most, seed).max()) + 1))
+
+
+def separate_clusters(z: Array, most: int, seed: int) -> Integers:
+    """Find clusters that are apart from each other, whatever their shape.
 
     A mixture of ``most`` Gaussians, or ``COMPONENTS`` if that is more, is fitted. Two components of which one
     is taken for the other with a probability of ``SEPARATION`` are of one cluster, and so are chains of them:
     the pieces of a curved cluster run into each other, and count once. The probabilities are those of the
     components, since those of what was joined fall with its size: two halves of a ring meet at their ends
-    only. What is much smaller than a component is an outlier, and not counted.
+    only. What is much smaller than a component is an outlier, and not numbered.
 
     Args:
         z: data, shape (N, D), with a variance of one in every direction.
-        most: number of clusters, at most; with less than ``DATA_PER_COMPONENT`` data for each, fewer.
+        most: number of components, at least; with less than ``DATA_PER_COMPONENT`` data for each, fewer.
         seed: seed of the mixture.
 
     Returns:
-        A number from 1 to ``most``.
+        The number of the cluster of each datum, shape (N,); -1 for outliers.
 
     References:
         Hennig (2010), as :func:`by_misclassification`.
@@ -70,8 +75,10 @@ def count_clusters(z: Array, most: int, seed: int) -> int:
     used = np.unique(r.argmax(1))
     r = r[:, used] / r[:, used].sum(1, keepdims=True)
     _, labels = connected_components(misclassification(r)[1] >= SEPARATION)
-    sizes = np.bincount(labels[r.argmax(1)])
-    return max(1, min(most, int((sizes >= MIN_SHARE * len(z) / components).sum())))
+    taken = labels[r.argmax(1)]
+    is_cluster = np.bincount(taken) >= MIN_SHARE * len(z) / components
+    numbers = np.where(is_cluster, np.cumsum(is_cluster) - 1, -1)
+    return np.asarray(numbers[taken], np.int64)
 
 
 def by_modularity(z: Array, r: Array) -> Joins:

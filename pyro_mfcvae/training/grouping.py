@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Merge:
     dependence: float
 
 
-def merge_groups(s: Floats) -> list[Merge]:
+def merge_groups(s: Floats, are_apart: Callable[[Groups, float], bool] | None = None) -> list[Merge]:
     r"""Merge coordinates, and then groups of them, from the most dependent to the least.
 
     The dependence of two groups is the alignment of their kernels,
@@ -54,9 +54,10 @@ def merge_groups(s: Floats) -> list[Merge]:
 
     Args:
         s: coordinates, shape (N, p), each with a variance of one.
+        are_apart: whether groups, of which the dependence is given, must not be merged.
 
     Returns:
-        All groupings, from p groups down to one.
+        All groupings, from p groups down to one, or to those that must not be merged.
 
     References:
         Cortes, Mohri, Rostamizadeh (2012), Algorithms for Learning Kernels Based on Centered Alignment;
@@ -73,7 +74,11 @@ def merge_groups(s: Floats) -> list[Merge]:
     groups: Groups = tuple((i,) for i in range(s.shape[1]))
     merges = [Merge(groups, 1.0)]
     while len(groups) > 1:
-        dependence, chosen = kernels.most_dependent(groups)
+        ranked = sorted(kernels.dependences(groups), key=lambda item: -item[0])
+        found = (item for item in ranked if are_apart is None or not are_apart(item[1], item[0]))
+        dependence, chosen = next(found, (0.0, ()))
+        if not chosen:
+            break
         others = (group for group in groups if group not in chosen)
         groups = (*others, tuple(sorted(itertools.chain(*chosen))))
         merges.append(Merge(groups, dependence))
@@ -154,8 +159,8 @@ class _Kernels:
         a, b = (self._vector(group) for group in two)
         return max(0.0, float(a @ b))
 
-    def most_dependent(self, groups: Groups) -> tuple[float, Groups]:
-        """Return the highest dependence of two or three groups, and which they are."""
+    def dependences(self, groups: Groups) -> list[tuple[float, Groups]]:
+        """List the dependence of every two and every three groups, and which they are."""
         found: list[tuple[float, Groups]] = [
             (self.dependence(a, b), (a, b)) for a, b in itertools.combinations(groups, 2)
         ]
@@ -172,7 +177,7 @@ class _Kernels:
                     table[frozenset((b, c))][i], table[frozenset((a, c))][j], table[frozenset((a, b))][k]
                 )
                 found.append((float(least), (a, b, c)))
-        return max(found, key=lambda item: item[0])
+        return found
 
     def _vector(self, group: Group) -> npt.NDArray[np.float32]:
         if group not in self._vectors:

@@ -51,17 +51,21 @@ from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.networks.turning import check_can_turn, turn_latents
 from pyro_mfcvae.priors import as_prior
-from pyro_mfcvae.priors.joining import count_clusters
+from pyro_mfcvae.priors.joining import count_clusters, separate_clusters
 from pyro_mfcvae.training.components import STARTS, independent_components
 from pyro_mfcvae.training.grouping import Group, Groups, assign_groups, dependence_matrix, merge_groups
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 # Of the latent's variance, that is unmixed. What is left holds traces of how factors interact in the picture,
 # which whitening would make as large as the factors.
 EXPLAINED = 0.985
 MIN_VARIANCE = 0.02  # of a direction that data make use of; the prior of the latent has one
 MIN_DEPENDENCE = 0.07  # of components that belong to one factor; what is left between factors is less
+CLEAR_DEPENDENCE = 0.1  # below, groups whose levels are apart and independent are of two factors
+MIN_INFORMATION = 0.05  # of levels that depend on each other: the adjusted mutual information
+LEVEL_NOISE = 0.2  # by which a factor's level may move with another factor, in standard deviations
 COUNTING_SIZE = 4_000  # data that clusters are counted in
 ENCODING_BATCH = 1_000  # data that are encoded at a time
 HEADS_BATCH = 5_000  # data that the new standard deviations are fitted to
@@ -207,12 +211,12 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
     levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
-        groups = _groups(s[:, : max(1, used.shape[1])], used.shape[1], 1)
+        groups = _groups(levels, s[:, : max(1, used.shape[1])], used.shape[1], 1)
         chosen, sizes = _counted(levels, groups, clusters)
     elif len(sizes) == 1 and used.shape[1]:
         chosen = (tuple(range(used.shape[1])),)  # a single facet takes all that varies
     else:
-        chosen = _assigned(levels, _groups(s, used.shape[1], len(sizes)), sizes)
+        chosen = _assigned(levels, _groups(levels, s, used.shape[1], len(sizes)), sizes)
     taken = list(itertools.chain(*chosen))
     rest = tuple(i for i in range(T.shape[1]) if i not in taken)
     order = (*taken, *rest)
@@ -227,7 +231,7 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
 
 
 class _Levels:
-    """Counts of the clusters that are apart, which are the levels of a factor.
+    """The clusters that are apart, which are the levels of a factor.
 
     Args:
         s: coordinates, shape (N, D), each with a variance of one.
@@ -238,6 +242,7 @@ class _Levels:
     def __init__(self, s: Floats, most: int, seed: int) -> None:
         self.s, self.most, self.seed = s, most, seed
         self._counts: dict[Group, int] = {}
+        self._labels: dict[Group, Integers] = {}
 
     def count(self, group: Group) -> int:
         """Count the clusters of a group."""
@@ -246,17 +251,41 @@ class _Levels:
             self._counts[group] = found
         return self._counts[group]
 
+    def are_apart(self, parts: Groups, dependence: float) -> bool:
+        """Whether the levels of two groups, or of one and two others together, do not tell of each other."""
+        if not MIN_DEPENDENCE <= dependence < CLEAR_DEPENDENCE:
+            return False
+        others = [_union(tuple(part for part in parts if part != group)) for group in parts]
+        return any(self._tell_nothing(a, b) for a, b in zip(parts, others, strict=True))
 
-def _groups(s: Floats, used: int, least: int) -> Groups:
-    """Group those of the first coordinates of s (N, D) that depend on each other: at least so many groups."""
-    others = tuple((i,) for i in range(used, s.shape[1]))
+    def _tell_nothing(self, *two: Group) -> bool:
+        from sklearn.metrics import adjusted_mutual_info_score
+
+        a, b = (self._levels(group) for group in two)
+        if min(a.max(), b.max()) < 1:
+            return False
+        return bool(adjusted_mutual_info_score(a, b) < MIN_INFORMATION)
+
+    def _levels(self, group: Group) -> Integers:
+        if group not in self._labels:
+            s = self.s[:COUNTING_SIZE, list(group)]
+            noise = np.random.default_rng(self.seed).normal(0, LEVEL_NOISE, s.shape)
+            self._labels[group] = separate_clusters(s + noise, self.most, self.seed)
+        return self._labels[group]
+
+
+def _groups(levels: _Levels, s: Floats, used: int, least: int) -> Groups:
+    """Group those of the first coordinates of s (N, D) that depend on each other: at least so many groups.
+
+    Those that data make no use of are groups only where there are not enough others.
+    """
     if s.shape[1] < least:
         raise ValueError(f"facets: got {least}, expected at most the {s.shape[1]} dimensions of their latent")
-    merges = [
-        merge for merge in merge_groups(s[:, :used]) if used and len(merge.groups) + len(others) >= least
-    ]
-    groups = next((m.groups for m in reversed(merges) if m.dependence >= MIN_DEPENDENCE), ())
-    return (*groups, *others)
+    merges = merge_groups(s[:, :used], levels.are_apart) if used else []
+    enough = [merge for merge in merges if len(merge.groups) >= least] or merges[:1]
+    groups = next((m.groups for m in reversed(enough) if m.dependence >= MIN_DEPENDENCE), ())
+    missing = max(0, least - len(groups))
+    return (*groups, *((used + i,) for i in range(missing)))
 
 
 def _assigned(levels: _Levels, groups: Groups, clusters: tuple[int, ...]) -> Groups:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyro_mfcvae.priors.joining import count_clusters
+from pyro_mfcvae.priors.joining import count_clusters, separate_clusters
 
 
 def standardized(z):
@@ -48,3 +48,21 @@ def test_few_data_are_one_cluster(N):
 
 def test_constant_data_are_one_cluster():
     assert count_clusters(np.zeros((100, 2)), 4, 0) == 1
+
+
+@pytest.mark.parametrize("D", [1, 3])
+@pytest.mark.parametrize("draw", ["normal", "standard_t", "gamma"])
+def test_few_data_without_clusters_are_one(draw, D):
+    rng = np.random.default_rng(0)
+    arguments = {"normal": (), "standard_t": (5,), "gamma": (4,)}[draw]
+    for seed in range(3):
+        z = getattr(rng, draw)(*arguments, size=(200, D))
+        assert count_clusters(standardized(z), 3, seed) == 1
+
+
+def test_outliers_have_no_number():
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(size=(400, 2)) + [[4], [-4]][i] for i in range(2)] + [[[40.0, 40.0]]])
+    labels = separate_clusters(standardized(z), 20, 0)
+    assert labels[-1] == -1
+    assert [set(labels[:400]), set(labels[400:-1])] == [{0}, {1}] or set(labels[:400]) == {1}

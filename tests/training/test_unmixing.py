@@ -12,6 +12,7 @@ from pyro_mfcvae.data import make_facets
 from pyro_mfcvae.metrics import nmi
 from pyro_mfcvae.networks import FullyConnectedLadder, FullyConnectedShared
 from pyro_mfcvae.training import DeadClustersWarning, Trainer, Unmixing, UnmixingWarning, checkpoints
+from pyro_mfcvae.training.grouping import dependence_matrix
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.unmixing import find_unmixing, unmixed_config
 
@@ -64,6 +65,10 @@ def latent():
     parts = [(z - z.mean(0)) / z.std(0) for z in (za, zb, ring, rng.normal(size=(500, 1)))]
     mixing = np.linalg.qr(rng.normal(size=(7, 7)))[0] * rng.uniform(0.6, 1.5, 7)
     return np.stack([a, b], 1), np.concatenate(parts, 1) @ mixing
+
+
+def standardized(s):
+    return (s - s.mean(0)) / s.std(0)
 
 
 def partition(z, K):
@@ -367,3 +372,30 @@ def test_fewer_data_than_clusters_may_be_counted(x):
     assert max(facet.clusters for facet in fitted.config.facets) <= 30
     with pytest.raises(ValueError, match="dataset: got 30 data, expected at least as many"):
         run(x[:30], config_of(K=50))
+
+
+def test_what_data_make_no_use_of_is_no_facet_where_there_is_something_else():
+    """Two clusters in a collapsed direction are noise; two that overlap in one that data use are a facet."""
+    rng = np.random.default_rng(0)
+    _, species = blobs(rng, 3, 2, 400)
+    sex = rng.integers(2, size=400)
+    overlapping = 2.4 * sex + rng.normal(size=400)
+    collapsed = 0.06 * (2 * rng.integers(2, size=(400, 4)) - 1) + 0.01 * rng.normal(size=(400, 4))
+    u = np.concatenate([standardized(species), standardized(overlapping[:, None]), collapsed], 1)
+    found = find_unmixing(u, (3, 2), 0)
+    assert found.latent_dims == (2, 1)
+    direction = ((u - found.center) @ found.directions)[:, 2]
+    assert abs(np.corrcoef(direction, overlapping)[0, 1]) > 0.95
+
+
+def test_levels_that_do_not_tell_of_each_other_are_two_factors():
+    """Five levels whose ring is a little wider before each of three others: the kernels see it."""
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(3, size=1_000), rng.integers(5, size=1_000)
+    wall, ring = (np.exp(2j * np.pi * y / K) for y, K in ((a, 3), (b, 5)))
+    ring = ring * (1 + 0.25 * (a - 1))
+    u = np.stack([wall.real, wall.imag, ring.real, ring.imag], 1) * np.sqrt(2)
+    u = u + 0.05 * rng.normal(size=u.shape)
+    together = dependence_matrix(standardized(u), ((0, 1), (2, 3)))[0, 1]
+    assert 0.07 <= together < 0.1  # of one factor, if that were all
+    assert find_unmixing(u, 20, 0).latent_dims == (2, 2)
