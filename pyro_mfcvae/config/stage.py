@@ -20,7 +20,7 @@ OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
 @dataclass(frozen=True)
 class Stage:
-    r"""One step of the progressive schedule: a run of one optimiser.
+    r"""One step of the progressive schedule: a run of one optimiser, unless the schedule keeps one for all.
 
     A facet takes part from the stage that introduces it; before, its fade-in alpha_j is zero and its
     KL weight beta_j is ``pre_training_kl_weight``, and its parameters are frozen. In its first stage,
