@@ -43,7 +43,7 @@ class Joins:
 
 
 def count_clusters(z: Array, most: int, seed: int) -> int:
-    """Count clusters that are apart from each other: those of :func:`separate_clusters`, from 1 to ``most``."""
+    """Count the clusters of :func:`separate_clusters`: from 1 to ``most``."""
     return max(1, min(most, int(separate_clusters(z, most, seed).max()) + 1))
 
 
