@@ -123,6 +123,7 @@ def test_rendered_shapes(make_config):
         (VECTORS.reshape(20, 1, 2, 2) * 9, Gaussian(sigma=0.3, standardize=True)),
     ],
 )
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.UnmixingWarning")  # noise has no clusters
 def test_without_a_configuration_a_preset_is_taken(monkeypatch, with_stages, x, likelihood):
     real = presets.for_data
 
