@@ -270,7 +270,8 @@ def _demo(arguments: argparse.Namespace) -> None:
     scores = _report(fitted, judged, fitted.seed or 0, out).scores
     say("\n" + "\n".join(EXPLANATIONS))
     say("\n4. Drawing what was found in the test images.")
-    pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)
+    with destination(out):
+        pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)
     page = out / "report.html"
     with destination(page):
         fitted.report(page, judged.x, judged.labels, judged.label_names, title="Rooms with an object")
@@ -305,7 +306,8 @@ def _fit(arguments: argparse.Namespace) -> None:
             results.append(_report(fitted, judged, seed, place))
             with writing(place / "clusters.npy") as file:
                 np.save(file, fitted.predict((dataset.whole or judged).x))
-            pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
+            with destination(place):
+                pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
             tell(_written(place, MODEL_FILE, "evaluation.txt", "clusters.npy", *pictures))
             if several:
                 say("")

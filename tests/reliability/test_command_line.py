@@ -309,6 +309,13 @@ def test_a_model_that_cannot_be_written_is_somewhere_else(folder, capsys, monkey
     assert load(refuge).clusters == (3,)
 
 
+def test_pictures_that_cannot_be_written(folder, capsys, monkeypatch):
+    monkeypatch.setattr(fitting.plots, "save_all", raising(OSError(28, "No space left on device")))
+    line = refused(capsys, "fit", folder / "x.npy", "--out", "out", "--quiet", *QUICK)
+    assert "--out: got out, expected a file that can be written (No space left on device)" in line
+    assert load("out/model.mfcvae").clusters == (3,)
+
+
 def test_a_device_is_never_replaced():
     with pytest.raises(FileExistsError, match="is no regular file"):
         files.writable("/dev/null")
