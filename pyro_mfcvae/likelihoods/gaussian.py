@@ -56,7 +56,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
         y, *of_sigma = self.planes(features)
         sigma = self.sigma(tuple(of_sigma))
         if not self.standardize:
-            return dist.Normal(y, sigma)
+            # A number would be copied to the device anew, which waits for it.
+            return dist.Normal(y, y.new_full((), sigma) if isinstance(sigma, float) else sigma)
         return Precise(dist.Normal(self._in_units_of_x(y), sigma * self.scale), y.dtype)
 
     def mean(self, features: Tensor) -> Tensor:
