@@ -199,7 +199,7 @@ class StickBreakingWeights(_LatentWeights):
 
     suffix = "sticks"
     concentration: float
-    bits: Tensor  # of the quadrature's numbers: another precision of the module would round themselves
+    bits: Tensor  # of the quadrature; another precision of the module would round its numbers
 
     def __init__(self, clusters: int, concentration: float = 1.0) -> None:
         super().__init__(clusters, clusters - 1)
