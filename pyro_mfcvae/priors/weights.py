@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyro
@@ -199,25 +200,29 @@ class StickBreakingWeights(_LatentWeights):
 
     suffix = "sticks"
     concentration: float
-    bits: Tensor  # of the quadrature; another precision of the module would round its numbers
+    quadrature: Tensor
 
     def __init__(self, clusters: int, concentration: float = 1.0) -> None:
         super().__init__(clusters, clusters - 1)
         self.concentration = concentration
-        self.register_buffer("bits", gauss_hermite().view(torch.int64), persistent=False)
+        self.register_buffer("quadrature", gauss_hermite(), persistent=False)
         self.initialize(np.full(clusters, 1 / clusters), 0)
 
     def forward(self) -> dist.Distribution:
         """Return p(c) with c's weights at their posterior means."""
         scale = self.log_scale.exp()
-        quadrature = self.bits.view(torch.float64)
-        broken, kept = (mean_sigmoid(loc, scale, quadrature) for loc in (self.loc, -self.loc))
+        broken, kept = (mean_sigmoid(loc, scale, self.quadrature) for loc in (self.loc, -self.loc))
         return dist.Categorical(logits=_break_stick(broken.log(), kept.log()))
 
     def latent(self) -> dist.Distribution:
         """Return p(u) of u = logit(v), event shape (K - 1,)."""
-        concentration = torch.full_like(self.loc, self.concentration)
-        return LogitStick(concentration, self.bits.view(torch.float64)).to_event(1)
+        return LogitStick(torch.full_like(self.loc, self.concentration), self.quadrature).to_event(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow the module to its device, where another precision would round the quadrature."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.quadrature = gauss_hermite().to(self.loc.device)
+        return self
 
     def given(self, u: Tensor) -> dist.Distribution:
         """Return p(c | v), for u = logit(v) (..., K - 1)."""
