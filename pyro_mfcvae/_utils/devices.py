@@ -109,6 +109,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
+def is_same_device(a: torch.device, b: torch.device) -> bool:
+    """Tell whether two devices are one; ``cuda`` without a number is the current GPU."""
+
+    def numbered(device: torch.device) -> torch.device:
+        return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
+
+    return numbered(a) == numbered(b)
+
+
 def _devices() -> list[str]:
     return ["'auto'", "'cpu'", *(f"'cuda:{i}'" for i in range(torch.cuda.device_count()))]
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.devices import is_same_device
 from pyro_mfcvae.data.arrays import scaled
 from pyro_mfcvae.data.checking import Rows
 
@@ -206,10 +207,10 @@ def on_device(source: Source, batches: Stream, device: torch.device) -> Stream:
     Yields:
         The same data, on the device.
     """
-    if source.device.type == device.type:
+    if is_same_device(source.device, device):
         yield from batches
         return
-    if device.type != "cuda":
+    if device.type != "cuda" or source.device.type != "cpu":  # only the host has pages to lock
         for batch in batches:
             yield batch.to(device)
         return

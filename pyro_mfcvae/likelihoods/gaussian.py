@@ -59,6 +59,8 @@ class GaussianLikelihood(ElementwiseLikelihood):
         y, *of_sigma = self.planes(features)
         sigma = self.sigma(tuple(of_sigma))
         if not self.standardize:
+            # A number would be copied to the device anew, which waits for it.
+            sigma = y.new_full((), sigma) if isinstance(sigma, float) else sigma
             return dist.Normal(self._in_units_of_x(y), sigma)
         return Precise(dist.Normal(self._in_units_of_x(y), sigma * self.scale), y.dtype)
 

@@ -69,8 +69,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -80,27 +79,12 @@ from pyro.infer import TraceEnum_ELBO
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape, check_traceenum_requirements
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyro_mfcvae.model.checks import Site, check_same_context, check_same_scale
-from pyro_mfcvae.model.objectives import OBJECTIVES, Objective, facet_term, normalise
-
-
-@dataclass(frozen=True)
-class _Facet:
-    """A collapsed latent site z and the enumerated site c that selects its component."""
-
-    z: Site  # in the model
-    q: Site  # in the guide
-    c: Site | None  # None: the prior of z has a single component
-
-    @property
-    def name(self) -> str:
-        return cast(str, self.z["name"])
-
-    @property
-    def enum_dim(self) -> int | None:
-        return None if self.c is None else cast(int, self.c["infer"]["_enumerate_dim"])
+from pyro_mfcvae.model.checks import Site, check_all_enumerated
+from pyro_mfcvae.model.facet_sites import FacetSites, enumerated_so_far, find_facets, wide_dims
+from pyro_mfcvae.model.marginals import marginal_responsibilities, prior_probabilities
+from pyro_mfcvae.model.objectives import OBJECTIVES, Objective, facet_term
 
 
 class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
@@ -115,6 +99,10 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
     site must be reparametrised, and its prior may depend on at most one enumerated model site that
     nothing else depends on. The scale of a facet's sites (subsampling and KL weight) multiplies the
     whole facet term, outside the log-sum-exp; where a mask is false the term is exactly zero.
+
+    There is no ``JitFacetELBO``, since PyTorch has deprecated the ``torch.jit`` that Pyro compiles with.
+    While it lasts, ``class JitFacetELBO(FacetELBO, JitTraceEnum_ELBO)`` with an empty body is one; a step of
+    small networks then takes a third to a half of the time.
 
     Args:
         objective: ``"analytic"`` (default), ``"monte_carlo"``, ``"marginal"`` or ``"vade"``; see
@@ -162,10 +150,29 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         self.objective = objective
         self.num_kl_samples = num_kl_samples
 
+    def __call__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> nn.Module:
+        """Fix model and guide: a module whose forward pass is :meth:`differentiable_loss`.
+
+        Args:
+            model: a Pyro model, such as a module or a method of one.
+            guide: its guide, the same.
+
+        Returns:
+            The module, with the parameters of both.
+        """
+        module: nn.Module = super().__call__(model, guide)
+        owners = (getattr(program, "__self__", None) for program in (model, guide))
+        for i, owner in enumerate(dict.fromkeys(owners)):
+            if isinstance(owner, nn.Module):
+                module.add_module(f"owner_{i}", owner)
+        return module
+
     def responsibilities(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> dict[str, Tensor]:
         """Categorical posteriors q(c|x) of all facets, at the optimum that the loss is taken at.
+
+        Where c depends on other enumerated sites, these are averaged over, under their own posterior.
 
         Args:
             model: a Pyro model.
@@ -181,8 +188,8 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         """
         if self.num_particles != 1:
             raise ValueError(f"num_particles: got {self.num_particles}, expected 1 for responsibilities")
-        model_trace, _ = next(self._get_traces(model, guide, args, kwargs))
-        return cast(dict[str, Tensor], model_trace.responsibilities)
+        traces = next(self._get_traces(model, guide, args, kwargs))
+        return marginal_responsibilities(*traces)
 
     def compute_marginals(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -194,6 +201,13 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         facets = self.responsibilities(model, guide, *args, **kwargs)
         marginals: dict[str, dist.Distribution] = super().compute_marginals(model, guide, *args, **kwargs)
         return {**marginals, **{c: dist.Categorical(probs=probs) for c, probs in facets.items()}}
+
+    def sample_posterior(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the model at a sample z of the guide and one of p(c|z), just as ``TraceEnum_ELBO`` does."""
+        stock = TraceEnum_ELBO(num_particles=self.num_particles, max_plate_nesting=self.max_plate_nesting)
+        return stock.sample_posterior(model, guide, *args, **kwargs)
 
     def _get_trace(
         self,
@@ -211,13 +225,15 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace), graph_type="flat").get_trace(
             *args, **kwargs
         )
+        check_all_enumerated(model_trace, guide_trace)
         if is_validation_enabled():
             check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
             check_traceenum_requirements(model_trace, guide_trace)
         guide_trace = prune_subsample_sites(guide_trace)
         model_trace = prune_subsample_sites(model_trace)
 
-        facets = self._find_facets(model_trace, guide_trace)
+        above = enumerated_so_far(model_trace, guide_trace)
+        facets = find_facets(model_trace, guide_trace, above, self.max_plate_nesting)
         order = list(model_trace.nodes)
         responsibilities = {}
         for facet in facets:
@@ -226,156 +242,80 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
             if facet.c is not None:
                 model_trace.remove_node(facet.c["name"])
                 responsibilities[facet.c["name"]] = resp
-            facet.z.update(is_observed=True, unscaled_log_prob=term, log_prob=term)
-            facet.z.update(log_prob_sum=term.sum(), scale=1.0, mask=None)
+            scaled = scale_and_mask(term, scale=facet.z["scale"])
+            facet.z.update(is_observed=True, unscaled_log_prob=term, log_prob=scaled)
+            facet.z.update(log_prob_sum=scaled.sum(), mask=None)
 
         model_trace.compute_log_prob()
         guide_trace.compute_score_parts()
-        self._check_rest(model_trace, guide_trace, facets)
-        for site in self._unused_enumerated_sites(model_trace, guide_trace):
-            responsibilities[site["name"]] = _prior_probabilities(site)
+        self._check_rest(model_trace, guide_trace, facets, above)
+        for site in self._unused_enumerated_sites(model_trace, above):
+            responsibilities[site["name"]] = prior_probabilities(site)
             model_trace.remove_node(site["name"])  # contributes log sum_k pi_k = 0
 
         guide_trace.pack_tensors()
         model_trace.pack_tensors(guide_trace.plate_to_symbol)
+        model_trace.facets = {facet.c["name"]: facet for facet in facets if facet.c is not None}
         model_trace.responsibilities = {c: responsibilities[c] for c in order if c in responsibilities}
         return model_trace, guide_trace
 
-    def _find_facets(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> list[_Facet]:
-        """Pair every collapsed guide site with the enumerated model site that it depends on."""
-        enumerated = _enumerated_sites(model_trace, guide_trace)
-        facets = []
-        owner: dict[str, str] = {}
-        for name, q in guide_trace.nodes.items():
-            if q["type"] != "sample" or not q["infer"].get("collapse_kl"):
-                continue
-            z = model_trace.nodes.get(name)
-            if z is None or z["is_observed"]:
-                raise ValueError(
-                    f"site '{name}' is marked collapse_kl in the guide but is not a latent site of the model"
-                )
-            if not q["fn"].has_rsample or q["infer"].get("_enumerate_dim") is not None:
-                raise ValueError(
-                    f"site '{name}' is marked collapse_kl, so its guide distribution must be "
-                    f"reparametrised and not enumerated; got {type(q['fn']).__name__}"
-                )
-            parents = [
-                enumerated[dim]
-                for dim in _wide_dims(z["fn"].batch_shape, self.max_plate_nesting)
-                if dim in enumerated
-            ]
-            if len(parents) > 1:
-                raise ValueError(
-                    f"site '{name}' is marked collapse_kl, but its prior depends on several "
-                    f"enumerated sites: {[p['name'] for p in parents]}; give each a latent site of "
-                    "its own, or remove collapse_kl"
-                )
-            c = parents[0] if parents else None
-            if c is not None:
-                if c["name"] in owner:
-                    raise ValueError(
-                        f"sites '{owner[c['name']]}' and '{name}' are both marked collapse_kl and "
-                        f"depend on the enumerated site '{c['name']}'; each needs one of its own"
-                    )
-                owner[c["name"]] = name
-                check_same_context(c, z)
-            if is_validation_enabled():
-                check_same_scale(*([c] if c else []), z, q)
-            facets.append(_Facet(z=z, q=q, c=c))
-        return facets
-
-    def _facet_term(self, facet: _Facet) -> tuple[Tensor, Tensor]:
-        """Facet term, scaled and masked, and responsibilities with the enumeration dim moved last."""
-        sites = [site for site in (facet.q, facet.z, facet.c) if site is not None]
-        masks = [site["mask"] for site in sites]
-        if any(mask is False for mask in masks):  # as for a KL weight of zero
-            with torch.no_grad():
-                _, responsibilities = self._collapse(facet)
-            return facet.q["value"].new_zeros(facet.q["fn"].batch_shape), responsibilities
-        term, responsibilities = self._collapse(facet)
+    def _facet_term(self, facet: FacetSites) -> tuple[Tensor, Tensor]:
+        """Facet term, masked, and responsibilities with the enumeration dim moved last."""
+        q, p, c = facet.q["fn"], facet.z["fn"], facet.c
+        masks = [site["mask"] for site in (facet.q, facet.z, c) if site is not None]
+        is_left_out = any(mask is False for mask in masks)  # as for a KL weight of zero
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_left_out):
+            term, responsibilities = facet_term(
+                q,
+                p,
+                0.0 if c is None else c["fn"].log_prob(c["value"]),
+                dim=facet.enum_dim,
+                objective=self.objective,
+                value=facet.q["value"],
+                num_samples=self.num_kl_samples,
+            )
+        if is_left_out:
+            return torch.zeros_like(term), responsibilities
         for mask in masks:
             term = scale_and_mask(term, mask=mask)
-        return scale_and_mask(term, scale=facet.z["scale"]), responsibilities
-
-    def _collapse(self, facet: _Facet) -> tuple[Tensor, Tensor]:
-        """Facet term, neither scaled nor masked, and responsibilities."""
-        q, p, c = facet.q["fn"], facet.z["fn"], facet.c
-        term, responsibilities = facet_term(
-            q,
-            p,
-            0.0 if c is None else c["fn"].log_prob(c["value"]),
-            dim=facet.enum_dim,
-            objective=self.objective,
-            value=facet.q["value"],
-            num_samples=self.num_kl_samples,
-        )
-        return term, _strip(responsibilities, 1 + len(q.batch_shape))
+        return term, responsibilities
 
     def _check_rest(
-        self, model_trace: poutine.Trace, guide_trace: poutine.Trace, facets: list[_Facet]
+        self,
+        model_trace: poutine.Trace,
+        guide_trace: poutine.Trace,
+        facets: list[FacetSites],
+        above: dict[str, dict[int, Site]],
     ) -> None:
         """Every enumeration dim of a facet must have left the traces with it."""
-        dims = {facet.enum_dim: facet for facet in facets if facet.c is not None}
-        for trace in (model_trace, guide_trace):
-            for name, site in trace.nodes.items():
-                if site["type"] != "sample":
-                    continue
-                if is_validation_enabled() and "fn" in site and not _is_collapsed(site, facets):
-                    check_site_shape(site, self.max_plate_nesting)
-                for dim in _wide_dims(site["log_prob"].shape, self.max_plate_nesting):
-                    if dim in dims and site is not dims[dim].c:
-                        c, z = dims[dim].c, dims[dim].name
-                        assert c is not None
-                        raise ValueError(
-                            f"site '{name}' depends on the enumerated site '{c['name']}', which "
-                            f"belongs to '{z}' alone because '{z}' is marked collapse_kl; remove "
-                            "collapse_kl or the dependence"
-                        )
+        collapsed = {facet.name: facet for facet in facets}
+        owners = {facet.c["name"]: facet.name for facet in facets if facet.c is not None}
+        for name, site in (*model_trace.nodes.items(), *guide_trace.nodes.items()):
+            if site["type"] != "sample":
+                continue
+            facet = collapsed.get(name)
+            if is_validation_enabled() and "fn" in site and facet is None:
+                check_site_shape(site, self.max_plate_nesting)
+            for dim in wide_dims(site["log_prob"].shape, self.max_plate_nesting):
+                c = above.get(name, {}).get(dim)
+                if c is not None and c["name"] in owners:
+                    child = name if facet is None or facet.c is None else facet.c["name"]
+                    raise ValueError(
+                        f"site '{child}' depends on the enumerated site '{c['name']}', which "
+                        f"belongs to '{owners[c['name']]}' alone because '{owners[c['name']]}' is marked "
+                        "collapse_kl; remove collapse_kl or the dependence"
+                    )
 
-    def _unused_enumerated_sites(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> list[Site]:
+    def _unused_enumerated_sites(
+        self, model_trace: poutine.Trace, above: dict[str, dict[int, Site]]
+    ) -> list[Site]:
         """Enumerated sites that no other site depends on, such as the c of a single component."""
-        enumerated = _enumerated_sites(model_trace, guide_trace)
+        sites = {name: site for name, site in model_trace.nodes.items() if site["type"] == "sample"}
         used = {
-            dim
-            for trace in (model_trace, guide_trace)
-            for site in trace.nodes.values()
-            if site["type"] == "sample"
-            for dim in _wide_dims(site["log_prob"].shape, self.max_plate_nesting)
-            if enumerated.get(dim) is not site
+            above[name][dim]["name"]
+            for name, site in sites.items()
+            for dim in wide_dims(site["log_prob"].shape, self.max_plate_nesting)
+            if dim in above[name] and above[name][dim] is not site
         }
-        return [site for dim, site in enumerated.items() if dim not in used]
-
-
-def _enumerated_sites(model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[int, Site]:
-    """Sites enumerated in the model, by their enumeration dim."""
-    return {
-        site["infer"]["_enumerate_dim"]: site
-        for name, site in model_trace.nodes.items()
-        if site["type"] == "sample"
-        and name not in guide_trace.nodes
-        and site["infer"].get("_enumerate_dim") is not None
-    }
-
-
-def _is_collapsed(site: Site, facets: list[_Facet]) -> bool:
-    return any(site is facet.z for facet in facets)
-
-
-def _wide_dims(shape: torch.Size, max_plate_nesting: float) -> list[int]:
-    """Dims left of all plates, counted from the right, whose size is not one."""
-    return [dim for dim in range(-len(shape), 0) if dim < -max_plate_nesting and shape[dim] > 1]
-
-
-def _prior_probabilities(c: Site) -> Tensor:
-    """p(c) for every datum of c's plates, shape (plates..., K)."""
-    dim = c["infer"]["_enumerate_dim"]
-    log_pi = c["fn"].log_prob(c["value"])
-    num_plates = max((-f.dim for f in c["cond_indep_stack"] if f.vectorized), default=0)
-    return _strip(normalise(log_pi, dim), 1 + num_plates)
-
-
-def _strip(tensor: Tensor, num_dims: int) -> Tensor:
-    """Drop leading dims of size one, down to ``num_dims`` dims."""
-    while tensor.dim() > num_dims and tensor.shape[0] == 1:
-        tensor = tensor.squeeze(0)
-    return tensor
+        enumerated = {site["name"] for found in above.values() for site in found.values()}
+        return [site for name, site in sites.items() if name in enumerated - used]

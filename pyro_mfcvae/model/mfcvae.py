@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
@@ -67,8 +68,10 @@ class MFCVAE(nn.Module):
 
     :meth:`model` and :meth:`guide` are what :class:`pyro.infer.SVI` takes. q(c|x) is not in the guide:
     :class:`FacetELBO` finds it in closed form. All parameters live in this module; nothing is written
-    to Pyro's parameter store. With a nuisance there is one latent more, ``z_nuisance``, the last wherever
-    latents are listed: its prior is N(0, I), and it has no c.
+    to Pyro's parameter store. What asks that store for names (options for each parameter of an optimiser of
+    ``pyro.optim``, its ``get_state`` and ``save``, Pyro's just-in-time compiler) wants one line before it:
+    ``pyro.module("mfcvae", model)``. With a nuisance there is one latent more, ``z_nuisance``, the last
+    wherever latents are listed: its prior is N(0, I), and it has no c.
 
     Args:
         config: facets, likelihood and network.
@@ -127,6 +130,7 @@ class MFCVAE(nn.Module):
 
         A nuisance has the site ``z_nuisance`` there. Sites of a prior that all data share are outside the
         plate, their names begin with ``prior_j``; so is the factor ``redundancy``, if it has a weight.
+        The plate's index is that of the rows of ``x``, whatever they are a subsample of.
 
         Args:
             x: data (N, *x_shape); None samples ``data_size`` data from the prior.
@@ -142,8 +146,7 @@ class MFCVAE(nn.Module):
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
                 mixtures[j] = prior.sample_globals(f"prior_{j}")
-        size = data_size or _length(x)
-        with pyro.plate("data", size, subsample=x):
+        with _data_plate(x, data_size) as rows:
             z = []
             for j, mixture in enumerate(mixtures):
                 with kl_weight(weights.kl[j]):
@@ -156,6 +159,7 @@ class MFCVAE(nn.Module):
             x = cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
         charge = self._redundancy_charge(z, weights)
         if charge is not None:
+            size = data_size or len(rows)
             pyro.factor("redundancy", -size * charge.unsqueeze(-1))  # -1 is the dim of the data
         return x
 
@@ -165,7 +169,7 @@ class MFCVAE(nn.Module):
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
                 prior.guide(f"prior_{j}")
-        with pyro.plate("data", data_size or _length(x), subsample=x):
+        with _data_plate(x, data_size):
             for site, q, beta in zip(self.latent_sites, self.encode(x), weights.kl, strict=True):
                 with kl_weight(beta):
                     pyro.sample(site, q, infer={"collapse_kl": True})
@@ -307,14 +311,20 @@ class MFCVAE(nn.Module):
         return term.squeeze(0), responsibilities
 
     def _declare_parameters(self) -> None:
-        """Tell a listening ``pyro.infer.SVI`` what to optimise, without Pyro's global store."""
+        """Tell a listening ``pyro.infer.SVI`` what to optimise, as ``pyro.param`` would.
+
+        Pyro's global store is asked for the names that ``pyro.module`` may have given, and is left as it is.
+        """
         if not (declares_parameters.get() and poutine.runtime.am_i_wrapped()):
             return
+        declare = poutine.runtime.effectful(_first, type="param")
+        store = pyro.get_param_store()
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 alias = parameter.view_as(parameter)  # the parameter itself must remain picklable
                 alias.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
-                poutine.runtime.effectful(_identity, type="param")(alias, name=name)
+                known = store.param_name(parameter) or name
+                declare(alias, name=known, constraint=constraints.real, event_dim=None)
 
 
 def _components(prior: FacetPrior) -> tuple[dist.Distribution, Tensor]:
@@ -338,11 +348,15 @@ def _networks(config: MFCVAEConfig, likelihood: Likelihood) -> tuple[nn.Module, 
     return encoder, decoder
 
 
-def _identity(value: Tensor) -> Tensor:
+def _first(value: Tensor, **_: object) -> Tensor:
     return value
 
 
-def _length(x: Tensor | None) -> int:
-    if x is None:
+def _data_plate(x: Tensor | None, data_size: int | None) -> pyro.plate:
+    """The plate ``data`` of ``data_size`` data, of which the rows of x (N, ...) are a subsample."""
+    if x is not None:
+        rows = torch.arange(len(x), device=x.device)
+        return pyro.plate("data", data_size or len(x), subsample=rows)
+    if data_size is None:
         raise ValueError("data_size: got None with x=None, expected the number of data to sample")
-    return len(x)
+    return pyro.plate("data", data_size)

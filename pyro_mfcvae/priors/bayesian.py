@@ -213,10 +213,12 @@ class BayesianGaussianMixture(FacetPrior):
         return GaussianMixture(weights, means, scales, correlations)
 
     def _sample_posterior(self) -> None:
+        # Pyro's weak references cannot be pickled; those of parameters in its store it needs itself.
+        fresh = [p for p in self.posterior.parameters() if not hasattr(p, "unconstrained")]
         # Not the module itself, which would write to Pyro's parameter store.
         self.posterior.forward()
-        for parameter in self.posterior.parameters():
-            parameter.__dict__.pop("unconstrained", None)  # Pyro's weak reference, which cannot be pickled
+        for parameter in fresh:
+            parameter.__dict__.pop("unconstrained", None)
 
     def _standard_normal(self) -> dict[str, Tensor]:
         K, D = self.clusters, self.latent_dim

@@ -62,12 +62,13 @@ class HyperPriors:
 
     def means(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
         """Return p(mu), event shape (K, D)."""
-        return dist.Normal(like.new_zeros(clusters, latent_dim), self.mean_scale).to_event(2)
+        scale = like.new_full((), self.mean_scale)
+        return dist.Normal(like.new_zeros(clusters, latent_dim), scale).to_event(2)
 
     def scales(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
         """Return p(sigma), event shape (K, D)."""
         loc = like.new_full((clusters, latent_dim), math.log(self.median(clusters, latent_dim)))
-        return dist.LogNormal(loc, self.scale_spread).to_event(2)
+        return dist.LogNormal(loc, like.new_full((), self.scale_spread)).to_event(2)
 
     def correlations(self, like: Tensor, clusters: int, latent_dim: int) -> dist.Distribution:
         """Return the prior of R, as of its Cholesky factors, event shape (K, D, D), D > 1."""

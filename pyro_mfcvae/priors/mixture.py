@@ -267,7 +267,7 @@ class LocationScaleFactory(MixtureFactory):
 
 def standard_normal(c: Tensor, like: Tensor) -> dist.Distribution:
     """Return standard normals, batch shape that of c, event shape the last of ``like``, and its dtype."""
-    return dist.Normal(like.new_zeros(*c.shape, like.shape[-1]), 1.0).to_event(1)
+    return dist.Normal(like.new_zeros(*c.shape, like.shape[-1]), like.new_ones(())).to_event(1)
 
 
 def positive(raw: Tensor) -> Tensor:

@@ -24,6 +24,11 @@ from torch.nn import functional as F
 NODES = 64  # of Gauss-Hermite quadrature
 
 
+def gauss_hermite() -> Tensor:
+    """Nodes and weights of Gauss-Hermite quadrature on the CPU, shape (2, NODES), in float64."""
+    return torch.from_numpy(np.stack(np.polynomial.hermite.hermgauss(NODES)))
+
+
 class LogitStick(TorchDistribution):  # type: ignore[misc]
     r"""Distribution of logit(v) for v ~ Beta(1, alpha).
 
@@ -31,19 +36,25 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
 
     Args:
         concentration: parameter alpha, positive, shape (batch...).
+        quadrature: :func:`gauss_hermite` on the device of alpha, for divergences that wait for no copy.
+        validate_args: as in every distribution.
     """
 
     arg_constraints = {"concentration": constraints.positive}  # noqa: RUF012
     support = constraints.real
     has_rsample = True
 
-    def __init__(self, concentration: Tensor, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, concentration: Tensor, quadrature: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
         self.concentration = concentration
+        self.quadrature = quadrature
         super().__init__(concentration.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> LogitStick:
         """Return the distribution with another batch shape."""
-        return LogitStick(self.concentration.expand(batch_shape), validate_args=self._validate_args)
+        alpha = self.concentration.expand(batch_shape)
+        return LogitStick(alpha, self.quadrature, validate_args=self._validate_args)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Sample by the inverse of the distribution function: -log(1 - v) is exponential."""
@@ -57,20 +68,22 @@ class LogitStick(TorchDistribution):  # type: ignore[misc]
         return alpha.log() + F.logsigmoid(value) + alpha * F.logsigmoid(-value)
 
 
-def mean_sigmoid(loc: Tensor, scale: Tensor) -> Tensor:
-    """Compute E sigmoid(u) under u ~ Normal(loc, scale)."""
-    return _expectation(torch.sigmoid, loc, scale)
+def mean_sigmoid(loc: Tensor, scale: Tensor, quadrature: Tensor | None = None) -> Tensor:
+    """Compute E sigmoid(u) under u ~ Normal(loc, scale); the quadrature is as in :class:`LogitStick`."""
+    return _expectation(torch.sigmoid, loc, scale, quadrature)
 
 
-def _expectation(function: Callable[[Tensor], Tensor], loc: Tensor, scale: Tensor) -> Tensor:
+def _expectation(
+    function: Callable[[Tensor], Tensor], loc: Tensor, scale: Tensor, quadrature: Tensor | None
+) -> Tensor:
     """Compute E f(u) under u ~ Normal(loc, scale) by Gauss-Hermite quadrature."""
-    nodes, weights = (torch.from_numpy(a).to(loc) for a in np.polynomial.hermite.hermgauss(NODES))
+    nodes, weights = (gauss_hermite() if quadrature is None else quadrature).to(loc)
     u = loc.unsqueeze(-1) + math.sqrt(2) * scale.unsqueeze(-1) * nodes
-    return (function(u) * weights).sum(-1) / math.sqrt(math.pi)
+    return cast(Tensor, (function(u) * weights).sum(-1) / math.sqrt(math.pi))
 
 
 @register_kl(Normal, LogitStick)  # type: ignore[untyped-decorator]
 def _kl_normal_logit_stick(q: Normal, p: LogitStick) -> Tensor:
     alpha = p.concentration
-    softplus = _expectation(F.softplus, q.loc, q.scale)
+    softplus = _expectation(F.softplus, q.loc, q.scale, p.quadrature)
     return cast(Tensor, (1 + alpha) * softplus - q.loc - alpha.log() - q.entropy())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyro
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_mfcvae._utils.checks import number, set_checked
-from pyro_mfcvae.priors.sticks import LogitStick, mean_sigmoid
+from pyro_mfcvae.priors.sticks import LogitStick, gauss_hermite, mean_sigmoid
 
 WeightsFactory = Callable[[int], "MixtureWeights"]
 MIN_PROBABILITY = 1e-6  # of a cluster, where the logarithm of an estimated one is taken
@@ -166,7 +167,7 @@ class LogisticNormalWeights(_LatentWeights):
 
     def latent(self) -> dist.Distribution:
         """Return p(u), event shape (K,)."""
-        return dist.Normal(torch.zeros_like(self.loc), self.scale).to_event(1)
+        return dist.Normal(torch.zeros_like(self.loc), self.loc.new_full((), self.scale)).to_event(1)
 
     def given(self, u: Tensor) -> dist.Distribution:
         """Return p(c | u), for u (..., K)."""
@@ -199,21 +200,29 @@ class StickBreakingWeights(_LatentWeights):
 
     suffix = "sticks"
     concentration: float
+    quadrature: Tensor
 
     def __init__(self, clusters: int, concentration: float = 1.0) -> None:
         super().__init__(clusters, clusters - 1)
         self.concentration = concentration
+        self.register_buffer("quadrature", gauss_hermite(), persistent=False)
         self.initialize(np.full(clusters, 1 / clusters), 0)
 
     def forward(self) -> dist.Distribution:
         """Return p(c) with c's weights at their posterior means."""
         scale = self.log_scale.exp()
-        broken, kept = mean_sigmoid(self.loc, scale), mean_sigmoid(-self.loc, scale)
+        broken, kept = (mean_sigmoid(loc, scale, self.quadrature) for loc in (self.loc, -self.loc))
         return dist.Categorical(logits=_break_stick(broken.log(), kept.log()))
 
     def latent(self) -> dist.Distribution:
         """Return p(u) of u = logit(v), event shape (K - 1,)."""
-        return LogitStick(torch.full_like(self.loc, self.concentration)).to_event(1)
+        return LogitStick(torch.full_like(self.loc, self.concentration), self.quadrature).to_event(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow the module to its device, where another precision would round the quadrature."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.quadrature = gauss_hermite().to(self.loc.device)
+        return self
 
     def given(self, u: Tensor) -> dist.Distribution:
         """Return p(c | v), for u = logit(v) (..., K - 1)."""

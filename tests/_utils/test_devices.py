@@ -9,6 +9,7 @@ import torch
 from pyro_mfcvae import FittedMFCVAE, fit, load
 from pyro_mfcvae._utils.devices import (
     describe_environment,
+    is_same_device,
     processor_name,
     resolve_device,
     resolve_precision,
@@ -28,6 +29,22 @@ def test_devices() -> None:
 def test_a_device_that_is_not_there(device: str) -> None:
     with pytest.raises(ValueError, match=f"device: '{device}' is not available here"):
         resolve_device(device)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("cpu", "cpu", True),
+        ("cpu", "cuda:0", False),
+        ("cuda:0", "cuda:0", True),
+        ("cuda:0", "cuda:1", False),
+        ("cuda", "cuda:1", True),  # the current one
+        ("cuda:0", "cuda", False),
+    ],
+)
+def test_which_devices_are_one(a, b, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert is_same_device(torch.device(a), torch.device(b)) == expected
 
 
 def test_precisions(make_config, blobs):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numbered import numbered, save, seeded
 from side_by_side import side_by_side
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_mfcvae import Facet, Schedule, Stage, fit, presets
 from pyro_mfcvae.data import make_facets, memmap, sources
@@ -134,6 +135,16 @@ def test_batches_pass_to_another_device():
     source = InMemory(torch.from_numpy(numbered(20)))
     batches = list(on_device(source, source.batches(5, 4, seeded()), torch.device("meta")))
     assert [(batch.device.type, batch.shape) for batch in batches] == 4 * [("meta", (5, 3))]
+
+
+def test_batches_pass_from_one_gpu_to_another():
+    """Which need not exist; locked pages are the host's alone."""
+    with FakeTensorMode():
+        source = InMemory(torch.empty(20, 3, device="cuda:0"))
+        for number in (0, 1):
+            batches = iter([torch.empty(5, 3, device="cuda:0")])
+            (batch,) = on_device(source, batches, torch.device("cuda", number))
+            assert batch.device == torch.device("cuda", number)
 
 
 @pytest.mark.cuda

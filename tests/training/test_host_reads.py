@@ -6,12 +6,14 @@ No GPU is needed to see it: the operations that read are the same on every devic
 import contextlib
 import dataclasses
 import traceback
+from pathlib import Path
 
 import pyro
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributions import transforms
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_mfcvae import (
@@ -25,8 +27,9 @@ from pyro_mfcvae import (
     priors,
 )
 from pyro_mfcvae.model import objectives
+from pyro_mfcvae.model.loss import ClosedFormLoss, ProgramLoss
 from pyro_mfcvae.model.objectives import OBJECTIVES
-from pyro_mfcvae.training import Trainer, loop
+from pyro_mfcvae.training import Trainer, loop, step
 from pyro_mfcvae.training.optimizers import OPTIMIZERS, make_optimizer
 
 READS = {
@@ -44,10 +47,14 @@ READS = {
     "unique_dim",
 }
 METHODS = ("tolist", "numpy", "__array__")  # read the memory of a tensor without an operation
+MAKERS = ("tensor", "from_numpy")  # copy to the device, and wait for it, what they make on the CPU
 
 
 class HostReads(TorchDispatchMode):
-    """Notes where the values of tensors are read, but for what is run within ``allowed``."""
+    """Notes where the values of tensors are read, and where a step makes tensors from values.
+
+    It leaves out what is run within ``allowed``.
+    """
 
     def __init__(self):
         super().__init__()
@@ -59,6 +66,8 @@ class HostReads(TorchDispatchMode):
         for name in METHODS:
             method = getattr(torch.Tensor, name)
             self._patch.setattr(torch.Tensor, name, self._noting(name, method))
+        for name in MAKERS:
+            self._patch.setattr(torch, name, self._noting(name, getattr(torch, name), in_step=True))
         return super().__enter__()
 
     def __exit__(self, *error):
@@ -84,9 +93,10 @@ class HostReads(TorchDispatchMode):
 
         return allowed
 
-    def _noting(self, name, method):
+    def _noting(self, name, method, in_step=False):
         def noting(*args, **kwargs):
-            self._note(name)
+            if not in_step or any(f.filename == step.__file__ for f in traceback.extract_stack()):
+                self._note(name)
             with self.allowed():
                 return method(*args, **kwargs)
 
@@ -96,7 +106,7 @@ class HostReads(TorchDispatchMode):
         if not self.is_allowed:
             frames = [f for f in traceback.extract_stack() if "/torch/" not in f.filename]
             where = [f for f in frames if f.filename != __file__][-1]
-            self.seen.append(f"{name} in {where.filename}, {where.name}")
+            self.seen.append(f"{name} in {Path(where.filename).name}, {where.name}")
 
 
 def _has_mask(indices):
@@ -218,23 +228,93 @@ def _reads_in_training(config):
     return reads.seen
 
 
+# What PyTorch's own distributions do when they are made: they check a Cholesky factor, and halve a number.
+OF_TORCH = {
+    "prior low_rank_gaussian": {"_linalg_check_errors in distribution.py, __call__"},
+    "prior student_t": {"tensor in distribution.py, __call__"},
+}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_step_reads_a_value(name):
     """In warm-up, fade-in and after."""
-    seen = _reads_in_training(CONFIGS[name])
-    if name == "prior low_rank_gaussian":  # the distribution checks its own Cholesky factor
-        seen = [place for place in seen if not place.startswith("_linalg_check_errors in ")]
-    assert seen == []
+    assert set(_reads_in_training(CONFIGS[name])) == OF_TORCH.get(name, set())
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"num_particles": 2}, {"facets": (Facet(3, 2, priors.DiagonalGaussian(weights="stick_breaking")),) * 2}],
-)
-def test_programs_under_pyro_read_what_pyro_does(fields):
-    """It asks whether a mask is all true, once for every cost, and whether the loss is NaN."""
-    seen = {place.split(", ")[1] for place in _reads_in_training(_config(**fields))}
-    assert seen == {"compute_expectation", "warn_if_nan"}
+def _latent(name):
+    return priors.DiagonalGaussian(weights=name)
+
+
+# They run under Pyro's handlers.
+PROGRAMS = {
+    "two particles": _config(num_particles=2),
+    **{
+        name: _config(facets=(Facet(3, 3, prior),) * 2)
+        for name, prior in {
+            "stick-breaking weights": _latent("stick_breaking"),
+            "logistic-normal weights": _latent("logistic_normal"),
+            "low rank, latent weights": priors.LowRankGaussian(weights="stick_breaking"),
+            "full, latent weights": priors.FullGaussian(weights="logistic_normal"),
+            "Bayesian": priors.BayesianGaussian(),
+            "Bayesian, multivariate normal": priors.BayesianGaussian(guide="multivariate_normal"),
+            "Bayesian, full": priors.BayesianGaussian(covariance="full"),
+        }.items()
+    },
+}
+# Pyro asks whether a mask is all true, once for every cost, and whether the loss is NaN; a plate asks for
+# the default device.
+OF_PYRO = {
+    "_local_scalar_dense in util.py, compute_expectation",
+    "_local_scalar_dense in util.py, warn_if_nan",
+    "tensor in subsample_messenger.py, __init__",
+}
+
+
+def _indexed(size, diag, device):
+    """Rows and columns of the lower triangle, row by row."""
+    rows, columns = torch.tril_indices(size, size, diag, device=device)
+    return (..., rows, columns)
+
+
+def _matrix_to_vector(matrix, diag=0):
+    return matrix[_indexed(matrix.shape[-1], diag, matrix.device)]
+
+
+def _vector_to_matrix(vector, diag=0):
+    assert diag == -1
+    size = round((0.25 + 2 * vector.shape[-1]) ** 0.5 + 0.5)
+    matrix = vector.new_zeros(*vector.shape[:-1], size, size)
+    matrix[_indexed(size, diag, vector.device)] = vector
+    return matrix
+
+
+@pytest.fixture
+def triangles_by_number(monkeypatch):
+    """PyTorch's correlation matrices take their triangles by masks, whose true values it has to count."""
+    monkeypatch.setattr(transforms, "tril_matrix_to_vec", _matrix_to_vector)
+    monkeypatch.setattr(transforms, "vec_to_tril_matrix", _vector_to_matrix)
+
+
+def test_triangles_by_number_are_those_by_masks():
+    matrix = torch.rand(2, 4, 4)
+    for diag in (-1, -2):
+        expected = transforms.tril_matrix_to_vec(matrix, diag=diag)
+        assert torch.equal(_matrix_to_vector(matrix, diag), expected)
+    vector = torch.rand(2, 6)
+    assert torch.equal(_vector_to_matrix(vector, -1), transforms.vec_to_tril_matrix(vector, diag=-1))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_under_pyro_read_what_pyro_does(name, triangles_by_number):
+    """And what PyTorch's distributions do."""
+    of_torch = OF_TORCH["prior low_rank_gaussian"] if name.startswith("low rank") else set()
+    assert set(_reads_in_training(PROGRAMS[name])) == OF_PYRO | of_torch
+
+
+def test_full_covariances_read_by_pytorchs_masks():
+    """If this fails, PyTorch has mended them, and ``triangles_by_number`` can go."""
+    seen = set(_reads_in_training(PROGRAMS["Bayesian, full"])) - OF_PYRO
+    assert {place.split()[0] for place in seen} == {"index", "index_put", "index_put_"}
 
 
 # --- devices ------------------------------------------------------------------------------------
@@ -261,14 +341,17 @@ class _Sobol:
         return torch.empty(number, self.dimension, dtype=dtype)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_all_of_a_step_is_on_the_device_of_the_data(name, monkeypatch):
-    """An operation between devices is an error, as is reading a value of a tensor that has none.
+def _weighted(model, config):
+    weight = config.stages[0].redundancy_weight
+    return dataclasses.replace(model.full_weights, redundancy=weight)
 
-    The backward pass cannot run without a GPU; its operations are derived from these.
+
+def _assert_a_step_on_cuda(config, make_loss):
+    """Loss, optimiser and what is looked at, on a GPU that need not exist.
+
+    An operation between devices is an error, as is reading a value of a tensor that has none. The backward
+    pass cannot run without a GPU; its operations are derived from these.
     """
-    monkeypatch.setattr(objectives, "SobolEngine", _Sobol)
-    config = CONFIGS[name]
     x = _data(config)
     with pyro.validation_enabled(False):
         model = MFCVAE(config, x.shape[1:])
@@ -276,9 +359,7 @@ def test_all_of_a_step_is_on_the_device_of_the_data(name, monkeypatch):
         with FakeTensorMode():
             _fake_cuda(model)
             batch = torch.empty(x.shape, device="cuda")
-            weight = config.stages[0].redundancy_weight
-            weights = dataclasses.replace(model.full_weights, redundancy=weight)
-            loss = -model.objective(batch, weights) / len(batch)
+            loss = make_loss(model)(batch, _weighted(model, config))
             optimizer = make_optimizer(config.stages[0].optimizer, model.parameters(), 1e-3)
             for parameter in model.parameters():
                 parameter.grad = torch.empty_like(parameter)
@@ -289,6 +370,20 @@ def test_all_of_a_step_is_on_the_device_of_the_data(name, monkeypatch):
             results += [terms.elbo, *terms.responsibilities]
     for result in results:
         assert result.device.type == "cuda"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_all_of_a_step_is_on_the_device_of_the_data(name, monkeypatch):
+    monkeypatch.setattr(objectives, "SobolEngine", _Sobol)
+    _assert_a_step_on_cuda(CONFIGS[name], ClosedFormLoss)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_all_of_a_program_is_on_the_device_of_the_data(name, monkeypatch, triangles_by_number):
+    """Pyro's own questions, whether a mask is all true and a loss is NaN, are answered for it."""
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: True)
+    with pytest.warns(UserWarning, match="Encountered NaN"):
+        _assert_a_step_on_cuda(PROGRAMS[name], ProgramLoss)
 
 
 def test_a_tensor_on_another_device_is_seen():
