@@ -46,6 +46,24 @@ def test_tables_of_scikit_learn(table, source, name):
     assert np.array_equal(labels[:, 0], classes)
 
 
+def test_the_table_has_a_line_for_each_label_and_method(monkeypatch):
+    labels = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], 25, axis=0)
+    x = labels.astype(np.float32) + 0.01 * np.random.default_rng(0).normal(size=labels.shape)
+    monkeypatch.setitem(real_tables.TABLES, "corners", lambda: (x, labels, ("left", "top")))
+    monkeypatch.setattr(real_tables, "ours", lambda x, clusters, seed: labels)
+    lines = real_tables.compare("corners", [0, 1])
+    assert len(lines) == 2 * (1 + len(rivals.RIVALS))
+    assert lines[0].startswith(
+        "| corners | left | pyro_mfcvae | 2 | 1.000 +- 0.000 (1.000) | 1.000 +- 0.000 (1.000) |"
+    )
+
+
+@pytest.mark.slow
+def test_our_model_clusters_a_table():
+    x, labels, _ = real_tables.wine()
+    assert ari(real_tables.ours(x, (3,), 0)[:, 0], labels[:, 0]) > 0.5
+
+
 @pytest.mark.parametrize("name", rivals.RIVALS)
 def test_rivals_give_a_column_for_each_partition(name):
     data = make_facets((4, 3), 150, extra_dims=2, seed=1)
