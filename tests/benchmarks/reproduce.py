@@ -230,9 +230,15 @@ def style(images, clusters):
     }
 
 
+def merged(fitted, train):
+    """Join the clusters of the deepest facet, as many as are left by the modularity of the neighbours."""
+    return fitted.merge(fitted.num_facets - 1, train)
+
+
 ROWS = {
-    # name: (data, preset, (facet, label) that the row is about, further measures)
+    # name: (data, preset, (facet, label) that the row is about, further measures, what is done to the model)
     "mnist": (digits, mf.presets.mnist, [(-1, "digit"), (0, "digit")], style),
+    "mnist_merged": (digits, mf.presets.mnist, [(-1, "digit")], None, merged),
     "mnist_k10": (digits, one_digit_per_cluster, [(-1, "digit")], None),
     **{name: (digits, preset, [(-1, "digit"), (0, "digit")], style) for name, preset in PAPER_MNIST.items()},
     **{name: (digits, preset, [(0, "digit")], style) for name, preset in PAPER_SINGLE.items()},
@@ -325,11 +331,13 @@ def run(name, data, seed, precision="float32", figures=None, checkpoints=None):
     """
     if name in FACETS:
         return run_facets(name, seed, precision)
-    load, preset = ROWS[name][:2]
+    load, preset, _, _, *changes = ROWS[name]
     train, test, labels, label_names, train_labels = load(data, seed)
     folder = None if checkpoints is None else Path(checkpoints) / name
     options = {"device": "cpu", "precision": precision, "checkpoint_dir": folder, "progress": False}
     fitted = mf.fit(train, preset(), seed=seed, **options)
+    for change in changes:
+        fitted = change(fitted, train)
     if figures is not None:
         mf.plots.save_all(fitted, test, Path(figures) / f"{name}_seed_{seed}", labels, label_names)
     return records_of(name, seed, fitted, test, labels, label_names, train, train_labels)
@@ -337,7 +345,7 @@ def run(name, data, seed, precision="float32", figures=None, checkpoints=None):
 
 def records_of(name, seed, fitted, test, labels, label_names, train=None, train_labels=None):
     """One record for each facet and label of a row, of a model that is there."""
-    pairs, measures = ROWS[name][2:]
+    pairs, measures = ROWS[name][2:4]
     evaluation = fitted.evaluate(test, labels, label_names)
     of_train = None if train is None else fitted.evaluate(train, train_labels, label_names)
     clusters = fitted.predict(test)

@@ -195,6 +195,16 @@ def test_the_readme_has_the_recorded_figures(reproduce):
     assert reproduce.table() in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_row_may_join_clusters(reproduce, make_config, monkeypatch):
+    rooms = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"})
+    whole = (rooms.images, rooms.images, rooms.labels, rooms.label_names, rooms.labels)
+    row = (lambda data, seed: whole, lambda: make_config(epochs=1), [(-1, "floor_hue")], None)
+    monkeypatch.setitem(reproduce.ROWS, "tiny", row)
+    monkeypatch.setitem(reproduce.ROWS, "tiny_merged", (*row, lambda fitted, x: fitted.merge(1, x, 1)))
+    (apart,), (joined,) = (reproduce.run(name, None, 0) for name in ("tiny", "tiny_merged"))
+    assert apart["clusters"] > joined["clusters"] == 1
+
+
 def test_a_row_is_run_and_recorded(reproduce, make_config, monkeypatch, tmp_path):
     def load(data, seed):
         train, test = RenderedShapes({"floor_hue": [0, 5], "shape": "all", "scale": "all"}).split(0.5, seed=0)
