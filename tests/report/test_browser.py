@@ -45,7 +45,7 @@ def opened(request, browser, tmp_path_factory):
         data_init=False,
         schedule=Schedule.progressive(2, epochs=10, warm_up_epochs=5, batch_size=10, learning_rate=3e-3),
     )
-    fitted = fit(x, config, progress=False, precision="float32")
+    fitted = fit(x, config, seed=2, progress=False, precision="float32")
     path = tmp_path_factory.mktemp(request.param) / "a report.html"
     fitted.report(path, x, np.arange(90) % 2, [NAME], title="<i>Title</i>")
     for kind in ("browser", "performance"):

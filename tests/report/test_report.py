@@ -314,7 +314,7 @@ def test_size_is_kept(models, name, tmp_path, monkeypatch):
     assert (len(whole.data["temperatures"]), whole.data["draws"][-1]) == (5, 4)
     monkeypatch.setattr(report, "REST", 60_000)
     seen = []
-    for room in (260_000, 180_000, 130_000, 104_000):
+    for room in (260_000, 180_000, 130_000, 104_000, 98_000):
         monkeypatch.setattr(report, "MAX_BYTES", room)
         page = written(fitted, tmp_path, x)
         assert (tmp_path / "report.html").stat().st_size <= room
