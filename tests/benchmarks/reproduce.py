@@ -475,8 +475,7 @@ def main():
                 append(records)
                 for record in records:
                     print({k: v for k, v in record.items() if k != "cpu"}, flush=True)
-    print(table())
-    print(train_table())
+    print(table(), train_table(), sep="\n\n")
 
 
 if __name__ == "__main__":
