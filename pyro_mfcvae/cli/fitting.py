@@ -291,8 +291,9 @@ def _fit(arguments: argparse.Namespace) -> None:
         folder(place)
     tell = silent if arguments.quiet else say
     tell(f"{dataset.title[0].upper()}{dataset.title[1:]}.")
+    when = " before unmixing" if config.stages[0].unmix else ""
     for j, facet in enumerate(config.facets):
-        tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}.")
+        tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}{when}.")
     tell(str(config.schedule))
     results, judged = [], dataset.judged
     with (
