@@ -1,5 +1,6 @@
 """What the README shows must run."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -41,13 +42,18 @@ def test_the_configuration() -> None:
     assert [stage.epochs for stage in names["config"].stages] == [30, 20]  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.DeadClustersWarning")
 @pytest.mark.parametrize("marker", ['"student_t"', "StickBreaking(", "class Ring"])
 def test_swapping_the_prior(marker: str) -> None:
     names = {"mf": mf}
     exec(block(marker), names)
-    model = mf.MFCVAE(names["config"], (4,))  # type: ignore[arg-type]
-    x = torch.rand(3, 4)
-    assert model.elbo().differentiable_loss(model.model, model.guide, x, data_size=9).isfinite()
+    config: mf.MFCVAEConfig = names["config"]  # type: ignore[assignment]
+    model = mf.MFCVAE(config, (4,))
+    x = torch.rand(60, 4)
+    assert model.elbo().differentiable_loss(model.model, model.guide, x, data_size=90).isfinite()
+    stages = tuple(dataclasses.replace(stage, steps=3, epochs=None) for stage in config.stages)
+    fitted = mf.fit(x, dataclasses.replace(config, schedule=mf.Schedule(stages)), progress=False)
+    assert fitted.predict(x).shape == (60, len(config.facets))
 
 
 def test_several_runs() -> None:

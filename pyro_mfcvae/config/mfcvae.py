@@ -34,7 +34,8 @@ class Facet:
 
     Attributes:
         clusters: number of clusters K_j.
-        latent_dim: dimension D_j of the facet's latent.
+        latent_dim: dimension D_j of the facet's latent; where a schedule unmixes, its share of the latent
+            that is, and the facet then has the dimension of the subspace that is found.
         prior: a name from ``priors.available()``, or a factory ``(clusters, latent_dim)`` that returns a
             ``FacetPrior`` or a ``MixtureSameFamily`` distribution.
 

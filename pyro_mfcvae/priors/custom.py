@@ -138,7 +138,7 @@ def as_prior(value: object, clusters: int, latent_dim: int) -> FacetPrior:
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if it has another number of components or dimensions.
+        ValueError: if it has another number of components or dimensions, or its components have.
     """
     if isinstance(value, MixtureSameFamily):
         value = DistributionPrior(value)
@@ -153,4 +153,12 @@ def as_prior(value: object, clusters: int, latent_dim: int) -> FacetPrior:
             f"prior: the factory returned a prior of {value.clusters} clusters in {value.latent_dim} "
             f"dimensions, expected {clusters} in {latent_dim}, as the facet has"
         )
+    # Some need the model, or a sample of what all data share, before they have components.
+    if type(value).bind_encoder is FacetPrior.bind_encoder and not value.has_globals:
+        event_shape = tuple(value.component(torch.tensor(0)).event_shape)
+        if event_shape != (latent_dim,):
+            raise ValueError(
+                f"prior: the components of {type(value).__name__} have event shape {event_shape}, expected "
+                f"({latent_dim},), as the facet has"
+            )
     return value

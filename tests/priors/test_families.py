@@ -612,6 +612,12 @@ def test_what_else_a_factory_may_not_return(prior, error, message):
         MFCVAE(config_of(prior, 3), (6,))
 
 
+def test_components_of_another_dimension():
+    message = r"^prior: the components of Ring have event shape \(2,\), expected \(3,\), as the facet has"
+    with pytest.raises(ValueError, match=message):
+        MFCVAE(config_of(Ring, 3, D=3), (6,))
+
+
 def prior_with_batch(K, D):
     components = dist.Normal(torch.zeros(5, K, D), 1.0).to_event(1)
     return torch.distributions.MixtureSameFamily(dist.Categorical(torch.ones(5, K)), components)
