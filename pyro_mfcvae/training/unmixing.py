@@ -211,12 +211,12 @@ def find_unmixing(u: Floats, clusters: int | Sequence[int], seed: int) -> Unmixi
     sizes = (clusters,) if isinstance(clusters, int) else tuple(clusters)
     levels = _Levels(s, max(sizes), seed)
     if isinstance(clusters, int):
-        groups = _groups(levels, s[:, : max(1, used.shape[1])], used.shape[1], 1)
+        groups = _groups(levels, used.shape[1], 1)
         chosen, sizes = _counted(levels, groups, clusters)
     elif len(sizes) == 1 and used.shape[1]:
         chosen = (tuple(range(used.shape[1])),)  # a single facet takes all that varies
     else:
-        chosen = _assigned(levels, _groups(levels, s, used.shape[1], len(sizes)), sizes)
+        chosen = _assigned(levels, _groups(levels, used.shape[1], len(sizes)), sizes)
     taken = list(itertools.chain(*chosen))
     rest = tuple(i for i in range(T.shape[1]) if i not in taken)
     order = (*taken, *rest)
@@ -255,6 +255,8 @@ class _Levels:
         """Whether the levels of two groups, or of one and two others together, do not tell of each other."""
         if not MIN_DEPENDENCE <= dependence < CLEAR_DEPENDENCE:
             return False
+        if len(parts) == 2:
+            return self._tell_nothing(*parts)
         others = [_union(tuple(part for part in parts if part != group)) for group in parts]
         return any(self._tell_nothing(a, b) for a, b in zip(parts, others, strict=True))
 
@@ -274,14 +276,15 @@ class _Levels:
         return self._labels[group]
 
 
-def _groups(levels: _Levels, s: Floats, used: int, least: int) -> Groups:
-    """Group those of the first coordinates of s (N, D) that depend on each other: at least so many groups.
+def _groups(levels: _Levels, used: int, least: int) -> Groups:
+    """Group those of the first coordinates that depend on each other: at least so many groups.
 
     Those that data make no use of are groups only where there are not enough others.
     """
-    if s.shape[1] < least:
-        raise ValueError(f"facets: got {least}, expected at most the {s.shape[1]} dimensions of their latent")
-    merges = merge_groups(s[:, :used], levels.are_apart) if used else []
+    D = levels.s.shape[1]
+    if least > D:
+        raise ValueError(f"facets: got {least}, expected at most the {D} dimensions of their latent")
+    merges = merge_groups(levels.s[:, :used], levels.are_apart) if used else []
     enough = [merge for merge in merges if len(merge.groups) >= least] or merges[:1]
     groups = next((m.groups for m in reversed(enough) if m.dependence >= MIN_DEPENDENCE), ())
     missing = max(0, least - len(groups))
