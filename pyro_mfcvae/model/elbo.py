@@ -101,8 +101,7 @@ class FacetELBO(TraceEnum_ELBO):  # type: ignore[misc]
     whole facet term, outside the log-sum-exp; where a mask is false the term is exactly zero.
 
     There is no ``JitFacetELBO``, since PyTorch has deprecated the ``torch.jit`` that Pyro compiles with.
-    While it lasts, ``class JitFacetELBO(FacetELBO, JitTraceEnum_ELBO)`` with an empty body is one; a step of
-    small networks then takes a third to a half of the time.
+    While it lasts, ``class JitFacetELBO(FacetELBO, JitTraceEnum_ELBO)`` with an empty body is one.
 
     Args:
         objective: ``"analytic"`` (default), ``"monte_carlo"``, ``"marginal"`` or ``"vade"``; see
