@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import time
 import warnings
 
 import numpy as np
 import numpy.typing as npt
+from reproduce import spread
 from rivals import RIVALS, Labels
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
@@ -86,18 +86,13 @@ def compare(name: str, seeds: list[int]) -> list[str]:
         seconds = (time.perf_counter() - start) / len(seeds)
         for j, label in enumerate(names):
             cells = [
-                _spread([score(run[:, j], labels[:, j]) for run in found])
+                spread([score(run[:, j], labels[:, j]) for run in found], least=True)
                 for score in (mf.metrics.ari, mf.metrics.nmi)
             ]
             lines.append(
                 f"| {name} | {label} | {method} | {len(seeds)} | {' | '.join(cells)} | {seconds:.1f} |"
             )
     return lines
-
-
-def _spread(values: list[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} +- {spread:.3f} ({min(values):.3f})"
 
 
 def main() -> None:

@@ -11,19 +11,7 @@ Training sees no labels; the scores are those of test data that were not trained
 begin with train_ those of the data that were. Figures are the paper's three and some more: examples of every
 cluster, the most confident first, samples of every cluster, and compositions of facets.
 
-The rows of the paper, each in its settings or in all of them but one:
-
-    paper_mnist          the paper's; its deeper facet is the one to compare
-    paper_mnist_joint    without stages: all facets from the first step on
-    paper_mnist_full     full covariances
-    paper_mnist_shared   one encoder and one decoder for all facets, no ladder
-    paper_mnist_shared_decoder   one decoder for all, and an encoder for each facet
-    paper_mnist_single   one facet of all dimensions, in the deepest facet's layers
-    paper_mnist_vade     the same with VaDE's objective
-    paper_shapes_floor, paper_shapes_wall   rendered pictures in place of 3D Shapes; also with _joint (no
-                         stages) and _diagonal (covariances) behind the name
-    paper_shapes3d_floor, paper_shapes3d_wall   the same of 3dshapes.h5, which must be in DATA
-    paper_svhn           needs train_32x32.mat and test_32x32.mat in DATA
+README.md beside this file says what the rows of the paper are.
 """
 
 from __future__ import annotations
@@ -410,7 +398,7 @@ def table():
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for group, records in sorted(groups.items(), key=lambda item: item[0][:2]):
         scores = [
-            _spread([float(r[score]) for r in records], least=score in ("purity", "nmi")) for score in SCORES
+            spread([float(r[score]) for r in records], least=score in ("purity", "nmi")) for score in SCORES
         ]
         alive = [int(r["alive"]) for r in records]
         least, of = (
@@ -432,7 +420,7 @@ def train_table():
     head = ["preset", "precision", "facet", "label", "runs", "purity, training", "purity, test"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for group, records in sorted(groups.items()):
-        spreads = (_spread([float(r[name]) for r in records]) for name in ("train_purity", "purity"))
+        spreads = (spread([float(r[name]) for r in records]) for name in ("train_purity", "purity"))
         lines.append(f"| {' | '.join([*group, _processors(records), *spreads])} |")
     return "\n".join(lines) if groups else ""
 
@@ -448,7 +436,8 @@ def _processors(records):
     return ", ".join(f"{number} {name}" for name, number in names.items())
 
 
-def _spread(values, digits=3, least=False):
+def spread(values, digits=3, least=False):
+    """Mean +- standard deviation of values and, if asked for, the least in brackets."""
     mean = f"{statistics.mean(values):.{digits}f}"
     if len(values) == 1:
         return mean
