@@ -11,7 +11,7 @@ from typing import Unpack, cast
 
 from pyro_mfcvae.cli.datasets import Dataset
 from pyro_mfcvae.config import presets
-from pyro_mfcvae.config.mfcvae import ConfigFields, MFCVAEConfig
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.config.stage import Stage, StageOptions
 from pyro_mfcvae.data.choosing import as_source
@@ -29,26 +29,12 @@ PRESETS: dict[str, Callable[..., MFCVAEConfig]] = {
 def configure(arguments: argparse.Namespace, dataset: Dataset) -> MFCVAEConfig:
     """Change the preset as the options say."""
     preset = suitable(dataset) if arguments.preset == "auto" else PRESETS[arguments.preset]
-    config = preset()
-    overrides: ConfigFields = {}
-    clusters, latent_dims = arguments.clusters, arguments.latent_dims
-    if latent_dims and not clusters and config.stages[0].unmix == "auto":
-        raise ValueError(
-            f"--latent-dims: got {latent_dims} where facets are counted; give --clusters as well"
-        )
-    if clusters or latent_dims:
-        J = len(clusters) if clusters else len(config.facets)
-        # Where a preset has fewer facets, the others are like its last one.
-        facets = [config.facets[min(j, len(config.facets) - 1)] for j in range(J)]
-        clusters = clusters or [facet.clusters for facet in facets]
-        latent_dims = _each(
-            "--latent-dims", latent_dims or [facet.latent_dim for facet in facets], J, "facet"
-        )
-        overrides["facets"] = tuple(
-            dataclasses.replace(facet, clusters=K, latent_dim=D)
-            for facet, K, D in zip(facets, clusters, latent_dims, strict=True)
-        )
-    is_gaussian = isinstance(config.likelihood, Gaussian)
+    overrides: presets.SizedFields = {}
+    if arguments.clusters:
+        overrides["clusters"] = arguments.clusters
+    if arguments.latent_dims:
+        overrides["latent_dims"] = arguments.latent_dims
+    is_gaussian = isinstance(preset().likelihood, Gaussian)
     if arguments.likelihood and not (arguments.likelihood == "gaussian" and is_gaussian):
         overrides["likelihood"] = arguments.likelihood
     config = preset(**overrides)

@@ -87,14 +87,16 @@ def _sample(arguments: argparse.Namespace) -> None:
 def _array(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> npt.NDArray[np.float32]:
     """Generate data (n, *x_shape), or for all clusters of a facet (K, n, *x_shape)."""
     facet, cluster = arguments.facet, arguments.cluster
-    options = {"temperature": arguments.temperature, "seed": arguments.seed}
+    temperature, seed = arguments.temperature, arguments.seed
     if facet is None:
-        return fitted.sample(arguments.n, **options)
+        return fitted.sample(arguments.n, temperature=temperature, seed=seed)
     if cluster is not None:
-        return fitted.sample(arguments.n, {facet: cluster}, **options)
+        return fitted.sample(arguments.n, {facet: cluster}, temperature=temperature, seed=seed)
     every = range(fitted.clusters[facet])
     fitting("-n", arguments.n, 8 * len(every) * math.prod(fitted.model.x_shape))
-    return np.stack([fitted.sample(arguments.n, {facet: k}, **options) for k in every])
+    return np.stack(
+        [fitted.sample(arguments.n, {facet: k}, temperature=temperature, seed=seed) for k in every]
+    )
 
 
 def _figure(arguments: argparse.Namespace, fitted: FittedMFCVAE) -> Figure:

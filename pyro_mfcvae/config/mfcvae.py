@@ -13,6 +13,8 @@ from pyro_mfcvae._utils.checks import WrongTypeError, integer, one_of, set_check
 from pyro_mfcvae._utils.registry import resolve
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.config.stage import Stage
+from pyro_mfcvae.data.columns import Column
+from pyro_mfcvae.data.schema import Schema
 
 T = TypeVar("T")
 
@@ -71,6 +73,7 @@ class MFCVAEConfig:
             ``"subspaces"``, each facet's encoder moreover
             starts by looking at one of the :func:`independent_subspaces` of the data, and that of the
             nuisance at what they leave.
+        schema: columns of a table, by which data go by name; :func:`pyro_mfcvae.fit` takes it from a table.
         nuisance: dimension of the nuisance, a latent z ~ N(0, I) without clusters, for variation that no
             clustering should have to explain; 0 is none. It is no facet, and has no number. It takes part
             from the first stage on, and in a ladder it is the deepest latent, with a level of its own.
@@ -101,6 +104,7 @@ class MFCVAEConfig:
     num_particles: int = 1
     data_init: DataInit = False
     nuisance: int = 0
+    schema: Schema | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facets", check_facets(self.facets))
@@ -123,6 +127,10 @@ class MFCVAEConfig:
                 f"data_init: got {self.data_init!r}, expected False, True, 'subspaces' or 'as_published'"
             )
         set_checked(self, integer, "nuisance", least=0)
+        if self.schema is not None and not isinstance(self.schema, Schema):
+            raise WrongTypeError(
+                f"schema: got a {type(self.schema).__name__}, expected a Schema; use data.Schema.infer(table)"
+            )
         weights = [stage.nuisance_kl_weight for stage in schedule.stages]
         if not self.nuisance and any(weight is not None for weight in weights):
             raise ValueError(
@@ -182,6 +190,9 @@ class MFCVAEConfig:
             fields["schedule"] = read.dataclass(Schedule, schedule)
             fields["likelihood"] = read.factory(fields["likelihood"], likelihoods.FACTORIES)
             fields["network"] = read.factory(fields["network"], networks.FACTORIES)
+            if fields.get("schema") is not None:
+                columns = fields["schema"]["columns"]
+                fields["schema"] = Schema(tuple(read.dataclass(Column, column) for column in columns))
             return read.dataclass(cls, fields)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"text: not the JSON of an MFCVAEConfig ({error})") from error
@@ -199,6 +210,7 @@ class ConfigFields(TypedDict, total=False):
     num_particles: int
     data_init: DataInit
     nuisance: int
+    schema: Schema | None
 
 
 def configured(defaults: ConfigFields, overrides: ConfigFields) -> MFCVAEConfig:
@@ -240,7 +252,7 @@ def _encode(value: object, path: str) -> object:
         names = [name for name, factory in _FACTORIES.items() if factory is type(value)]
         if names:
             return {"name": names[0], **fields}
-        if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage)):
+        if isinstance(value, (MFCVAEConfig, Facet, Schedule, Stage, Schema, Column)):
             return fields
     elif value is None or isinstance(value, (str, int, float, bool)):
         return value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Literal, Unpack, cast
 
+from pyro_mfcvae._utils.checks import integers
 from pyro_mfcvae.config.mfcvae import ConfigFields, Facet, MFCVAEConfig, check_facets, configured
 from pyro_mfcvae.config.paper import paper_mnist, paper_shapes3d_floor, paper_shapes3d_wall, paper_svhn
 from pyro_mfcvae.config.schedule import Schedule
@@ -36,9 +38,17 @@ LATENT_DIM = 16  # of all facets together, where they are counted: with too few,
 MIN_NUISANCE = 4
 MOST_CENTRES = 8  # of a facet's, which span its latent
 MOST_CLUSTERS = 50  # of a facet, where they are counted
+COUNTED = Facet(MOST_CLUSTERS, LATENT_DIM, FullGaussian())  # what facets that are counted start from
 
 
-class PresetFields(ConfigFields, total=False):
+class SizedFields(ConfigFields, total=False):
+    """The fields of :class:`MFCVAEConfig`, and sizes in place of its facets."""
+
+    clusters: int | Sequence[int]
+    latent_dims: int | Sequence[int]
+
+
+class PresetFields(SizedFields, total=False):
     """The fields of :class:`MFCVAEConfig`, where facets may be left to the data."""
 
     facets: tuple[Facet, ...] | Literal["auto"]  # type: ignore[misc]
@@ -51,11 +61,11 @@ class UnmixedFields(StageOptions, total=False):
     steps: Sequence[int]
 
 
-def mnist(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
+def mnist(**overrides: Unpack[SizedFields]) -> MFCVAEConfig:
     """Configure grey images in [0, 1]: two facets of 25 clusters, the paper's ladder, a fast schedule.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets.
 
     Returns:
         The configuration; its schedule has one stage for each facet.
@@ -86,7 +96,8 @@ def shapes3d(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
     One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`; ``facets`` may be ``"auto"``, which is the default.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets;
+            ``facets`` may be ``"auto"``, which is the default.
 
     Returns:
         The configuration, for any number of facets; its schedule has two stages.
@@ -101,13 +112,13 @@ def shapes3d(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
     )
 
 
-def shapes3d_ladder(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
+def shapes3d_ladder(**overrides: Unpack[SizedFields]) -> MFCVAEConfig:
     """Configure colour images of rendered shapes, in a ladder: a facet of 60 clusters and a deeper one of 20.
 
     The paper's way, with stages for the facets in turn. :func:`shapes3d` is steadier.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets.
 
     Returns:
         The configuration; its schedule has one stage for each facet.
@@ -133,13 +144,13 @@ def shapes3d_ladder(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
     )
 
 
-def svhn(**overrides: Unpack[ConfigFields]) -> MFCVAEConfig:
+def svhn(**overrides: Unpack[SizedFields]) -> MFCVAEConfig:
     """Configure house numbers in colour: facets of 200 and 50 clusters in a convolutional ladder.
 
     The schedule is that of the other presets in a tenth of the paper's epochs. It is not tuned on SVHN.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets.
 
     Returns:
         The configuration; its schedule has one stage for each facet.
@@ -161,7 +172,8 @@ def tabular(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
     One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`; ``facets="auto"`` makes as many as there are.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets;
+            ``facets="auto"`` makes as many as there are.
 
     Returns:
         The configuration, for any number of facets; its schedule has two stages, of 600 and 400 steps.
@@ -176,7 +188,8 @@ def images(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
     :func:`mnist`. One latent is trained and unmixed; see :mod:`pyro_mfcvae.training.unmixing`.
 
     Args:
-        **overrides: fields of :class:`MFCVAEConfig`; ``facets="auto"`` makes as many as there are.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims`` of the facets;
+            ``facets="auto"`` makes as many as there are.
 
     Returns:
         The configuration, for any number of facets; its schedule has two stages, of 600 and 400 steps.
@@ -185,31 +198,82 @@ def images(**overrides: Unpack[PresetFields]) -> MFCVAEConfig:
 
 
 def for_data(
-    x_shape: Sequence[int], is_unit_interval: bool, **overrides: Unpack[ConfigFields]
+    x_shape: Sequence[int],
+    is_unit_interval: bool,
+    *,
+    has_missing: bool = False,
+    **overrides: Unpack[SizedFields],
 ) -> MFCVAEConfig:
     """Choose the preset that ``fit`` takes when it is given no configuration.
 
     Args:
         x_shape: shape of one datum.
         is_unit_interval: whether all values are in [0, 1].
-        **overrides: fields of :class:`MFCVAEConfig`.
+        has_missing: whether entries are missing.
+        **overrides: fields of :class:`MFCVAEConfig`, and ``clusters`` and ``latent_dims``.
 
     Returns:
-        :func:`tabular` for vectors, :func:`mnist` for grey images in [0, 1], :func:`shapes3d` for others.
+        :func:`tabular` for vectors, with the likelihood ``"mixed"`` where entries are missing, or columns of
+        a ``schema`` are no real numbers; :func:`mnist` for grey images in [0, 1]; else :func:`shapes3d`.
     """
+    likelihood: SizedFields = {}
     if len(x_shape) == 1:
-        return tabular(**overrides)
+        schema = overrides.get("schema")
+        is_real = schema is None or len(schema.of_kind("real")) == len(schema.columns)
+        if has_missing or not is_real:
+            likelihood["likelihood"] = "mixed"
+        return tabular(**(likelihood | overrides))
     is_grey = len(x_shape) == 2 or x_shape[0] == 1
     if is_grey and is_unit_interval:
         return mnist(**overrides)
-    if is_unit_interval:
-        return shapes3d(**overrides)
-    likelihood: ConfigFields = {"likelihood": Gaussian(sigma=0.3, standardize=True)}
+    if not is_unit_interval:
+        likelihood["likelihood"] = Gaussian(sigma=0.3, standardize=True)
     return shapes3d(**(likelihood | overrides))
 
 
+def _facets(
+    overrides: PresetFields, default: tuple[Facet, ...] | Literal["auto"]
+) -> tuple[Facet, ...] | Literal["auto"]:
+    """Take facets, or their sizes, out of the overrides.
+
+    Raises:
+        ValueError: for facets and sizes, or sizes that do not suit each other.
+    """
+    clusters, latent_dims = overrides.pop("clusters", None), overrides.pop("latent_dims", None)
+    given = overrides.pop("facets", default)
+    if clusters is None and latent_dims is None:
+        return given
+    if given is not default:
+        raise ValueError(
+            f"facets: got {given!r} with clusters={clusters!r} and latent_dims={latent_dims!r}, expected one "
+            "or the other; leave one out"
+        )
+    if default == "auto" and clusters is None:
+        raise ValueError(
+            f"latent_dims: got {latent_dims!r} where facets are counted, expected clusters, too; give both"
+        )
+    like = (COUNTED,) if isinstance(default, str) else default
+    sizes = [facet.clusters for facet in like] if clusters is None else _sizes("clusters", clusters)
+    # Where a preset has fewer facets, the others are like its last one.
+    like = tuple(like[min(j, len(like) - 1)] for j in range(len(sizes)))
+    dims = [facet.latent_dim for facet in like] if latent_dims is None else _sizes("latent_dims", latent_dims)
+    dims = dims * len(sizes) if len(dims) == 1 else dims
+    if len(dims) != len(sizes):
+        raise ValueError(
+            f"latent_dims: got {len(dims)} numbers, expected 1 or {len(sizes)}, one for each facet; give as "
+            "many"
+        )
+    each = zip(like, sizes, dims, strict=True)
+    return tuple(replace(facet, clusters=K, latent_dim=D) for facet, K, D in each)
+
+
+def _sizes(name: str, values: int | Sequence[int]) -> list[int]:
+    """Return one size, or several, as a list."""
+    return list(integers(name, values if isinstance(values, Iterable) else [values]))
+
+
 def _preset(
-    overrides: ConfigFields,
+    overrides: SizedFields,
     *,
     facets: tuple[Facet, ...],
     likelihood: LikelihoodFactory,
@@ -220,14 +284,14 @@ def _preset(
     """Configure by defaults and overrides; network and schedule follow the number of facets.
 
     Args:
-        overrides: fields of :class:`MFCVAEConfig`.
+        overrides: fields of :class:`MFCVAEConfig`, and sizes of facets.
         facets: default facets.
         likelihood: default likelihood.
         network: default network, for the number of latents: J facets, and a nuisance if there is one.
         first: fields of the first stage, which introduces the deepest facet.
         later: fields of the other stages, which introduce one facet each.
     """
-    facets = check_facets(overrides.pop("facets", facets))
+    facets = check_facets(_facets(cast(PresetFields, overrides), facets))
     J = len(facets)
     stages = [Stage((J - 1,), **first), *(Stage((j,), **later) for j in reversed(range(J - 1)))]
     defaults: ConfigFields = {
@@ -236,7 +300,7 @@ def _preset(
         "network": network(J + bool(overrides.get("nuisance"))),
         "schedule": Schedule(tuple(stages)),
     }
-    return configured(defaults, overrides)
+    return configured(defaults, cast(ConfigFields, overrides))
 
 
 def _side_by_side(overrides: PresetFields, likelihood: LikelihoodFactory) -> MFCVAEConfig:
@@ -268,9 +332,9 @@ def _unmixed(
         network: default network.
         schedule: keywords of :meth:`Schedule.unmixed`.
     """
-    given = overrides.pop("facets", facets)
+    given = _facets(overrides, facets)
     is_auto = isinstance(given, str) and given == "auto"
-    chosen = (Facet(MOST_CLUSTERS, LATENT_DIM, FullGaussian()),) if is_auto else check_facets(given)
+    chosen = (COUNTED,) if is_auto else check_facets(given)
     # K centres span at most K - 1 dimensions; those that data make no use of cost little.
     needed = MIN_NUISANCE + sum(min(facet.clusters - 1, MOST_CENTRES) for facet in chosen)
     left = needed - sum(facet.latent_dim for facet in chosen)

@@ -1,11 +1,8 @@
-"""Arrays, tables and pictures as raw tensors on the CPU."""
+"""Arrays and pictures as raw tensors on the CPU."""
 
 from __future__ import annotations
 
-import decimal
-import numbers
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -36,10 +33,10 @@ def is_picture(value: object) -> TypeGuard[Image]:
 
 
 def as_stored(value: object, name: str) -> Tensor:
-    """Turn an array, a table, a picture or numbers into a raw tensor on the CPU.
+    """Turn an array, a picture or numbers into a raw tensor on the CPU.
 
     Returns:
-        uint8 as it is, except that of tables, which are numbers; float32 for all that it holds exactly; and
+        uint8 as it is; float32 for all that it holds exactly; and
         float64 for the rest.
     """
     if isinstance(value, Tensor):
@@ -79,36 +76,7 @@ def _array(value: object, name: str) -> npt.NDArray[np.generic]:
         raise ValueError(
             f"{name}: got values that are no array ({error}), expected numbers; make all rows equally long"
         ) from error
-    if not hasattr(value, "columns"):
-        return array
-    if array.dtype.kind == "O":
-        return _table(value, name)
-    return array.astype(np.float32) if array.dtype == np.uint8 else array
-
-
-def _table(frame: Any, name: str) -> npt.NDArray[np.float64]:
-    """Convert the columns of a DataFrame one by one, since types that differ have none in common."""
-    columns: Iterable[tuple[object, Any]] = (
-        frame.items() if hasattr(frame, "items") else ((each.name, each) for each in frame.get_columns())
-    )
-    return np.stack([_column(label, column, name) for label, column in columns], axis=1)
-
-
-def _column(label: object, column: Any, name: str) -> npt.NDArray[np.float64]:
-    kind = getattr(column.dtype, "kind", None) or column.to_numpy().dtype.kind
-    if kind == "O" and all(
-        value is None or isinstance(value, (numbers.Real, decimal.Decimal)) for value in column
-    ):
-        return np.asarray(column.to_numpy(), np.float64)
-    if kind not in REAL:
-        raise TypeError(
-            f"{name}: got column {label!r} of dtype {column.dtype}, expected real numbers in every column; "
-            "encode categories as numbers first, e.g. with pandas.get_dummies, and times as seconds; or "
-            "leave the column out"
-        )
-    if hasattr(column, "isna"):  # pandas, whose missing integers NumPy does not know
-        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    return np.asarray(column.to_numpy(), np.float64)
+    return array
 
 
 def _filled(array: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[np.floating[Any]]:

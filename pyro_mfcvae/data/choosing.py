@@ -6,7 +6,7 @@ import functools
 import warnings
 from collections.abc import Sized
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from pyro_mfcvae.data.checking import check_channels, check_data, shaped
 from pyro_mfcvae.data.files import Mapped, open_npy
 from pyro_mfcvae.data.loading import check_order, first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
-from pyro_mfcvae.data.reading import as_tensor, without_labels
+from pyro_mfcvae.data.reading import as_tensor, stored, without_labels
+from pyro_mfcvae.data.schema import Schema, is_frame
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.likelihoods.base import moments
@@ -30,7 +31,26 @@ SEEN = 1_000  # data by which the precision that they need is judged
 MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects data into
 
 
-def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset") -> Source:
+class Inputs(Protocol):
+    """What a model says of the data that it takes: their shape, their columns, and what is valid."""
+
+    likelihood: Likelihood
+    x_shape: tuple[int, ...]
+
+    @property
+    def schema(self) -> Schema | None:
+        """Columns of a table; None for other data."""
+
+
+def schema_of(data: object, name: str = "dataset") -> Schema | None:
+    """Return the schema of a table, or of one with labels; None for other data."""
+    x = without_labels(data)
+    return Schema.infer(x, name=name) if is_frame(x) else None
+
+
+def as_source(
+    data: object, in_memory: Streaming = "auto", name: str = "dataset", schema: Schema | None = None
+) -> Source:
     """Prepare data to train on: in memory, as one tensor on the CPU, or read as they are needed.
 
     Args:
@@ -39,6 +59,7 @@ def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset"
             ``.npy`` file, a map-style Dataset, or a DataLoader of one, which would take more than a quarter
             of the memory that is available now; and True else.
         name: argument that error messages name.
+        schema: columns of a table.
 
     Raises:
         TypeError: for data of a kind that is not accepted, or that cannot be streamed.
@@ -49,9 +70,10 @@ def as_source(data: object, in_memory: Streaming = "auto", name: str = "dataset"
     if isinstance(data, (str, Path)):
         data = open_npy(data, name)
     if in_memory is True or (in_memory == "auto" and not is_large(data, name)):
-        source: Source = InMemory(as_tensor(data, name=name, allow_missing=True, dtype=torch.float64))
+        x = as_tensor(data, name=name, allow_missing=True, dtype=torch.float64, schema=schema)
+        source: Source = InMemory(x)
     else:
-        source = _out_of_memory(data, name)
+        source = _out_of_memory(data, name, schema)
     check_channels(source.x_shape, name)
     return source
 
@@ -84,12 +106,13 @@ def as_needed(source: Source, likelihood: Likelihood, name: str) -> Source:
     return source.as_type(likelihood.dtype)
 
 
-def _out_of_memory(data: object, name: str) -> Source:
+def _out_of_memory(data: object, name: str, schema: Schema | None) -> Source:
     x = without_labels(data)
     if isinstance(x, np.ma.MaskedArray):
         x = as_stored(x, name)
-    if is_array(x):
-        return Stored(StoredRows(x if isinstance(x, np.ndarray) else as_stored(x, name).numpy(), name))
+    if is_frame(x) or is_array(x):
+        array = x if isinstance(x, np.ndarray) else stored(x, name, schema).numpy()
+        return Stored(StoredRows(array, name))
     if isinstance(x, (Dataset, DataLoader)):
         return streamed(x, name)
     raise TypeError(
@@ -98,41 +121,45 @@ def _out_of_memory(data: object, name: str) -> Source:
     )
 
 
-def read_once(data: object, name: str = "x") -> Tensor | Mapped:
+def read_once(data: object, schema: Schema | None, name: str = "x") -> Tensor | Mapped:
     """Read data that are used several times into one tensor, but leave a mapped array as it is."""
     array = _mapped(data, name)
     if array is not None:
         return array
-    return as_tensor(data, name=name, allow_missing=True, dtype=torch.float64)
+    return as_tensor(data, name=name, allow_missing=True, dtype=torch.float64, schema=schema)
 
 
-def data_for(x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x") -> Tensor:
+def data_for(x: object, model: Inputs, name: str = "x") -> Tensor:
     r"""Read data (N, *x_shape), in any form that :func:`pyro_mfcvae.fit` takes, into one tensor on the CPU.
 
     Args:
-        x: data; a missing channel of size one is added.
-        likelihood: the model's likelihood, which may allow missing entries.
-        x_shape: shape of one datum.
+        x: data; a missing channel of size one is added, and columns of a table go by their names if the
+            model knows any.
+        model: the model, whose likelihood may allow missing entries.
         name: argument that error messages name.
 
     Raises:
-        ValueError: if the data have another shape, or are not finite.
+        ValueError: if the data have another shape or other columns, or are not finite.
     """
     check_order(x, name)
-    tensor = as_tensor(x, name=name, allow_missing=likelihood.allows_missing, dtype=likelihood.dtype)
-    return shaped(tensor, x_shape, name)
+    likelihood = model.likelihood
+    tensor = as_tensor(
+        x,
+        name=name,
+        allow_missing=likelihood.allows_missing,
+        dtype=likelihood.dtype,
+        schema=model.schema,
+    )
+    return shaped(tensor, model.x_shape, name)
 
 
 @in_turn
-def rows_for(
-    x: object, likelihood: Likelihood, x_shape: tuple[int, ...], name: str = "x", *, support: bool = False
-) -> Tensor | StoredRows:
+def rows_for(x: object, model: Inputs, name: str = "x", *, support: bool = False) -> Tensor | StoredRows:
     r"""Read data as :func:`data_for` does, but leave those of a file there, to be read and checked by blocks.
 
     Args:
-        x: data; a missing channel of size one is added.
-        likelihood: the model's likelihood, which may allow missing entries.
-        x_shape: shape of one datum.
+        x: data, as for :func:`data_for`.
+        model: the model, whose likelihood may allow missing entries.
         name: argument that error messages name.
         support: whether data must be valid under the likelihood, too.
 
@@ -143,11 +170,11 @@ def rows_for(
         return x
     array = _mapped(x, name)
     if array is not None:
-        check = functools.partial(check_data, likelihood, name, support=support)
-        return StoredRows(shaped(array, x_shape, name), name, check, likelihood.dtype)
-    tensor = data_for(x, likelihood, x_shape, name)
+        check = functools.partial(check_data, model.likelihood, name, support=support)
+        return StoredRows(shaped(array, model.x_shape, name), name, check, model.likelihood.dtype)
+    tensor = data_for(x, model, name)
     if support:
-        likelihood.check(tensor, name)
+        model.likelihood.check(tensor, name)
     return tensor
 
 

@@ -20,6 +20,7 @@ from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, scaled
 from pyro_mfcvae.data.checking import check_bytes, check_finite, check_shape
 from pyro_mfcvae.data.files import open_npy
+from pyro_mfcvae.data.schema import Schema, as_numbers, is_frame
 from pyro_mfcvae.datasets.labelled import LabelledData
 
 Labelled: TypeAlias = tuple[Tensor, Tensor | None]
@@ -48,7 +49,12 @@ class MapStyle(Protocol):
 
 
 def as_tensor(
-    data: object, *, name: str = "x", allow_missing: bool = False, dtype: torch.dtype = torch.float32
+    data: object,
+    *,
+    name: str = "x",
+    allow_missing: bool = False,
+    dtype: torch.dtype = torch.float32,
+    schema: Schema | None = None,
 ) -> Tensor:
     """Turn data into one tensor on the CPU; labels that come with it are dropped.
 
@@ -57,6 +63,7 @@ def as_tensor(
         name: argument that error messages name.
         allow_missing: whether entries may be missing, as for `as_labelled`.
         dtype: the widest type, as for `as_labelled`.
+        schema: columns of a table, as for `as_labelled`.
 
     Returns:
         Inputs, (N, ...).
@@ -65,7 +72,7 @@ def as_tensor(
         TypeError: as `as_labelled`.
         ValueError: as `as_labelled`.
     """
-    return as_labelled(data, name=name, allow_missing=allow_missing, dtype=dtype)[0]
+    return as_labelled(data, name=name, allow_missing=allow_missing, dtype=dtype, schema=schema)[0]
 
 
 @in_turn
@@ -75,6 +82,7 @@ def as_labelled(
     name: str = "dataset",
     allow_missing: bool = False,
     dtype: torch.dtype = torch.float32,
+    schema: Schema | None = None,
 ) -> Labelled:
     """Turn data into one tensor on the CPU and, where there are any, integer labels.
 
@@ -95,6 +103,7 @@ def as_labelled(
         name: argument that error messages name.
         allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
         dtype: the widest type: float32, or float64, which data have then that float32 does not hold exactly.
+        schema: columns of a table; None expects numbers in all of its columns, and goes by their places.
 
     Returns:
         Inputs, (N, ...), and labels, int64 (N,) or (N, F); None for labels that are
@@ -105,7 +114,7 @@ def as_labelled(
         ValueError: data that is empty, has one dimension, is not finite, or whose parts differ
             in shape or length; and data that may be one thing or another.
     """
-    x, labels = _read(data, name)
+    x, labels = _read(data, name, schema)
     check_shape(x.shape, name)
     x = scaled(x.contiguous(), dtype)
     check_bytes(x, name)
@@ -144,14 +153,21 @@ def as_pair(data: object, name: str = "dataset") -> tuple[object, object] | None
     return x, y
 
 
-def _read(data: object, name: str) -> Labelled:
+def stored(data: object, name: str, schema: Schema | None = None) -> Tensor:
+    """Turn an array or a table into a raw tensor on the CPU."""
+    if not is_frame(data):
+        return as_stored(data, name)
+    return torch.from_numpy(as_numbers(data, name)) if schema is None else schema.encode(data, name)
+
+
+def _read(data: object, name: str, schema: Schema | None) -> Labelled:
     """Dispatch on the kind of data; the inputs come back raw."""
     if isinstance(data, LabelledData):
-        return _read_pair(data.x, data.labels, name)
+        return _read_pair(data.x, data.labels, name, schema)
     if isinstance(data, (str, Path)):
         return as_stored(open_npy(data, name), name), None
     if isinstance(data, (tuple, list)):
-        return _read_sequence(data, name)
+        return _read_sequence(data, name, schema)
     if isinstance(data, DataLoader):
         with torch.random.fork_rng(devices=()):  # a loader draws a seed even without shuffling
             return _collect(data, name, torch.cat)
@@ -159,18 +175,18 @@ def _read(data: object, name: str) -> Labelled:
         return _collect(data, name, torch.stack)
     if isinstance(data, Dataset):
         return _read_dataset(data, name)
-    if is_array(data):
-        return as_stored(data, name), None
+    if is_frame(data) or is_array(data):
+        return stored(data, name, schema), None
     raise TypeError(f"{name}: got a {type(data).__name__}, expected {ACCEPTED}")
 
 
-def _read_sequence(data: Sequence[object], name: str) -> Labelled:
+def _read_sequence(data: Sequence[object], name: str, schema: Schema | None) -> Labelled:
     """Read a pair (x, y), a list of items as a Dataset has them, or nested lists of numbers."""
     if len(data) == 0:
         raise ValueError(f"{name}: got no data, expected at least one datum")
     pair = as_pair(data, name)
     if pair is not None:
-        return _read_pair(*pair, name)
+        return _read_pair(*pair, name, schema)
     first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
     if is_array(first) or is_picture(first):
         return _collect(data, name, torch.stack)
@@ -181,8 +197,8 @@ def _read_sequence(data: Sequence[object], name: str) -> Labelled:
     return as_stored(array, name), None
 
 
-def _read_pair(x: object, y: object, name: str) -> Labelled:
-    inputs = as_stored(x, name)
+def _read_pair(x: object, y: object, name: str, schema: Schema | None) -> Labelled:
+    inputs = stored(x, name, schema)
     if y is None:
         return inputs, None
     y = y.to_numpy() if hasattr(y, "to_numpy") else y

@@ -15,8 +15,10 @@ from torch import Tensor
 from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.data.choosing import Streaming, as_source
+from pyro_mfcvae.config.tables import described
+from pyro_mfcvae.data.choosing import Streaming, as_source, schema_of
 from pyro_mfcvae.data.reading import as_tensor
+from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.fit import as_restarts, fit_source
@@ -102,10 +104,12 @@ def compare(
     fitted = [name for name in entries if name not in configured]
     chosen_seeds = _seeds(seeds, restarts)
     compute = Compute.resolve(device, precision, compile, workers)
-    train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed, in_memory)
+    schema = _schema(entries, data)
+    train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed, in_memory, schema)
     models = []
     for name, entry in entries.items():
         if isinstance(entry, MFCVAEConfig):
+            entry = entry if schema is None else described(entry, schema)
             try:
                 entry = fit_source(
                     cast(Source, train),
@@ -130,6 +134,17 @@ def _seeds(seeds: Iterable[int], restarts: int | None) -> tuple[int, ...]:
     if len(chosen) > 1:
         raise ValueError(f"restarts: got {restarts!r} with {len(chosen)} seeds, expected the first one only")
     return as_restarts(chosen[0], restarts)
+
+
+def _schema(entries: Mapping[str, Entry], data: Any) -> Schema | None:
+    """The columns of a table: those that a model knows, else those of the data."""
+    for entry in entries.values():
+        fits = entry if isinstance(entry, FittedRuns) else [entry]
+        configs = [fit if isinstance(fit, MFCVAEConfig) else fit.config for fit in fits]
+        for config in configs:
+            if config.schema is not None:
+                return config.schema
+    return schema_of(data, "data")
 
 
 def _folder_of(folder: str | Path, name: object) -> Path:
@@ -161,19 +176,20 @@ def _split(
     test_fraction: float,
     seed: int,
     in_memory: Streaming,
+    schema: Schema | None,
 ) -> tuple[Source | None, Tensor]:
     """Data to fit the configurations to, if there are any, and data to score on."""
     if test is not None:
-        held_out = as_tensor(test, name="test", allow_missing=True)
-        return (as_source(data, in_memory, "data") if configured else None), held_out
+        held_out = as_tensor(test, name="test", allow_missing=True, schema=schema)
+        return (as_source(data, in_memory, "data", schema) if configured else None), held_out
     if not configured:
-        return None, as_tensor(data, name="data", allow_missing=True)
+        return None, as_tensor(data, name="data", allow_missing=True, schema=schema)
     if fitted:
         raise ValueError(
             f"test: got None, but {fitted[0]!r} is fitted already, and may have seen any part of data; "
             "expected the data to score on, which none of the fitted models has seen"
         )
-    source = as_source(data, in_memory, "data")
+    source = as_source(data, in_memory, "data", schema)
     if not isinstance(source, InMemory):
         return source.hold_out(test_fraction, seed)
     rows, others = split_rows(len(source), test_fraction, seed, "give more data")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -22,13 +22,13 @@ from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import describe_environment
 from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
-from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.data.checking import check_bytes, check_data, check_finite
-from pyro_mfcvae.data.choosing import Streaming, as_needed, as_source
+from pyro_mfcvae.data.checking import check_bytes, check_data
+from pyro_mfcvae.data.choosing import Streaming, as_needed
 from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.fitting.preparing import prepare
 from pyro_mfcvae.likelihoods import LikelihoodFactory
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -48,6 +48,8 @@ def fit(
     dataset: Any,
     config: MFCVAEConfig | None = None,
     *,
+    clusters: int | Sequence[int] | None = None,
+    latent_dims: int | Sequence[int] | None = None,
     seed: int | None = None,
     seeds: None = None,
     restarts: int | None = None,
@@ -66,6 +68,8 @@ def fit(
     dataset: Any,
     config: MFCVAEConfig | None = None,
     *,
+    clusters: int | Sequence[int] | None = None,
+    latent_dims: int | Sequence[int] | None = None,
     seed: None = None,
     seeds: Iterable[int],
     restarts: None = None,
@@ -83,6 +87,8 @@ def fit(
     dataset: Any,
     config: MFCVAEConfig | None = None,
     *,
+    clusters: int | Sequence[int] | None = None,
+    latent_dims: int | Sequence[int] | None = None,
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
     restarts: int | None = None,
@@ -97,11 +103,17 @@ def fit(
     r"""Cluster data in several ways at once.
 
     Args:
-        dataset: data (N, *x_shape) as an array or a tensor; a pair (x, y); a torch or torchvision
-            ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are never looked at.
-            Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries may be missing,
-            that is NaN.
-        config: facets, likelihood, network and schedule; None takes a preset that suits the data.
+        dataset: data (N, *x_shape) as an array or a tensor; a table with named columns; a pair (x, y); a
+            torch or torchvision ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are
+            never looked at. Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries
+            may be missing, that is NaN. Of a table (a DataFrame of pandas or polars, or Arrow's), the kinds
+            of the columns are found out, as :meth:`data.Schema.infer` says, and kept: the model then takes
+            tables by the names of their columns.
+        config: facets, likelihood, network and schedule; None takes a preset that suits the data, and says
+            which in a line. For a table with other than real numbers that is ``presets.tabular`` with the
+            likelihood ``"mixed"``.
+        clusters: number of clusters of each facet, in place of a configuration.
+        latent_dims: dimension of each facet's latent, or one for all, in place of a configuration.
         seed: seed of initialisation, order of the data and samples; None is 0. See Reproducibility below.
         seeds: seeds of several runs, all of which are returned.
         restarts: number of runs, with the seeds ``seed``, ``seed + 1``, ..., of which one is
@@ -178,8 +190,9 @@ def fit(
     chosen_seeds = _seeds(seed, seeds, restarts)
     compute = Compute.resolve(device, precision, compile, workers)
     with Turn():
-        data = as_source(dataset, in_memory)
-        config = _configuration(data, config)
+        data, config = prepare(
+            dataset, config, in_memory, clusters=clusters, latent_dims=latent_dims, says=progress
+        )
     return fit_source(
         data,
         config,
@@ -261,17 +274,6 @@ def _train_all(
     return best
 
 
-def _configuration(data: Source, config: MFCVAEConfig | None) -> MFCVAEConfig:
-    """The given configuration, or a preset that suits the data."""
-    if config is None:
-        seen = data.calibration_sample()
-        check_finite(seen, "dataset")
-        return presets.for_data(tuple(seen.shape[1:]), bool(seen.min() >= 0 and seen.max() <= 1))
-    if not isinstance(config, MFCVAEConfig):
-        raise _not_a_config(config)
-    return config
-
-
 def _train_one(
     data: Source,
     seed: int,
@@ -322,13 +324,6 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
     check_bytes(sample, "dataset")
     model.likelihood.calibrate(sample)
     return model.to(device), checked
-
-
-def _not_a_config(config: object) -> TypeError:
-    expected = "expected an MFCVAEConfig, such as presets.mnist()"
-    if hasattr(config, "__qualname__"):  # a function or a class
-        return TypeError(f"config: got {config.__qualname__} itself, {expected}; call it")
-    return TypeError(f"config: got {type(config).__qualname__}, {expected}")
 
 
 def _folder(path: str | Path) -> Path:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_mfcvae._utils.checks import flag, integer, integers, set_checked
+from pyro_mfcvae._utils.checks import flag, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
 from pyro_mfcvae.likelihoods.categorical import Categorical
@@ -32,6 +32,7 @@ KINDS: dict[str, LikelihoodFactory] = {
     "discretized_logistic": DiscretizedLogistic(),
 }
 Part = tuple[LikelihoodFactory, tuple[int, ...]]
+Named = tuple[LikelihoodFactory, tuple[int | str, ...]]  # before the table is known
 
 
 class _Columns(dist.TorchDistribution):  # type: ignore[misc]
@@ -86,6 +87,7 @@ class MixedLikelihood(ElementwiseLikelihood):
         x_shape: shape of one datum, (D,).
         parts: factories of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
         missing: whether entries of x may be NaN.
+        names: names of the columns, for error messages; empty goes by their numbers.
 
     References:
         Nazabal, Olmos, Ghahramani, Valera (2020), Handling Incomplete Heterogeneous Data using VAEs.
@@ -93,8 +95,15 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     order: Tensor
 
-    def __init__(self, x_shape: tuple[int, ...], parts: Iterable[Part], missing: bool = True) -> None:
+    def __init__(
+        self,
+        x_shape: tuple[int, ...],
+        parts: Iterable[Part],
+        missing: bool = True,
+        names: Sequence[str] = (),
+    ) -> None:
         super().__init__(x_shape, missing)
+        self.names = tuple(names)
         built, columns = [], []
         for factory, part_columns in parts:
             part = factory((len(part_columns),))
@@ -139,7 +148,8 @@ class MixedLikelihood(ElementwiseLikelihood):
         """Raise a ValueError that names the column where x (N, D) is outside the support."""
         for part, columns in zip(self._parts, self._columns, strict=True):
             for column in columns.tolist():
-                part.check(x[:, [column]], f"{name}, column {column}")
+                label = repr(self.names[column]) if self.names else column
+                part.check(x[:, [column]], f"{name}, column {label}")
 
     def calibrate(self, x: Tensor) -> None:
         """Take from x (N, D) what the columns' likelihoods need."""
@@ -166,15 +176,19 @@ class Mixed:
 
     Attributes:
         columns: kind of columns to the columns: ``{"poisson": [0, 3], "categorical": {4: 3, 7: 2}}`` with,
-            for categorical ones, their number of categories. A kind is a name, or the factory of an
-            :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for ``Gaussian(sigma=0.5,
-            standardize=True, learn="element", floor=0.1)``: columns are of any scale, and some have more
-            noise than others. It is kept as pairs of a factory and its columns.
-        others: kind of all columns that are not listed.
+            for categorical ones, their number of categories. Where a table with names is trained on, they may
+            be names, as in ``{"poisson": ["visits"]}``, and its categories are counted. A kind is a name, or
+            the factory of an :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for
+            ``Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1)``: columns are of any scale,
+            and some have more noise than others. It is kept as pairs of a factory and its columns.
+        others: kind of all columns that are not listed; None is what a table says of them, and else
+            ``"gaussian"``.
         missing: whether entries may be NaN.
+        names: names of all columns; a table that is trained on gives them.
 
     Raises:
-        TypeError: for a kind that is neither a name nor a factory, or columns that are no integers.
+        TypeError: for a kind that is neither a name nor a factory, or columns that are neither integers
+            nor names.
         ValueError: for an unknown name, or columns that are not listed once, or not in the data.
 
     Example:
@@ -183,14 +197,15 @@ class Mixed:
         (8,)
     """
 
-    columns: Mapping[Any, Sequence[int] | Mapping[int, int]] | tuple[Part, ...] = ()
-    others: str | LikelihoodFactory = "gaussian"
+    columns: Mapping[Any, Sequence[int | str] | Mapping[Any, int]] | tuple[Part, ...] = ()
+    others: str | LikelihoodFactory | None = None
     missing: bool = True
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given = self.columns
         pairs = list(given.items() if isinstance(given, Mapping) else given)
-        parts: dict[LikelihoodFactory, list[int]] = {}
+        parts: dict[LikelihoodFactory, list[int | str]] = {}
         for kind, columns in pairs:
             if isinstance(columns, Mapping):
                 if kind != "categorical":
@@ -199,18 +214,45 @@ class Mixed:
                         "'categorical' ones, each is given with its number of categories"
                     )
                 for column, categories in columns.items():
-                    parts.setdefault(Categorical(categories), []).append(integer("columns", column, least=0))
+                    parts.setdefault(Categorical(categories), []).extend(_columns([column]))
             else:
-                indices = integers(
-                    "columns", columns, least=0, allow_none=True, expected="a list of numbers from 0"
-                )
-                parts.setdefault(_kind("columns", kind), []).extend(indices)
+                parts.setdefault(_kind("columns", kind), []).extend(_columns(columns))
         listed = [column for columns in parts.values() for column in columns]
         if len(set(listed)) < len(listed):
-            raise ValueError(f"columns: got {listed}, expected numbers from 0, each of them once")
+            raise ValueError(f"columns: got {listed}, expected numbers from 0 or names, each of them once")
         object.__setattr__(self, "columns", tuple((factory, tuple(c)) for factory, c in parts.items() if c))
-        object.__setattr__(self, "others", _kind("others", self.others))
+        set_checked(self, _kind, "others", or_none=True)
         set_checked(self, flag, "missing")
+        object.__setattr__(self, "names", tuple(self.names))
+
+    def for_columns(self, names: Sequence[str], kinds: Sequence[LikelihoodFactory]) -> Mixed:
+        """Return the factory for a table: columns by their number, and those not listed of these kinds.
+
+        Args:
+            names: names of the columns of the table.
+            kinds: kind of each of them, which serves where none is given, and says how many categories a
+                column has.
+
+        Raises:
+            ValueError: for a column that the table has not.
+        """
+        place = {name: i for i, name in enumerate(names)}
+        chosen = list(kinds) if self.others is None else [cast(LikelihoodFactory, self.others)] * len(names)
+        for factory, columns in cast(tuple[Named, ...], self.columns):
+            for column in columns:
+                i = place.get(column, -1) if isinstance(column, str) else column
+                if i not in range(len(names)):
+                    raise ValueError(
+                        f"columns: got {column!r}, expected columns of the table, {tuple(names)}; look at "
+                        "the spelling"
+                    )
+                is_categorical = isinstance(factory, Categorical) and isinstance(kinds[i], Categorical)
+                chosen[i] = kinds[i] if is_categorical else factory
+        parts: dict[LikelihoodFactory, list[int]] = {}
+        for i, factory in enumerate(chosen):
+            parts.setdefault(factory, []).append(i)
+        pairs = tuple((factory, tuple(columns)) for factory, columns in parts.items())
+        return Mixed(pairs, missing=self.missing, names=tuple(names))
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, D)."""
@@ -218,6 +260,13 @@ class Mixed:
             raise ValueError(
                 f"likelihood: mixed columns need data of shape (N, D), got data of shape {x_shape}; "
                 "use a likelihood that is the same for all elements"
+            )
+        given = [column for _, columns in cast(tuple[Named, ...], self.columns) for column in columns]
+        named = [column for column in given if isinstance(column, str)]
+        if named:
+            raise ValueError(
+                f"columns: got the name {named[0]!r} for data without names, expected numbers from 0; train "
+                "on a table with names, or give its place"
             )
         parts = list(cast(tuple[Part, ...], self.columns))
         listed = {column for _, columns in parts for column in columns}
@@ -227,8 +276,16 @@ class Mixed:
             )
         rest = tuple(column for column in range(x_shape[0]) if column not in listed)
         if rest:
-            parts.append((cast(LikelihoodFactory, self.others), rest))
-        return MixedLikelihood(x_shape, parts, self.missing)
+            parts.append((cast(LikelihoodFactory, self.others or KINDS["gaussian"]), rest))
+        return MixedLikelihood(x_shape, parts, self.missing, self.names)
+
+
+def _columns(columns: object) -> tuple[int | str, ...]:
+    """Check that columns are a list of numbers from 0, or of names."""
+    if isinstance(columns, (list, tuple)) and all(isinstance(column, str) for column in columns):
+        return tuple(columns)
+    expected = "a list of numbers from 0, or of names"
+    return integers("columns", columns, least=0, allow_none=True, expected=expected)
 
 
 def _kind(field: str, kind: object) -> LikelihoodFactory:

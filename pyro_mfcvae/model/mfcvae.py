@@ -17,6 +17,7 @@ from torch.distributions import constraints
 
 from pyro_mfcvae import likelihoods, networks
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.model.elbo import FacetELBO
 from pyro_mfcvae.model.objectives import (
@@ -95,6 +96,11 @@ class MFCVAE(nn.Module):
         if isinstance(x_shape, int) or not x_shape or not all(int(n) > 0 for n in x_shape):
             raise TypeError(f"x_shape: got {x_shape!r}, expected a shape such as (784,)")
         self.x_shape = tuple(int(n) for n in x_shape)
+        if config.schema is not None and self.x_shape != (len(config.schema.columns),):
+            raise ValueError(
+                f"x_shape: got {self.x_shape} with a schema of {len(config.schema.columns)} columns, "
+                "expected a number for each; give data of these columns"
+            )
         likelihood = cast(likelihoods.LikelihoodFactory, config.likelihood)(self.x_shape)
         self.encoder, self.decoder = _networks(config, likelihood)
         self.likelihood: Likelihood = likelihood
@@ -198,6 +204,11 @@ class MFCVAE(nn.Module):
     def shared_priors(self) -> list[tuple[int, FacetPrior]]:
         """Facets, and priors, with latent variables that all data share."""
         return [(j, prior) for j, prior in enumerate(self.facet_priors) if prior.has_globals]
+
+    @property
+    def schema(self) -> Schema | None:
+        """Columns of the table that data are; None for other data."""
+        return self.config.schema
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,7 @@ from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 def data_of(fitted: FittedMFCVAE, x: object, name: str = "x") -> Array:
     """Check data, and return them in shape (N, *x_shape), a missing channel of size one added."""
-    return data_for(x, fitted.model.likelihood, fitted.model.x_shape, name).numpy()
+    return data_for(x, fitted.model, name).numpy()
 
 
 def facet_of(fitted: FittedMFCVAE, facet: int, name: str = "facet") -> int:

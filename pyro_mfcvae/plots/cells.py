@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_mfcvae.likelihoods import GaussianLikelihood
+from pyro_mfcvae.likelihoods import GaussianLikelihood, MixedLikelihood
 from pyro_mfcvae.plots.arguments import on_host
-from pyro_mfcvae.plots.scales import MAX_BARS, MISSING, Scale, as_pictures, channel_notes, is_picture
+from pyro_mfcvae.plots.scales import (
+    MAX_BARS,
+    MISSING,
+    Scale,
+    as_pictures,
+    channel_notes,
+    columns_note,
+    is_picture,
+)
 from pyro_mfcvae.plots.style import (
     CHARACTER,
     COLORS,
@@ -46,23 +54,29 @@ class Cells:
         x_shape: shape of a datum.
         scale: scale of brightness or height.
         has_missing: whether entries are missing.
+        names: names of the columns of a table; empty for other data.
     """
 
     x_shape: tuple[int, ...]
     scale: Scale
     has_missing: bool
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, fitted: FittedMFCVAE, *data: Array) -> Cells:
-        """Make cells for data (N, *x_shape), on one scale unless columns are standardized."""
+        """Make cells for data (N, *x_shape), on one scale unless columns have scales of their own."""
         x_shape, likelihood = fitted.model.x_shape, fitted.model.likelihood
         values = np.concatenate([d.ravel() for d in data])
         has_missing = bool(np.isnan(values).any())
+        names = () if fitted.model.schema is None else fitted.model.schema.names
         is_image = is_picture(x_shape)
         if isinstance(likelihood, GaussianLikelihood) and likelihood.standardize and not is_image:
             loc, scale = on_host(likelihood.loc), on_host(likelihood.scale)
-            return cls(x_shape, Scale(loc - 2.5 * scale, loc + 2.5 * scale, loc), has_missing)
-        return cls(x_shape, Scale.shared(values, is_picture=is_image), has_missing)
+            own = Scale(loc - 2.5 * scale, loc + 2.5 * scale, loc)
+            return cls(x_shape, own, has_missing, names)
+        if isinstance(likelihood, MixedLikelihood):
+            return cls(x_shape, Scale.of_columns(np.concatenate(data)), has_missing, names)
+        return cls(x_shape, Scale.shared(values, is_picture=is_image), has_missing, names)
 
     @property
     def is_image(self) -> bool:
@@ -73,6 +87,8 @@ class Cells:
     def note(self) -> str:
         """Sentences on what is not as expected; empty if there is nothing."""
         notes = channel_notes(self.x_shape)
+        if self.names:
+            notes.append(columns_note(self.names))
         if self.has_missing:
             notes.append("Missing entries are orange.")
         return " ".join(notes)

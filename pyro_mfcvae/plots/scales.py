@@ -58,6 +58,12 @@ class Scale:
         return scaled
 
 
+def columns_note(names: Sequence[str]) -> str:
+    """Say which columns the elements of a profile are, from left to right."""
+    last = "" if len(names) <= MAX_BARS else f", ... to {names[-1]}"
+    return f"Columns from the left: {', '.join(names[:MAX_BARS])}{last}."
+
+
 def is_picture(x_shape: Sequence[int]) -> bool:
     """Say whether a datum is drawn as a picture, (H, W) or (C, H, W), rather than as a profile."""
     return len(x_shape) in (2, 3)

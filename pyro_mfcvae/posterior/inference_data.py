@@ -84,7 +84,11 @@ def groups(
             variables[name] = {"x": ((*DRAW, "datum", *x_dims), values[None])}
     if history:
         variables["training"] = _training(history)
-    return {name: dataset(values) for name, values in variables.items()}
+    names = {} if model.schema is None else {x_dims[0]: list(model.schema.names)}
+    return {
+        group: dataset(values, names if any(x_dims[0] in dims for dims, _ in values.values()) else None)
+        for group, values in variables.items()
+    }
 
 
 def global_draws(model: MFCVAE, num_draws: int) -> dict[str, Array]:

@@ -39,7 +39,8 @@ def write_report(
     """Write a report of data; see :meth:`FittedMFCVAE.report`."""
     target = writable(path)
     findings = find(fitted, x, labels, names, seed)
-    draw = drawing(findings.x, own_scales=_has_columns(fitted.model.likelihood))
+    columns = () if fitted.model.schema is None else fitted.model.schema.names
+    draw = drawing(findings.x, own_scales=_has_columns(fitted.model.likelihood), names=columns)
     explorer = Explorer(fitted, findings, draw, seed)
     temperature = TEMPERATURE if explorer.knows_means else 1.0
     cards = galleries(

@@ -113,7 +113,7 @@ def find(
     """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
     if labels is None and names is not None:
         raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
-    data = data_for(x, fitted.model.likelihood, fitted.model.x_shape)
+    data = data_for(x, fitted.model)
     posteriors = fitted.predict_proba(data)
     clusters = np.stack([r.argmax(-1) for r in posteriors], axis=1)
     evaluation = y = None

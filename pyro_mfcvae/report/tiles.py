@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pyro_mfcvae.plots.scales import MAX_BARS, Scale, as_pictures, channel_notes, is_picture
+from pyro_mfcvae.plots.scales import MAX_BARS, Scale, as_pictures, channel_notes, columns_note, is_picture
 from pyro_mfcvae.plots.style import Array
 
 MAX_SIDE = 64  # pixels of a picture; larger ones are averaged down
@@ -69,14 +69,15 @@ class Drawing(Protocol):
         """Make JSON of many tiles, from which the page's script fills in any one."""
 
 
-def drawing(x: Array, own_scales: bool) -> Drawing:
+def drawing(x: Array, own_scales: bool, names: Sequence[str] = ()) -> Drawing:
     r"""Choose the drawing that suits data: pictures for (H, W) and (C, H, W), else profiles.
 
     Args:
         x: data (N, *x_shape).
         own_scales: whether each element of a vector has a scale of its own, as columns of a table have.
+        names: names of the columns of a table; empty for other data.
     """
-    return Pictures.of(x) if is_picture(x.shape[1:]) else Profiles.of(x, own_scales)
+    return Pictures.of(x) if is_picture(x.shape[1:]) else Profiles.of(x, own_scales, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +174,12 @@ class Profiles:
     height: int = PROFILE_HEIGHT
 
     @classmethod
-    def of(cls, x: Array, own_scales: bool) -> Profiles:
+    def of(cls, x: Array, own_scales: bool, names: Sequence[str] = ()) -> Profiles:
         """Choose a scale for data (N, ...), one for all elements or not."""
         flat = x.reshape(len(x), -1)
         size, step = flat.shape[1], _step(flat.shape[1])
         flat = flat[:, ::step]
-        notes = []
+        notes = [columns_note(names)] if names else []
         if own_scales:
             scale = Scale.of_columns(flat)
             start = "; bars start from its median" if size <= MAX_BARS else ""

@@ -22,12 +22,12 @@ from pyro_mfcvae.posterior.inference_data import groups
 from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior
 from pyro_mfcvae.priors import HyperPriors
 from pyro_mfcvae.results.choosing import RunScore
-from pyro_mfcvae.results.predictor import Predictor
+from pyro_mfcvae.results.generator import Generator
 from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
 
 
-class FittedMFCVAE(Predictor):
+class FittedMFCVAE(Generator):
     """A trained Multi-Facet Clustering VAE.
 
     All methods take data in any form that :func:`pyro_mfcvae.fit` takes, of any number down to one, and
@@ -85,7 +85,7 @@ class FittedMFCVAE(Predictor):
         Raises:
             ValueError: if the data have another shape or are invalid under the likelihood.
         """
-        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
+        x = rows_for(x, self.model, support=True)
 
         def elbo(batch: Tensor) -> list[Tensor]:
             terms: ELBOTerms = self.model.elbo_terms(batch)
@@ -160,7 +160,7 @@ class FittedMFCVAE(Predictor):
             ValueError: as :meth:`log_likelihood`.
         """
         num_particles = integer("num_particles", num_particles, least=1)
-        x = rows_for(x, self.model.likelihood, self.model.x_shape, support=True)
+        x = rows_for(x, self.model, support=True)
         with self.evaluating(seed):
             return importance.bounds(self.model, x, num_particles)
 
@@ -269,7 +269,7 @@ class FittedMFCVAE(Predictor):
             Kumar, Carroll, Hartikainen and Martin (2019), ArviZ; Vehtari et al. (2024) for k; Rubin
             (1981), The Bayesian bootstrap.
         """
-        x = data_for(x, self.model.likelihood, self.model.x_shape)
+        x = data_for(x, self.model)
         self.model.likelihood.check(x, "x")
         with self.evaluating(seed):
             data = groups(

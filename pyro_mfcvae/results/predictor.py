@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_mfcvae._utils.allocations import fitting
 from pyro_mfcvae._utils.checks import integer, number, one_of
 from pyro_mfcvae._utils.devices import Precision, resolve_precision
 from pyro_mfcvae._utils.turns import RandomStream, Turn, in_turn
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import rows_for
 from pyro_mfcvae.data.memmap import StoredRows
+from pyro_mfcvae.data.schema import Frame, numbered
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
 from pyro_mfcvae.results.levels import Level
@@ -28,7 +27,7 @@ BLOCK = 512  # data that are computed at a time, at most
 
 
 class Predictor:
-    """Predicts clusters and latents of data, and generates data, with a model that it leaves as it is.
+    """Predicts clusters and latents of data, with a model that it leaves as it is.
 
     Data that it generates are float32; or float64 where the likelihood standardises, whose units may need it.
 
@@ -102,14 +101,21 @@ class Predictor:
         """Number of facets J."""
         return len(self.clusters)
 
-    def predict(self, x: Any) -> np.ndarray:
+    @overload
+    def predict(self, x: Any, *, as_frame: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def predict(self, x: Any, *, as_frame: Literal[True]) -> Frame: ...
+
+    def predict(self, x: Any, *, as_frame: bool = False) -> np.ndarray | Frame:
         r"""Predict the most probable cluster of every facet.
 
         Args:
             x: data (N, *x_shape).
+            as_frame: whether to return a table, of the library and with the index of x if it is one.
 
         Returns:
-            Cluster indices, int64, shape (N, J).
+            Cluster indices, int64, shape (N, J); in a table, ``facet_0``, ``facet_1``, ...
 
         Raises:
             ValueError: if the data have another shape or are not finite.
@@ -119,16 +125,24 @@ class Predictor:
             return [torch.stack([r.argmax(-1) for r in self._responsibilities(batch)], dim=1)]
 
         # In every block, since all responsibilities, N x K, may be many times the data.
-        return self._blocks(x, clusters)[0]
+        found = self._blocks(x, clusters)[0]
+        return numbered(found, "facet", x) if as_frame else found
 
-    def predict_proba(self, x: Any) -> list[np.ndarray]:
+    @overload
+    def predict_proba(self, x: Any, *, as_frame: Literal[False] = False) -> list[np.ndarray]: ...
+
+    @overload
+    def predict_proba(self, x: Any, *, as_frame: Literal[True]) -> list[Frame]: ...
+
+    def predict_proba(self, x: Any, *, as_frame: bool = False) -> list[np.ndarray] | list[Frame]:
         r"""Compute the categorical posteriors :math:`q(c_j | x)` at their optimum.
 
         Args:
             x: data (N, *x_shape).
+            as_frame: as for :meth:`predict`.
 
         Returns:
-            For each of the J facets, probabilities, float32, shape (N, K_j).
+            For each of the J facets, probabilities, float32, shape (N, K_j); in a table, ``cluster_0``, ...
 
         Raises:
             ValueError: if the data have another shape or are not finite.
@@ -136,21 +150,30 @@ class Predictor:
         References:
             Falck et al. (2021), theorem 1.
         """
-        return self._blocks(x, self._responsibilities)
+        found = self._blocks(x, self._responsibilities)
+        return [numbered(r, "cluster", x) for r in found] if as_frame else found
 
-    def transform(self, x: Any) -> list[np.ndarray]:
+    @overload
+    def transform(self, x: Any, *, as_frame: Literal[False] = False) -> list[np.ndarray]: ...
+
+    @overload
+    def transform(self, x: Any, *, as_frame: Literal[True]) -> list[Frame]: ...
+
+    def transform(self, x: Any, *, as_frame: bool = False) -> list[np.ndarray] | list[Frame]:
         r"""Embed data: the means of q(z_j | x).
 
         Args:
             x: data (N, *x_shape).
+            as_frame: as for :meth:`predict`.
 
         Returns:
-            For each of the J facets, latents, float32, shape (N, D_j).
+            For each of the J facets, latents, float32, shape (N, D_j); in a table, ``z_0``, ...
 
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)[: self.num_facets]])
+        found = self._blocks(x, lambda batch: [q.mean for q in self.model.encode(batch)[: self.num_facets]])
+        return [numbered(z, "z", x) for z in found] if as_frame else found
 
     def nuisance(self, x: Any) -> np.ndarray:
         r"""Embed data in the nuisance, which :meth:`transform` leaves out: the means of its q(z | x).
@@ -171,11 +194,18 @@ class Predictor:
             )
         return self._blocks(x, lambda batch: [self.model.encode(batch)[-1].mean])[0]
 
-    def reconstruct(self, x: Any) -> np.ndarray:
+    @overload
+    def reconstruct(self, x: Any, *, as_frame: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def reconstruct(self, x: Any, *, as_frame: Literal[True]) -> Frame: ...
+
+    def reconstruct(self, x: Any, *, as_frame: bool = False) -> np.ndarray | Frame:
         r"""Reconstruct data: E[x | z] at the means of q(z | x); for categories, the most probable one.
 
         Args:
             x: data (N, *x_shape).
+            as_frame: as for :meth:`predict`; columns have their names, and categories and dates their values.
 
         Returns:
             Reconstructions in the units of x, shape (N, *x_shape): of all entries, be they
@@ -184,15 +214,23 @@ class Predictor:
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+        found = self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+        return self._table(found, x) if as_frame else found
 
-    def impute(self, x: Any) -> np.ndarray:
+    @overload
+    def impute(self, x: Any, *, as_frame: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def impute(self, x: Any, *, as_frame: Literal[True]) -> Frame: ...
+
+    def impute(self, x: Any, *, as_frame: bool = False) -> np.ndarray | Frame:
         r"""Fill in the missing entries of x, as :meth:`reconstruct` has them.
 
         These are single guesses, the middle of what is likely, and vary less than data do.
 
         Args:
             x: data (N, *x_shape), with NaN where they are missing.
+            as_frame: as for :meth:`reconstruct`.
 
         Returns:
             Complete data, shape (N, *x_shape), where what was observed is unchanged.
@@ -215,78 +253,8 @@ class Predictor:
             mean = self._mean([q.mean for q in self.model.encode(batch)])
             return [torch.where(batch.isnan(), mean, batch)]
 
-        return self._blocks(x, impute)[0]
-
-    def sample(
-        self,
-        n: int,
-        clusters: Mapping[int, int] | None = None,
-        *,
-        temperature: float = 1.0,
-        seed: int = 0,
-    ) -> np.ndarray:
-        r"""Generate data, with the clusters of some facets given: E[x | z] at z drawn from the prior.
-
-        Args:
-            n: how many.
-            clusters: facet to cluster, as in ``{1: 3}``; the other facets' are drawn from p(c_j).
-            temperature: factor of the deviations of z from the mean of its component; 0 is the mean. That of
-                a nuisance is zero.
-            seed: seed of the draws.
-
-        Returns:
-            Generated data in the units of x, shape (n, *x_shape).
-
-        Raises:
-            ValueError: for a facet or cluster that does not exist, a negative temperature, or more data than
-                fit into memory.
-        """
-        clusters = dict(clusters or {})
-        for j, k in clusters.items():
-            if j not in range(self.num_facets) or k not in range(self.clusters[j]):
-                raise ValueError(
-                    f"clusters: got {{{j}: {k}}}, expected a facet of 0 .. {self.num_facets - 1} and "
-                    f"one of its clusters, of which there are {self.clusters}"
-                )
-        n = fitting("n", integer("n", n, least=1), 8 * math.prod(self.model.x_shape))
-        temperature = number("temperature", temperature, least=0)
-        with self.evaluating(seed):
-            z = []
-            for j, prior in enumerate(self.model.latent_priors):
-                c = prior.weights().sample(torch.Size([n]))
-                if j in clusters:
-                    c = self.levels[j].components(prior, torch.full_like(c, clusters[j]))
-                z.append(prior.draw(c, temperature))
-            blocks = zip(*(each.split(BLOCK) for each in z), strict=True)
-            return torch.cat([self._mean(list(block)).cpu() for block in blocks]).numpy()
-
-    def compose(self, x: Sequence[Any]) -> np.ndarray:
-        r"""Recombine facets of different inputs: z_j from the j-th of them.
-
-        Args:
-            x: for each of the J facets, data (N, *x_shape) that give this facet. Where the model has a
-                nuisance there may be one more, the last, that give it; without them, those of facet 0 do.
-
-        Returns:
-            Compositions in the units of x, shape (N, *x_shape).
-
-        Raises:
-            ValueError: if there are not J inputs, or J + 1 with a nuisance, of the same length.
-        """
-        J, has_nuisance = self.num_facets, self.model.nuisance is not None
-        if len(x) != J and not (has_nuisance and len(x) == J + 1):
-            also = ", or one more for the nuisance" if has_nuisance else ""
-            raise ValueError(f"x: got {len(x)} inputs, expected one for each of {J} facets{also}")
-        z = [torch.from_numpy(self.transform(x_j)[j]) for j, x_j in enumerate(x[:J])]
-        if has_nuisance:
-            z.append(torch.from_numpy(self.nuisance(x[J] if len(x) > J else x[0])))
-        if len({len(z_j) for z_j in z}) > 1:
-            raise ValueError(
-                f"x: got inputs of lengths {[len(z_j) for z_j in z]}, expected the same for all facets"
-            )
-        with self.evaluating():
-            mean = self._mean([z_j.to(self.model.device) for z_j in z])
-        return np.asarray(mean.cpu())
+        found = self._blocks(x, impute)[0]
+        return self._table(found, x) if as_frame else found
 
     def merge(
         self,
@@ -345,7 +313,7 @@ class Predictor:
                 'None; give it only with method="demp" and without clusters'
             )
         threshold = number("threshold", THRESHOLD if threshold is None else threshold, above=0, most=1)
-        data = rows_for(x, self.model.likelihood, self.model.x_shape)
+        data = rows_for(x, self.model)
         if len(data) > integer("num_data", num_data, least=2):
             rows = np.sort(np.random.default_rng(seed).choice(len(data), num_data, replace=False))
             data = data.take(rows) if isinstance(data, StoredRows) else data[rows]
@@ -379,7 +347,7 @@ class Predictor:
         self, x: Any, function: Callable[[Tensor], list[Tensor]], seed: int | None = None
     ) -> list[np.ndarray]:
         """Apply a function of a batch to all data, with a seed if it draws, and join each of its results."""
-        data = rows_for(x, self.model.likelihood, self.model.x_shape)
+        data = rows_for(x, self.model)
         results: list[Tensor] = []
         # Copied to one place: sums may depend on how memory is aligned, and so on where the data come from.
         block = torch.empty(BLOCK, *self.model.x_shape, dtype=self.model.likelihood.dtype)
@@ -394,6 +362,16 @@ class Predictor:
                     result[start:stop] = y
                 start = stop
         return [result.numpy() for result in results]
+
+    def _table(self, values: np.ndarray, like: Any = None) -> Frame:
+        """Make a table of data (N, D), with the names and values of its columns where they are known."""
+        if values.ndim != 2:
+            raise ValueError(
+                f"as_frame: got data of shape {values.shape[1:]}, expected vectors, the rows of a table; "
+                "leave it out"
+            )
+        schema = self.model.schema
+        return numbered(values, "x", like) if schema is None else schema.decode(values, like)
 
     def _mean(self, z: list[Tensor]) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(z))

@@ -135,7 +135,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
                 f"evaluate: got runs with {', '.join(map(str, numbers))} facets, expected the same number in "
                 "all; evaluate each run"
             )
-        x = read_once(x)
+        x = read_once(x, self[0].model.schema)
         return RunsEvaluation(tuple(fitted.evaluate(x, labels, names) for fitted in self), self.seeds)
 
     def agreement(self, x: Any) -> Agreement:
@@ -172,7 +172,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         """
         if len(self) < 2:
             raise ValueError(f"agreement: got {len(self)} runs, expected at least 2; fit with more seeds")
-        x = read_once(x)
+        x = read_once(x, self[0].model.schema)
         return agreement_of(self, self.seeds, x)
 
     def save(self, folder: str | Path) -> None:

@@ -31,7 +31,7 @@ from pyro_mfcvae.training.unmixing import Unmixing
 
 FORMAT = "pyro_mfcvae"
 VERSION = 4
-MINOR = 0  # of files that add what earlier readers may pass over
+MINOR = 1  # of files that add what earlier readers may pass over
 UNDIGESTED = (1, 2, 3)
 # Bytes that making a model may ask for, for a byte that its file holds, and whatever it holds.
 ROOM = 4

@@ -291,12 +291,12 @@ def test_threads_are_put_back(monkeypatch, tmp_path, npy):
     ("options", "message"),
     [
         ("--clusters 3,x", "argument --clusters: got '3,x', expected whole numbers"),
-        ("--clusters 3,0", "clusters: got 0"),
+        ("--clusters 3,0", "clusters: got (3, 0), expected positive integers"),
         ("--clusters 300", "expected at least as many"),
-        ("--clusters 3,2 --latent-dims 2,2,2", "--latent-dims: got 3 numbers, expected 1 or 2"),
+        ("--clusters 3,2 --latent-dims 2,2,2", "latent_dims: got 3 numbers, expected 1 or 2"),
         (
             "--preset shapes3d --latent-dims 2",
-            "--latent-dims: got (2,) where facets are counted; give",
+            "latent_dims: got (2,) where facets are counted, expected clusters, too; give",
         ),
         ("--clusters 3,2 --epochs 1,1,1", "--epochs: got 3 numbers, expected 1"),
         ("--preset mnist --epochs 1,1,1", "--epochs: got 3 numbers, expected 1 or 2, one for each stage"),

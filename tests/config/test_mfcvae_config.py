@@ -135,8 +135,31 @@ def test_presets(preset):
     assert preset(facets=iter(changed.facets)).facets == changed.facets
     schedule = Schedule.joint(len(config.facets))
     assert preset(schedule=schedule).schedule == schedule
-    with pytest.raises(TypeError, match="clusters"):
-        preset(clusters=3)
+    with pytest.raises(TypeError, match="num_clusters: got 3 for no field"):
+        preset(num_clusters=3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_take_sizes(preset):
+    assert [(f.clusters, f.latent_dim) for f in preset(clusters=(7, 5, 3), latent_dims=2).facets] == [
+        (7, 2),
+        (5, 2),
+        (3, 2),
+    ]
+    assert [f.latent_dim for f in preset(clusters=[4, 4], latent_dims=(3, 6)).facets] == [3, 6]
+    assert [f.clusters for f in preset(clusters=9).facets] == [9]
+    with pytest.raises(ValueError, match=r"^latent_dims: got 3 numbers, expected 1 or 2"):
+        preset(clusters=(2, 2), latent_dims=(1, 2, 3))
+    with pytest.raises(ValueError, match=r"^clusters: got .*expected positive integers"):
+        preset(clusters=(2, 0))
+    with pytest.raises(ValueError, match=r"^facets: got .* expected one or the other"):
+        preset(clusters=2, facets=(Facet(2, 2),))
+
+
+def test_sizes_of_facets_that_are_counted():
+    assert presets.tabular(latent_dims=5).latent_dims[:2] == (5, 5)
+    with pytest.raises(ValueError, match=r"^latent_dims: got 5 where facets are counted, expected clusters"):
+        presets.shapes3d(latent_dims=5)
 
 
 @pytest.mark.parametrize("J", [1, 2, 3, 4])

@@ -127,8 +127,10 @@ def test_rendered_shapes(make_config):
 def test_without_a_configuration_a_preset_is_taken(monkeypatch, with_stages, x, likelihood):
     real = presets.for_data
 
-    def fast(*args):
-        config = with_stages(real(*args), epochs=1, steps=None, warm_up_epochs=0, warm_up_steps=None)
+    def fast(*args, **options):
+        config = with_stages(
+            real(*args, **options), epochs=1, steps=None, warm_up_epochs=0, warm_up_steps=None
+        )
         facets = tuple(dataclasses.replace(facet, clusters=3) for facet in config.facets)
         network = dataclasses.replace(config.network, widths=(8, 8))
         return dataclasses.replace(config, facets=facets, network=network)
