@@ -21,7 +21,7 @@ FLOORS = [
     {"posterior"},
     {"results"},
     {"fitting", "plots"},
-    {"report"},
+    {"report", "sklearn"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

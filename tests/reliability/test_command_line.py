@@ -178,7 +178,7 @@ def test_names_that_a_terminal_would_obey(folder, capsys, name):
         ("--clusters 4294967295", "expected at least as many as a facet has clusters"),
         ("--clusters 2 --latent-dims 1000000000", "GB of parameters or more, expected at most"),
         ("--clusters 2,2 --latent-dims 4294967295,4294967295", "TB of parameters or more, expected at most"),
-        ("--clusters 2 --latent-dims -1", "latent_dim: got -1"),
+        ("--clusters 2 --latent-dims -1", "latent_dims: got (-1,), expected positive integers"),
         ("--learning-rate inf", "learning_rate: got inf"),
         ("--device meta", "device: 'meta' is not available here"),
         ("--device cuda:99", "use one of 'auto', 'cpu'"),
