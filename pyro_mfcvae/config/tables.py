@@ -7,14 +7,15 @@ import dataclasses
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.columns import Column
 from pyro_mfcvae.data.schema import Schema
-from pyro_mfcvae.likelihoods import FACTORIES, Categorical, LikelihoodFactory, Mixed
+from pyro_mfcvae.likelihoods import FACTORIES, Categorical, Gaussian, LikelihoodFactory, Mixed
 from pyro_mfcvae.likelihoods.mixed import KINDS
 
-LIKELIHOODS = {
-    "real": KINDS["gaussian"],
+REAL = Gaussian(sigma=0.3, standardize=True)  # as presets.tabular has it
+LIKELIHOODS: dict[str, LikelihoodFactory] = {
+    "real": REAL,
     "count": KINDS["negative_binomial"],
     "boolean": KINDS["bernoulli"],
-    "date": KINDS["gaussian"],
+    "date": REAL,
 }
 
 
@@ -22,7 +23,8 @@ def described(config: MFCVAEConfig, schema: Schema) -> MFCVAEConfig:
     """Return the configuration of a model for a table.
 
     Columns that :class:`Mixed` has by name are found, and those that it does not list are what their kind
-    says: real numbers and dates Gaussian, counts negative binomial, booleans Bernoulli.
+    says: real numbers and dates Gaussian with the noise of ``presets.tabular``, counts negative binomial,
+    booleans Bernoulli.
 
     Args:
         config: the configuration.

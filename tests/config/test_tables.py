@@ -17,7 +17,8 @@ TABLE = pd.DataFrame(
     }
 )
 SCHEMA = Schema.infer(TABLE)
-GAUSSIAN = Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1)
+GAUSSIAN = presets.tabular().likelihood  # of real columns, be they alone or beside others
+LEARNED = Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1)
 
 
 def kinds(config):
@@ -53,7 +54,7 @@ def test_columns_that_are_named():
 
 def test_all_others_are_what_is_said_of_them():
     found = described(config(Mixed({Poisson(): ("visits",)}, others="gaussian")), SCHEMA)
-    assert kinds(found) == {0: GAUSSIAN, 1: Poisson(), 2: GAUSSIAN, 3: GAUSSIAN, 4: GAUSSIAN}
+    assert kinds(found) == {0: LEARNED, 1: Poisson(), 2: LEARNED, 3: LEARNED, 4: LEARNED}
 
 
 def test_it_is_written_as_json():
