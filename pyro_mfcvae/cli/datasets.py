@@ -11,18 +11,18 @@ from textwrap import shorten
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from pyro_mfcvae import likelihoods
 from pyro_mfcvae.cli.arguments import DATA_VARIABLE
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
-from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_labelled, mnist, svhn
+from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_tensor, mnist, svhn
 from pyro_mfcvae.data.choosing import as_source, is_large
 from pyro_mfcvae.data.files import is_npz, open_npy, read_npz
 from pyro_mfcvae.data.memmap import StoredRows
 from pyro_mfcvae.datasets.factors import FactorImages
+from pyro_mfcvae.metrics.labels import Labels
 
 Split = Literal["train", "test"]
 
@@ -37,14 +37,12 @@ class Part:
 
     Attributes:
         x: data (N, *x_shape).
-        labels: integers (N, F), or None.
-        label_names: names of the F labels; None leaves the naming to the evaluation.
+        labels: F kinds of label, or None.
         kind: ``"training"`` or ``"test"``; empty if nobody knows.
     """
 
     x: Tensor | np.ndarray
-    labels: npt.NDArray[np.int64] | None = None
-    label_names: tuple[str, ...] | None = None
+    labels: Labels | None = None
     kind: str = ""
 
     @property
@@ -127,17 +125,14 @@ def rooms(pictures: FactorImages) -> Dataset:
     """Split pictures of rooms, a fifth of them held out, with the factors that vary as labels."""
     train, test = pictures.split(TEST_FRACTION)
     varying = [f for f, name in enumerate(pictures.factor_names) if len(pictures.factors[name]) > 1]
-    names = tuple(pictures.factor_names[f] for f in varying)
-    factors_text = ", ".join(f"{len(pictures.factors[name])} of {name}" for name in names)
+    named = {name: pictures.names[name] for name in (pictures.factor_names[f] for f in varying)}
+    factors_text = ", ".join(f"{len(pictures.factors[name])} of {name}" for name in named)
     title = (
         f"{len(pictures):,} images of a room with an object ({factors_text}), "
         f"{len(train):,} to train on and {len(test):,} to test"
     )
-    return Dataset(
-        title,
-        Part(train.images, train.labels[:, varying], names, "training"),
-        Part(test.images, test.labels[:, varying], names, "test"),
-    )
+    sides = [Labels.of(side.labels[:, varying], named) for side in (train, test)]
+    return Dataset(title, Part(train.images, sides[0], "training"), Part(test.images, sides[1], "test"))
 
 
 def _known(arguments: argparse.Namespace) -> str:
@@ -165,7 +160,7 @@ def _root(arguments: argparse.Namespace) -> Path:
 def _digits(arguments: argparse.Namespace, split: Split) -> Part:
     is_train = split == "train"
     data = DIGITS[arguments.dataset](_root(arguments), train=is_train)
-    return Part(data.x, data.labels.numpy(), data.label_names, "training" if is_train else "test")
+    return Part(data.x, Labels.of(data.labels, data.names), "training" if is_train else "test")
 
 
 def _pictures(arguments: argparse.Namespace) -> FactorImages:
@@ -192,8 +187,6 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
             f"dataset: got {path} with the arrays {names}, expected one of the name x; write it with "
             "np.savez(file, x=data)"
         )
-    x, labels = as_labelled((arrays["x"], arrays.get("y")), name=str(path), allow_missing=allow_missing)
-    if "y" in arrays and labels is None:
-        dtype = arrays["y"].dtype
-        raise ValueError(f"dataset: got y of {dtype} in {path}, expected integers; number the classes")
-    return Part(x, None if labels is None else labels.reshape(len(x), -1).numpy(), kind=kind)
+    y = arrays.get("y")
+    x = as_tensor((arrays["x"], y), name=str(path), allow_missing=allow_missing)
+    return Part(x, None if y is None else Labels.of(y, argument=f"y of {path}"), kind=kind)

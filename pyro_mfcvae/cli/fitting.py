@@ -72,7 +72,7 @@ data sets:
   shapes     4,800 rendered rooms with an object; scored on a fifth of them, held out
   shapes3d   4,800 images of 3D Shapes, in DIR/3dshapes.h5; scored on a fifth of them, held out
   FILE.npy   one array, the datum first: (N, D), (N, H, W) or (N, C, H, W); bytes are scaled to [0, 1]
-  FILE.npz   an array "x" and, to score the clusters by and never to train on, integers "y", (N,) or (N, F)
+  FILE.npz   an array "x" and, to score the clusters by and never to train on, classes "y", (N,) or (N, F)
 
 examples:
   python -m pyro_mfcvae fit data.npy --out result --clusters 10,5 --latent-dims 3
@@ -271,10 +271,10 @@ def _demo(arguments: argparse.Namespace) -> None:
     say("\n" + "\n".join(EXPLANATIONS))
     say("\n4. Drawing what was found in the test images.")
     with destination(out):
-        pictures = plots.save_all(fitted, judged.x, out, judged.labels, judged.label_names)
+        pictures = plots.save_all(fitted, judged.x, out, judged.labels)
     page = out / "report.html"
     with destination(page):
-        fitted.report(page, judged.x, judged.labels, judged.label_names, title="Rooms with an object")
+        fitted.report(page, judged.x, judged.labels, title="Rooms with an object")
     say(_written(out, MODEL_FILE, "evaluation.txt", page, *pictures))
     say("\n" + "\n".join(verdict(scores, None if arguments.quick else DEMO_ELBO)))
     say("\n" + "\n".join(next_commands(out)))
@@ -308,7 +308,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             with writing(place / "clusters.npy") as file:
                 np.save(file, fitted.predict((dataset.whole or judged).x))
             with destination(place):
-                pictures = plots.save_all(fitted, judged.x, place, judged.labels, judged.label_names)
+                pictures = plots.save_all(fitted, judged.x, place, judged.labels)
             tell(_written(place, MODEL_FILE, "evaluation.txt", "clusters.npy", *pictures))
             if several:
                 say("")

@@ -131,9 +131,7 @@ def _report(arguments: argparse.Namespace) -> None:
         fitted, part = _open(arguments)
         title = printable(arguments.title or f"{Path(arguments.dataset).name}: {part.where}")
         with destination(arguments.out):
-            path = fitted.report(
-                arguments.out, part.x, part.labels, part.label_names, title=title, seed=arguments.seed
-            )
+            path = fitted.report(arguments.out, part.x, part.labels, title=title, seed=arguments.seed)
     say("\n".join([*_headlines(arguments, fitted, part), f"Wrote {path}."]))
 
 

@@ -69,7 +69,7 @@ def judge(fitted: FittedMFCVAE, part: Part, seed: int = 0) -> Scores:
     clusters = np.stack([r.argmax(-1) for r in responsibilities], axis=1)
     evaluation = None
     if part.labels is not None:
-        evaluation = evaluate(clusters, part.labels, part.label_names, fitted.clusters, responsibilities)
+        evaluation = evaluate(clusters, part.labels, sizes=fitted.clusters, responsibilities=responsibilities)
     return Scores(
         where=part.where,
         elbo=fitted.score(part.x, seed=seed),

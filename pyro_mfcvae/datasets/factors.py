@@ -28,6 +28,7 @@ FACTORS: Mapping[str, int] = MappingProxyType(
         "orientation": 15,
     }
 )
+SHAPES = ("cube", "cylinder", "sphere", "capsule")  # which have names; other values are numbers
 
 
 def _check_choice(name: str, choice: object, size: int) -> tuple[int, ...]:
@@ -68,6 +69,8 @@ class FactorImages(Dataset[Item]):
         labels: Values of the factors, int64, shape (N, 6), rows in lexicographic order, in
             whatever order the values were given.
         factors: The values included of each factor, ascending.
+        names: Names of the factors with those of their values, None where these are numbers, as
+            ``fitted.evaluate(x, labels, names)`` and ``fitted.report`` take them.
         image_size: S.
 
     Raises:
@@ -79,6 +82,9 @@ class FactorImages(Dataset[Item]):
     FACTORS: ClassVar[Mapping[str, int]] = FACTORS
     factor_names: ClassVar[tuple[str, ...]] = tuple(FACTORS)
     label_names: ClassVar[tuple[str, ...]] = factor_names
+    names: ClassVar[Mapping[str, tuple[str, ...] | None]] = MappingProxyType(
+        {name: SHAPES if name == "shape" else None for name in FACTORS}
+    )
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]

@@ -20,12 +20,25 @@ class LabelledData:
         label_names: the names of the F columns.
         nuisance: values of the L factors that move the data but have no clusters, float32 (N, L), if
             they are known, as for generated data.
+        class_names: for each column the names of its classes, of which label 0 has the first, or None where
+            numbers are all there is to say; None for all columns.
+
+    Attributes:
+        names: names of the columns with those of their classes, as ``fitted.evaluate(x, labels, names)`` and
+            ``fitted.report`` take them.
     """
 
     x: torch.Tensor
     labels: torch.Tensor
     label_names: tuple[str, ...]
     nuisance: torch.Tensor | None = None
+    class_names: tuple[tuple[str, ...] | None, ...] | None = None
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...] | None]:
+        """Names of the columns of ``labels``, each with those of its classes."""
+        of_classes = self.class_names or (None,) * len(self.label_names)
+        return dict(zip(self.label_names, of_classes, strict=True))
 
     def split(self, test_fraction: float = 0.2, *, seed: int = 0) -> tuple[Self, Self]:
         """Divide the data at random into a training and a test set.

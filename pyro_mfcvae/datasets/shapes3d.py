@@ -49,6 +49,7 @@ class Shapes3D(FactorImages):
         labels: Values of the factors, int64, shape (N, 6), rows in lexicographic order, in
             whatever order the values were given.
         factors: The values included of each factor, ascending.
+        names: Names of the factors, and of the four shapes, for ``fitted.evaluate`` and ``fitted.report``.
         image_size: S.
 
     Raises:

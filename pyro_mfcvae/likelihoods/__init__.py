@@ -14,6 +14,7 @@ from pyro_mfcvae.likelihoods.base import (
     LikelihoodFactory,
 )
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli, BernoulliLikelihood
+from pyro_mfcvae.likelihoods.beta_binomial import BetaBinomial, BetaBinomialLikelihood
 from pyro_mfcvae.likelihoods.categorical import Categorical, CategoricalLikelihood
 from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli, ContinuousBernoulliLikelihood
 from pyro_mfcvae.likelihoods.counts import (
@@ -24,13 +25,20 @@ from pyro_mfcvae.likelihoods.counts import (
 )
 from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticLikelihood
 from pyro_mfcvae.likelihoods.gaussian import Gaussian, GaussianLikelihood
+from pyro_mfcvae.likelihoods.log_normal import LogNormal, LogNormalLikelihood
 from pyro_mfcvae.likelihoods.missing import Observed
 from pyro_mfcvae.likelihoods.mixed import Mixed, MixedLikelihood
+from pyro_mfcvae.likelihoods.zero_inflated import (
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedNegativeBinomialLikelihood,
+)
 
 __all__ = [
     "FACTORIES",
     "Bernoulli",
     "BernoulliLikelihood",
+    "BetaBinomial",
+    "BetaBinomialLikelihood",
     "Categorical",
     "CategoricalLikelihood",
     "ContinuousBernoulli",
@@ -43,6 +51,8 @@ __all__ = [
     "GaussianLikelihood",
     "Likelihood",
     "LikelihoodFactory",
+    "LogNormal",
+    "LogNormalLikelihood",
     "Mixed",
     "MixedLikelihood",
     "NegativeBinomial",
@@ -50,6 +60,8 @@ __all__ = [
     "Observed",
     "Poisson",
     "PoissonLikelihood",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedNegativeBinomialLikelihood",
     "available",
 ]
 
@@ -61,6 +73,9 @@ FACTORIES: dict[str, type] = {
     "categorical": Categorical,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
+    "beta_binomial": BetaBinomial,
+    "log_normal": LogNormal,
     "mixed": Mixed,
 }
 

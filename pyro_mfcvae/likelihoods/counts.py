@@ -31,8 +31,12 @@ class CountLikelihood(ElementwiseLikelihood):
     Args:
         x_shape: shape of one datum.
         missing: whether elements of x may be NaN.
+
+    Attributes:
+        family: name of the distribution, for errors.
     """
 
+    family: str
     average: Tensor
     loc: Tensor
     scale: Tensor
@@ -43,9 +47,13 @@ class CountLikelihood(ElementwiseLikelihood):
         self.register_buffer("loc", torch.zeros(x_shape))
         self.register_buffer("scale", torch.ones(x_shape))
 
-    def mean(self, features: Tensor) -> Tensor:
+    def rate(self, features: Tensor) -> Tensor:
         r"""Return the rates, (N, *x_shape)."""
         return self.average * (F.softplus(self.planes(features)[0] + inverse_softplus(1)) + SMALLEST_RATE)
+
+    def mean(self, features: Tensor) -> Tensor:
+        r"""Return the rates, (N, *x_shape)."""
+        return self.rate(features)
 
     def calibrate(self, x: Tensor) -> None:
         """Take the mean of each element, and the moments of log(1 + x), from x."""
@@ -59,17 +67,20 @@ class CountLikelihood(ElementwiseLikelihood):
         """Return log(1 + x), standardised."""
         return (x.clamp(min=0).log1p() - self.loc) / self.scale
 
+    def check_values(self, values: Tensor, name: str) -> None:
+        """Raise a ValueError unless all values are integers from 0."""
+        expected = f"the {self.family} likelihood needs counts, integers from 0"
+        check_integers(values, name, expected, "use likelihood='gaussian' for data that are no counts")
+
 
 class PoissonLikelihood(CountLikelihood):
     r"""Counts as variable as their mean: :math:`p(x_d|z) = \lambda_d^{x_d} e^{-\lambda_d} / x_d!`."""
 
+    family = "Poisson"
+
     def elements(self, features: Tensor) -> dist.Distribution:
         r"""Return Poisson distributions with the rates of ``features``, (N, *x_shape)."""
-        return dist.Poisson(self.mean(features))
-
-    def check_values(self, values: Tensor, name: str) -> None:
-        """Raise a ValueError unless all values are integers from 0."""
-        _check_counts(values, name, "Poisson")
+        return dist.Poisson(self.rate(features))
 
 
 class NegativeBinomialLikelihood(CountLikelihood):
@@ -89,6 +100,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
         Lopez, Regier, Cole, Jordan, Yosef (2018), Deep Generative Modeling for Single-Cell Transcriptomics.
     """
 
+    family = "negative binomial"
+
     def __init__(
         self, x_shape: tuple[int, ...], total_count: float, learn: Learn, missing: bool = False
     ) -> None:
@@ -98,14 +111,10 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     def elements(self, features: Tensor) -> dist.Distribution:
         r"""Return negative binomial distributions with the rates of ``features``, (N, *x_shape)."""
-        rate = self.mean(features)
-        total_count = self.total_count(self.planes(features)[1:])
+        rate = self.rate(features)
+        total_count = self.total_count(self.planes(features)[1 : 1 + self.total_count.num_features])
         r = torch.as_tensor(total_count, dtype=rate.dtype, device=rate.device)
         return dist.NegativeBinomial(r, logits=rate.log() - r.log())
-
-    def check_values(self, values: Tensor, name: str) -> None:
-        """Raise a ValueError unless all values are integers from 0."""
-        _check_counts(values, name, "negative binomial")
 
 
 @dataclass(frozen=True)
@@ -145,8 +154,3 @@ class NegativeBinomial(ElementwiseFactory):
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""
         return NegativeBinomialLikelihood(x_shape, self.total_count, self.learn, self.missing)
-
-
-def _check_counts(values: Tensor, name: str, family: str) -> None:
-    expected = f"the {family} likelihood needs counts, integers from 0"
-    check_integers(values, name, expected, "use likelihood='gaussian' for data that are no counts")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,12 +14,15 @@ from torch.distributions.constraints import Constraint
 from pyro_mfcvae._utils.checks import flag, integers, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
+from pyro_mfcvae.likelihoods.beta_binomial import BetaBinomial
 from pyro_mfcvae.likelihoods.categorical import Categorical
 from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from pyro_mfcvae.likelihoods.counts import NegativeBinomial, Poisson
 from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from pyro_mfcvae.likelihoods.gaussian import Gaussian
+from pyro_mfcvae.likelihoods.log_normal import LogNormal
 from pyro_mfcvae.likelihoods.precise import Precise
+from pyro_mfcvae.likelihoods.zero_inflated import ZeroInflatedNegativeBinomial
 
 # What a name means for columns of a table: they are of any scale, and some have more noise than others.
 KINDS: dict[str, LikelihoodFactory] = {
@@ -29,7 +32,15 @@ KINDS: dict[str, LikelihoodFactory] = {
     "categorical": Categorical(),
     "poisson": Poisson(),
     "negative_binomial": NegativeBinomial(),
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial(),
+    "beta_binomial": BetaBinomial(),
+    "log_normal": LogNormal(),
     "discretized_logistic": DiscretizedLogistic(),
+}
+# Kinds whose columns are given with a number each: of categories, or that counts are out of.
+NUMBERED: dict[str, Callable[[int], LikelihoodFactory]] = {
+    "categorical": Categorical,
+    "beta_binomial": BetaBinomial,
 }
 Part = tuple[LikelihoodFactory, tuple[int, ...]]
 Named = tuple[LikelihoodFactory, tuple[int | str, ...]]  # before the table is known
@@ -176,8 +187,9 @@ class Mixed:
 
     Attributes:
         columns: kind of columns to the columns: ``{"poisson": [0, 3], "categorical": {4: 3, 7: 2}}`` with,
-            for categorical ones, their number of categories. Where a table with names is trained on, they may
-            be names, as in ``{"poisson": ["visits"]}``, and its categories are counted. A kind is a name, or
+            for categorical ones, their number of categories, and for ``"beta_binomial"`` ones what their
+            counts are out of. Where a table with names is trained on, they may be names, as in
+            ``{"poisson": ["visits"]}``, and its categories are counted. A kind is a name, or
             the factory of an :class:`ElementwiseLikelihood`. Here ``"gaussian"`` stands for
             ``Gaussian(sigma=0.5, standardize=True, learn="element", floor=0.1)``: columns are of any scale,
             and some have more noise than others. It is kept as pairs of a factory and its columns.
@@ -208,13 +220,13 @@ class Mixed:
         parts: dict[LikelihoodFactory, list[int | str]] = {}
         for kind, columns in pairs:
             if isinstance(columns, Mapping):
-                if kind != "categorical":
+                if kind not in NUMBERED:
                     raise ValueError(
                         f"columns: got {{{kind!r}: {columns!r}}}, expected a list of columns; only of "
-                        "'categorical' ones, each is given with its number of categories"
+                        f"{' and '.join(NUMBERED)} ones, each is given with a number"
                     )
-                for column, categories in columns.items():
-                    parts.setdefault(Categorical(categories), []).extend(_columns([column]))
+                for column, n in columns.items():
+                    parts.setdefault(NUMBERED[kind](n), []).extend(_columns([column]))
             else:
                 parts.setdefault(_kind("columns", kind), []).extend(_columns(columns))
         listed = [column for columns in parts.values() for column in columns]

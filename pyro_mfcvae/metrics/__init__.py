@@ -1,8 +1,8 @@
 """Scores of clusterings: one against labels, several against each other, and some that need no labels.
 
-Clusters and labels are integers of any values: they are names, not sizes. Everything comes from contingency
-tables of the cells that occur, so neither time nor memory grows with the number of pairs of data. Information
-is in nats.
+Clusters are integers of any values, and labels classes of any kind: both are names, not sizes. Everything
+comes from contingency tables of the cells that occur, so neither time nor memory grows with the number of
+pairs of data. Information is in nats.
 """
 
 from pyro_mfcvae.metrics.confidence import Calibration, calibration, mean_confidence, sharpness

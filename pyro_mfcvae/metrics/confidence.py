@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code, entropy
-from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
+from pyro_mfcvae.metrics.contingency import Contingency, Counts, entropy
+from pyro_mfcvae.metrics.inputs import Integers, Probabilities, probabilities, same_length
+from pyro_mfcvae.metrics.labels import Coded, Labels, code
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ def sharpness(responsibilities: npt.ArrayLike) -> float:
 
 
 def calibration(
-    responsibilities: npt.ArrayLike, labels: npt.ArrayLike, *, bins: int = 15, seed: int = 0
+    responsibilities: npt.ArrayLike, labels: object, *, bins: int = 15, seed: int = 0
 ) -> Calibration:
     r"""Compare the probability of the clusters with the frequency at which their class is right.
 
@@ -109,7 +110,7 @@ def calibration(
 
     Args:
         responsibilities: probability of every cluster for every datum, (N, K), as from ``predict_proba``.
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
         bins: number of bins B.
         seed: seed of the division into halves.
 
@@ -117,22 +118,22 @@ def calibration(
         The error, and the reliability curve.
 
     Raises:
-        TypeError: responsibilities are not numbers, or labels are not integers.
+        TypeError: responsibilities are not numbers, or labels no classes.
         ValueError: they have another shape, differ in length, or the responsibilities do not sum to 1 for
             every datum; or ``bins`` is not at least 1.
 
     Source:
         Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
-    r, y = probabilities(responsibilities, "responsibilities"), integers(labels, "labels", 1)
+    r, y = probabilities(responsibilities, "responsibilities"), Labels.one(labels)
     same_length(r, y, "responsibilities")
     if bins < 1:
         raise ValueError(f"bins: got {bins}, expected an integer of at least 1")
-    return calibrate(r.argmax(axis=1), r.max(axis=1), y, bins, seed)
+    return calibrate(r.argmax(axis=1), r.max(axis=1), y.columns[0], bins, seed)
 
 
 def calibrate(
-    clusters: Integers, confidence: Probabilities, labels: Integers, bins: int = 15, seed: int = 0
+    clusters: Integers, confidence: Probabilities, labels: Coded, bins: int = 15, seed: int = 0
 ) -> Calibration:
     """Compute `calibration` from clusters (N,) and the confidence in each (N,), which labels may share."""
     confidence = confidence.astype(np.float64).clip(max=1)
@@ -143,7 +144,7 @@ def calibrate(
     sums = [np.bincount(bin_of, values, minlength=bins) for values in (confidence, right)]
     means = [np.divide(s, counts, out=np.full(bins, np.nan), where=counts > 0) for s in sums]
     return Calibration(
-        error=float(np.abs(sums[0] - sums[1]).sum() / len(labels)),
+        error=float(np.abs(sums[0] - sums[1]).sum() / len(clusters)),
         confidence=float(confidence.mean()),
         accuracy=float(right.mean()),
         edges=edges,
@@ -153,10 +154,10 @@ def calibrate(
     )
 
 
-def _right(clusters: Integers, labels: Integers, seed: int) -> npt.NDArray[np.bool_]:
+def _right(clusters: Integers, y: Coded, seed: int) -> npt.NDArray[np.bool_]:
     """Tell for each datum if its class is the majority class of its cluster in the other half, (N,)."""
-    c, y = code(clusters), code(labels)
-    K, half = len(c.names), np.random.default_rng(seed).permutation(len(labels)) % 2
+    c = code(clusters)
+    K, half = len(c.names), np.random.default_rng(seed).permutation(len(clusters)) % 2
     table = Contingency.count(Coded(np.arange(2 * K), half * K + c.codes), y)  # clusters of each half
     majority = np.full(2 * K, -1)
     majority[table.k[table.largest]] = table.l[table.largest]

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.inputs import Integers, pair
+from pyro_mfcvae.metrics.inputs import pair
+from pyro_mfcvae.metrics.labels import DENSE, Coded
 
 Counts = npt.NDArray[np.int64]
-
-DENSE = 4  # numbers per datum up to which a table of all that may occur is cheaper than to sort the data
-
-
-class Coded(NamedTuple):
-    """Integers (N,) as the names that occur, in ascending order, and their positions among them."""
-
-    names: Integers  # (K,)
-    codes: Counts  # (N,), in 0 .. K-1
-
-
-def code(values: Integers) -> Coded:
-    """Number the values (N,) that occur, in ascending order."""
-    low, high = int(values.min()), int(values.max())
-    if high - low > DENSE * len(values) or values.dtype == np.uint64:  # which int64 may have no room for
-        names, codes = np.unique(values, return_inverse=True)
-        return Coded(names, codes.astype(np.int64, copy=False))
-    shifted = values.astype(np.int64) - low
-    occurs = np.bincount(shifted) > 0
-    return Coded((np.flatnonzero(occurs) + low).astype(values.dtype), (np.cumsum(occurs) - 1)[shifted])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +37,14 @@ class Contingency:
     labels: Counts
 
     @classmethod
-    def of(cls, clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Contingency:
-        """Count integers (N,) and (N,), of any values.
+    def of(cls, clusters: npt.ArrayLike, labels: object) -> Contingency:
+        """Count integers (N,) of any values, and labels (N,) of any kind.
 
         Raises:
-            TypeError: clusters or labels are not integers.
+            TypeError: clusters are not integers, or labels no classes.
             ValueError: they are empty, not one-dimensional, or differ in length.
         """
-        return cls.count(*map(code, pair(clusters, labels)))
+        return cls.count(*pair(clusters, labels))
 
     @classmethod
     def count(cls, clusters: Coded, labels: Coded) -> Contingency:

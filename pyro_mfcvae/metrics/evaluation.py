@@ -19,7 +19,8 @@ from pyro_mfcvae.metrics import (
 from pyro_mfcvae.metrics import matching as match
 from pyro_mfcvae.metrics.confidence import calibrate
 from pyro_mfcvae.metrics.facets import score_tables
-from pyro_mfcvae.metrics.inputs import Integers, Probabilities, columns, integers, probabilities, same_length
+from pyro_mfcvae.metrics.inputs import Integers, Probabilities, integers, probabilities, same_length
+from pyro_mfcvae.metrics.labels import Labels, Names
 
 if TYPE_CHECKING:  # optional
     import pandas as pd
@@ -233,8 +234,8 @@ class Evaluation:
 
 def evaluate(
     clusters: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    names: Sequence[str] | None = None,
+    labels: object,
+    names: Names = None,
     sizes: Sequence[int] | None = None,
     responsibilities: Sequence[npt.ArrayLike] | None = None,
 ) -> Evaluation:
@@ -242,8 +243,10 @@ def evaluate(
 
     Args:
         clusters: clusters of every datum in every facet, integers (N, J).
-        labels: classes of every datum, integers (N,) or (N, F).
-        names: names of the F labels; "label", or "label_0", "label_1", ... if not given.
+        labels: classes of every datum, (N,) or (N, F): integers, booleans or text, in an array, a tensor,
+            lists, or a series or table of pandas, polars or Arrow.
+        names: names of the F labels; or a mapping from these to the names of their classes, of which label 0
+            has the first, or to None. If not given, those of a table, or "label_0", "label_1", ...
         sizes: number of clusters K_j of every facet; the largest index + 1 if not given.
         responsibilities: for each facet, probabilities (N, K_j) that are largest for its cluster; None
             leaves out confidence and calibration.
@@ -252,14 +255,14 @@ def evaluate(
         The scores.
 
     Raises:
-        TypeError: clusters or labels are not integers.
-        ValueError: clusters or labels have another shape or differ in length; names or sizes have
-            another length; names are not unique; a cluster is not in 0 .. K_j-1; or responsibilities
-            are not those of the clusters.
+        TypeError: clusters are not integers, or labels no classes.
+        ValueError: clusters or labels have another shape or differ in length; a label is missing; names or
+            sizes have another length; names are not unique; a cluster is not in 0 .. K_j-1; or
+            responsibilities are not those of the clusters.
     """
-    c, y = integers(clusters, "clusters", 2), columns(labels, "labels")  # (N, J), (N, F)
+    c, y = integers(clusters, "clusters", 2), Labels.of(labels, names)  # (N, J), (N, F)
     same_length(c, y, "clusters")
-    (N, J), F = c.shape, y.shape[1]
+    N, J = c.shape
     sizes = _sizes(sizes, c)
     r = _responsibilities(responsibilities, c, sizes)
     confidence = [r_j.max(axis=1) for r_j in r]  # (N,) of each facet
@@ -270,24 +273,16 @@ def evaluate(
         alive=np.array([alive_clusters(c[:, j]) for j in range(J)]),
         entropy=np.array([entropy_of_use(use) for use in r or c.T]),
         clusters=sizes,
-        classes=tuple(len(np.unique(y[:, f])) for f in range(F)),
-        label_names=_names(names, F),
+        classes=tuple(map(len, y.classes)),
+        label_names=y.names,
         num_data=N,
         confidence=np.array([p.mean(dtype=np.float64) for p in confidence]) if r else None,
         calibration=tuple(
-            tuple(calibrate(c_j, p, y_f) for y_f in y.T) for c_j, p in zip(c.T, confidence, strict=True)
+            tuple(calibrate(c_j, p, y_f) for y_f in y.columns) for c_j, p in zip(c.T, confidence, strict=True)
         )
         if r
         else None,
     )
-
-
-def _names(names: Sequence[str] | None, F: int) -> tuple[str, ...]:
-    if names is None:
-        return ("label",) if F == 1 else tuple(f"label_{f}" for f in range(F))
-    if isinstance(names, str) or len(names) != F or len(set(names)) != F:
-        raise ValueError(f"names: got {names!r}, expected {F} different names, one for every label")
-    return tuple(map(str, names))
 
 
 def _sizes(sizes: Sequence[int] | None, c: Integers) -> tuple[int, ...]:

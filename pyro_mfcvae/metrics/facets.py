@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Contingency, code
+from pyro_mfcvae.metrics.contingency import Contingency
 from pyro_mfcvae.metrics.inputs import Integers, columns, integers, same_length
+from pyro_mfcvae.metrics.labels import Labels, code
 from pyro_mfcvae.metrics.matched import best_assignment, hungarian_accuracy_of
 from pyro_mfcvae.metrics.scores import (
     ami_of,
@@ -37,39 +38,41 @@ SCORES: dict[str, Callable[[Contingency], float]] = {
 SYMMETRIC = ("nmi", "ari", "variation_of_information", "ami")
 
 
-def score_table(facets: npt.ArrayLike, labels: npt.ArrayLike, score: Score = "nmi") -> Matrix:
+def score_table(facets: npt.ArrayLike, labels: object, score: Score = "nmi") -> Matrix:
     """Score every facet against every label.
 
     T_jf = score(c_j, y_f)
 
     Args:
         facets: clusters of every datum in every facet, integers (N, J) or (N,).
-        labels: classes of every datum, integers (N, F) or (N,).
+        labels: classes of every datum, (N, F) or (N,), numbers or text.
         score: "purity", "hungarian_accuracy", "nmi", "ari", "ami", "class_weighted_purity", "homogeneity"
-            or "variation_of_information", or a function of two integer arrays (N,).
+            or "variation_of_information", or a function of two integer arrays (N,), the
+            clusters, and the classes numbered in their order.
 
     Returns:
         The scores, (J, F), as in ``Evaluation.scores``.
 
     Raises:
-        TypeError: facets or labels are not integers.
+        TypeError: facets are not integers, or labels no classes.
         ValueError: they are empty, have another shape or differ in length, or there is no such score.
     """
     if not callable(score):
         return score_tables(facets, labels, [score])[score]
     c, y = _facets_and_labels(facets, labels)
-    return np.array([[score(c_j, y_f) for y_f in y.T] for c_j in c.T], dtype=np.float64)
+    return np.array([[score(c_j, y_f.codes) for y_f in y.columns] for c_j in c.T], dtype=np.float64)
 
 
 def score_tables(
-    facets: npt.ArrayLike, labels: npt.ArrayLike, scores: Sequence[str] = tuple(SCORES)
+    facets: npt.ArrayLike, labels: object, scores: Sequence[str] = tuple(SCORES)
 ) -> dict[str, Matrix]:
     """Compute several scores by name, from one table for each facet and label; see `score_table`."""
-    c, y = ([code(column) for column in array.T] for array in _facets_and_labels(facets, labels))
+    array, y = _facets_and_labels(facets, labels)
+    c = [code(column) for column in array.T]
     for score in scores:
         _check(score, SCORES)
-    tables = {score: np.empty((len(c), len(y))) for score in scores}
-    for (j, c_j), (f, y_f) in itertools.product(enumerate(c), enumerate(y)):
+    tables = {score: np.empty((len(c), len(y.columns))) for score in scores}
+    for (j, c_j), (f, y_f) in itertools.product(enumerate(c), enumerate(y.columns)):
         cells = Contingency.count(c_j, y_f)
         for score, table in tables.items():
             table[j, f] = SCORES[score](cells)
@@ -167,8 +170,8 @@ def redundancy(facets: npt.ArrayLike, score: str = "nmi") -> Matrix:
     return matrix
 
 
-def _facets_and_labels(facets: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Integers]:
-    c, y = columns(facets, "facets"), columns(labels, "labels")
+def _facets_and_labels(facets: npt.ArrayLike, labels: object) -> tuple[Integers, Labels]:
+    c, y = columns(facets, "facets"), Labels.of(labels)
     same_length(c, y, "facets")
     return c, y
 

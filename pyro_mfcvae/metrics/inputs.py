@@ -1,12 +1,15 @@
-"""Checks of what the metrics take: integers and responsibilities."""
+"""Checks of what the metrics take: integers, labels and responsibilities."""
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from pyro_mfcvae.metrics.labels import Coded, Labels, code
 
 Integers = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.floating]
@@ -51,17 +54,15 @@ def columns(values: npt.ArrayLike, name: str) -> Integers:
     return array.reshape(len(array), -1)
 
 
-def pair(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Integers, Integers]:
-    """Check that clusters and labels are integers (N,) of one length."""
-    c, y = integers(clusters, "clusters", 1), integers(labels, "labels", 1)
+def pair(clusters: npt.ArrayLike, labels: object) -> tuple[Coded, Coded]:
+    """Check that clusters, integers (N,), and labels (N,) of any kind have one length, and number them."""
+    c, y = integers(clusters, "clusters", 1), Labels.one(labels)
     same_length(c, y, "clusters")
-    return c, y
+    return code(c), y.columns[0]
 
 
-def same_length(
-    c: npt.NDArray[np.generic], y: npt.NDArray[np.generic], name: str, other: str = "labels"
-) -> None:
-    """Check that two arrays, arguments ``name`` and ``other``, have a row for each of the same data."""
+def same_length(c: Sized, y: Sized, name: str, other: str = "labels") -> None:
+    """Check that two arguments, ``name`` and ``other``, have a row for each of the same data."""
     if len(c) != len(y):
         raise ValueError(
             f"{name}: got {len(c)} rows and {len(y)} of {other}, expected one of each for every datum; "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Contingency, Counts, code
+from pyro_mfcvae.metrics.contingency import Contingency, Counts
 from pyro_mfcvae.metrics.inputs import Integers, pair
 
 MAX_CELLS = 2**27  # of a table with all of its cells, 1 GiB
@@ -21,12 +21,12 @@ class MatchedConfusion:
         counts: data of every cluster and class, int64 (K, L). Of the first min(K, L) clusters and
             classes, the i-th are matched with each other; clusters or classes that are left over follow.
         clusters: names of the rows, (K,). Those left over are in ascending order.
-        classes: names of the columns, (L,). Both those matched and those left over are in ascending order.
+        classes: classes of the columns, (L,). Both those matched and those left over are in ascending order.
     """
 
     counts: Counts
     clusters: Integers
-    classes: Integers
+    classes: npt.NDArray[np.generic]
 
     @property
     def accuracy(self) -> float:
@@ -34,7 +34,7 @@ class MatchedConfusion:
         return float(self.counts.trace() / self.counts.sum())
 
 
-def hungarian_accuracy(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def hungarian_accuracy(clusters: npt.ArrayLike, labels: object) -> float:
     """Compute the share of data that the best one-to-one matching of clusters to classes gets right.
 
     accuracy = 1/N max_m sum_n [m(c_n) = y_n], over all m that give a class to one cluster at most
@@ -47,13 +47,13 @@ def hungarian_accuracy(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in (0, 1].
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, differ in length, or have so many different
             values that the table of all cells has more than 2**27.
 
@@ -64,7 +64,7 @@ def hungarian_accuracy(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return hungarian_accuracy_of(Contingency.of(clusters, labels))
 
 
-def confusion(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Counts:
+def confusion(clusters: npt.ArrayLike, labels: object) -> Counts:
     """Count the data of every cluster and class.
 
     counts_kl = #{n: c_n is the k-th and y_n the l-th value that occurs, in ascending order}
@@ -75,20 +75,20 @@ def confusion(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Counts:
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         Counts, int64 (K, L), for the K clusters and L classes that occur.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, differ in length, or have so many different
             values that the table of all cells has more than 2**27.
     """
     return _all_cells(Contingency.of(clusters, labels))
 
 
-def matched_confusion(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> MatchedConfusion:
+def matched_confusion(clusters: npt.ArrayLike, labels: object) -> MatchedConfusion:
     """Count the data of every cluster and class, clusters in the order of the classes they are matched to.
 
     The matching is the one of :func:`hungarian_accuracy`, with the most data on the diagonal.
@@ -103,16 +103,16 @@ def matched_confusion(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> Matched
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         The counts, and which clusters and classes their rows and columns are.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: as :func:`confusion`.
     """
-    c, y = map(code, pair(clusters, labels))
+    c, y = pair(clusters, labels)
     counts = _all_cells(Contingency.count(c, y))
     k, l = best_assignment(counts)  # noqa: E741
     rows, columns = _first(k, len(c.names)), _first(l, len(y.names))

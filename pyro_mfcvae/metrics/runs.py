@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import Coded, Contingency, Counts, code
+from pyro_mfcvae.metrics.contingency import Contingency, Counts
 from pyro_mfcvae.metrics.inputs import Integers, columns, integers
+from pyro_mfcvae.metrics.labels import Coded, code
 from pyro_mfcvae.metrics.matched import best_assignment
 from pyro_mfcvae.metrics.scores import ari_of
 

@@ -11,7 +11,7 @@ from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.metrics.contingency import Contingency
 
 
-def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def purity(clusters: npt.ArrayLike, labels: object) -> float:
     """Compute the share of data that the majority class of their cluster gets right.
 
     purity = 1/N sum_k max_l n_kl,  n_kl = #{n: c_n = k, y_n = l}
@@ -24,13 +24,13 @@ def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in (0, 1].
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
@@ -39,7 +39,7 @@ def purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return purity_of(Contingency.of(clusters, labels))
 
 
-def class_weighted_purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def class_weighted_purity(clusters: npt.ArrayLike, labels: object) -> float:
     """Average over the classes the share of each that the majority class of its cluster gets right.
 
     class-weighted purity = 1/L sum_l 1/n_l #{n: y_n = l = m(c_n)},  m(k) = argmax_l n_kl
@@ -53,13 +53,13 @@ def class_weighted_purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> flo
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in (0, 1]; it equals the purity if all classes have equally many data.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
@@ -69,20 +69,20 @@ def class_weighted_purity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> flo
     return class_weighted_purity_of(Contingency.of(clusters, labels))
 
 
-def homogeneity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def homogeneity(clusters: npt.ArrayLike, labels: object) -> float:
     """Measure by entropies how far each cluster has data of a single class.
 
     homogeneity = 1 - H(y | c) / H(y)
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in [0, 1]; 1 if there is one class only.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
@@ -92,20 +92,20 @@ def homogeneity(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return homogeneity_of(Contingency.of(clusters, labels))
 
 
-def nmi(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def nmi(clusters: npt.ArrayLike, labels: object) -> float:
     """Compute the normalised mutual information, with the arithmetic mean of the entropies.
 
     NMI = 2 I(c; y) / (H(c) + H(y))
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in [0, 1]; 0 if just one of the two is constant, 1 if both are.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
@@ -115,7 +115,7 @@ def nmi(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return nmi_of(Contingency.of(clusters, labels))
 
 
-def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def variation_of_information(clusters: npt.ArrayLike, labels: object) -> float:
     """Compute the variation of information, in nats: a metric on partitions.
 
     VI = H(c | y) + H(y | c), the information that each of the two clusterings leaves unknown of the other
@@ -125,13 +125,13 @@ def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> 
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class, or cluster of another clustering, of every datum, integers (N,).
+        labels: class, or cluster of another clustering, of every datum, (N,).
 
     Returns:
         Nats, in [0, log N]; 0 if the two are the same partition.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:
@@ -141,7 +141,7 @@ def variation_of_information(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> 
     return variation_of(Contingency.of(clusters, labels))
 
 
-def ari(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def ari(clusters: npt.ArrayLike, labels: object) -> float:
     """Compute the adjusted Rand index: agreement on pairs of data, corrected for chance.
 
     ARI = (t - E[t]) / ((a + b) / 2 - E[t]),  E[t] = a b / (N (N - 1) / 2)
@@ -150,13 +150,13 @@ def ari(clusters: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Args:
         clusters: cluster of every datum, integers (N,).
-        labels: class of every datum, integers (N,).
+        labels: class of every datum, (N,), numbers or text.
 
     Returns:
         A number in [-0.5, 1]; 0 is expected by chance.
 
     Raises:
-        TypeError: clusters or labels are not integers.
+        TypeError: clusters are not integers, or labels no classes.
         ValueError: they are empty, not one-dimensional, or differ in length.
 
     Source:

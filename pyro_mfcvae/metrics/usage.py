@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pyro_mfcvae.metrics.contingency import code, entropy
+from pyro_mfcvae.metrics.contingency import entropy
 from pyro_mfcvae.metrics.inputs import integers, probabilities
+from pyro_mfcvae.metrics.labels import code
 
 
 def alive_clusters(clusters: npt.ArrayLike) -> int:

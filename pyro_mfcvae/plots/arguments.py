@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from pyro_mfcvae.data.choosing import data_for
+from pyro_mfcvae.metrics.inputs import same_length
+from pyro_mfcvae.metrics.labels import Labels
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
@@ -37,18 +37,11 @@ def facets_of(fitted: FittedMFCVAE, facets: int | Sequence[int] | None) -> list[
     return [facet_of(fitted, j, "facets") for j in chosen]
 
 
-def classes_of(labels: npt.ArrayLike, N: int) -> tuple[list[str], Array]:
-    """Return the names (L,) of the classes in ascending order, and the class (N,) of every datum."""
-    y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if y.shape != (N,):
-        raise ValueError(
-            f"labels: got shape {y.shape}, expected ({N},), one for every datum of x; choose one of "
-            "several kinds of label, as in labels[:, 0]"
-        )
-    if y.dtype.kind not in "buiUO":
-        raise TypeError(f"labels: got dtype {y.dtype}, expected integers or strings; cast with .astype(int)")
-    classes, index = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
-    return [str(name) for name in classes], index
+def labels_of(labels: object, x: Sized) -> Labels:
+    """Check that labels are of one kind, one for every datum of x."""
+    one = Labels.one(labels)
+    same_length(x, one, "x")
+    return one
 
 
 def check_positive(name: str, value: int) -> None:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from pyro_mfcvae.plots.arguments import (
     check_positive,
-    classes_of,
     data_of,
     facet_of,
     facets_of,
+    labels_of,
     on_host,
 )
 from pyro_mfcvae.plots.choosing import at_random
@@ -39,7 +38,7 @@ def latent_space(
     x: object,
     *,
     facets: int | Sequence[int] | None = None,
-    labels: npt.ArrayLike | None = None,
+    labels: object = None,
     max_points: int = MAX_POINTS,
     seed: int = 0,
     ax: Axes | None = None,
@@ -57,7 +56,8 @@ def latent_space(
         fitted: the model.
         x: data (N, *x_shape).
         facets: indices of facets, or one of them; None shows all.
-        labels: classes (N,), integers or strings: a second panel for each facet is coloured by them.
+        labels: classes (N,), of any kind that `FittedMFCVAE.evaluate` takes: a second panel for each facet is
+            coloured by them.
         max_points: number of data that are drawn; of more, a random sample.
         seed: seed of the sample.
         ax: axes to draw in, for a single facet without labels; None makes a figure of its own.
@@ -68,7 +68,7 @@ def latent_space(
     Raises:
         ValueError: if the data do not suit the model, there is no such facet, labels have another length,
             or ``ax`` would have to hold several panels.
-        TypeError: if labels are neither integers nor strings.
+        TypeError: if labels are no classes.
 
     References:
         Fisher (1936), The use of multiple measurements in taxonomic problems, for the directions.
@@ -98,7 +98,7 @@ def draw_latent_space(
     latents: Sequence[Array],
     clusters: Array,
     facets: Sequence[int],
-    labels: npt.ArrayLike | None = None,
+    labels: object = None,
     *,
     max_points: int = MAX_POINTS,
     seed: int = 0,
@@ -107,7 +107,7 @@ def draw_latent_space(
     """Draw the figure of :func:`latent_space`, given means (N, D_j) of q(z_j | x) and clusters (N, J)."""
     check_positive("max_points", max_points)
     N = len(clusters)
-    names, y = ([], None) if labels is None else classes_of(labels, N)
+    names, y = _classes(labels, clusters)
     shown = at_random(N, max_points, seed)
     kinds = 1 if y is None else 2
     if ax is None:
@@ -141,7 +141,7 @@ def embedding(
     x: object,
     facet: int,
     *,
-    labels: npt.ArrayLike | None = None,
+    labels: object = None,
     method: Method = "pca",
     max_points: int = MAX_POINTS,
     seed: int = 0,
@@ -158,7 +158,7 @@ def embedding(
         fitted: the model.
         x: data (N, *x_shape).
         facet: index of the facet, 0 .. J-1.
-        labels: classes (N,), integers or strings.
+        labels: classes (N,), of any kind that `FittedMFCVAE.evaluate` takes.
         method: ``"pca"`` or ``"tsne"``.
         max_points: number of data that are drawn; of more, a random sample.
         seed: seed of the sample, and of t-SNE.
@@ -170,7 +170,7 @@ def embedding(
     Raises:
         ValueError: if the data do not suit the model, there is no such facet or method, labels have another
             length, or come with ``ax``.
-        TypeError: if labels are neither integers nor strings.
+        TypeError: if labels are no classes.
 
     References:
         van der Maaten, Hinton (2008), Visualizing data using t-SNE.
@@ -190,7 +190,7 @@ def draw_embedding(
     z: Array,
     c: Array,
     facet: int,
-    labels: npt.ArrayLike | None = None,
+    labels: object = None,
     *,
     method: Method = "pca",
     max_points: int = MAX_POINTS,
@@ -201,7 +201,7 @@ def draw_embedding(
     if method not in get_args(Method):
         raise ValueError(f"method: got {method!r}, expected one of {get_args(Method)}; choose one")
     check_positive("max_points", max_points)
-    names, y = ([], None) if labels is None else classes_of(labels, len(z))
+    names, y = _classes(labels, z)
     shown = at_random(len(z), max_points, seed)
     heading = f"Facet {facet}: {len(np.unique(c))} of {fitted.clusters[facet]} clusters"
     colourings = [("by cluster", c, [str(k) for k in range(fitted.clusters[facet])])]
@@ -219,6 +219,14 @@ def draw_embedding(
             panel.set_title(title, fontsize=10)
         draw_points(panel, places, index[shown], axis_labels, numbers)
     return figure_of(axes[0])
+
+
+def _classes(labels: object, x: Array) -> tuple[list[str], Array | None]:
+    """Return the names of the classes and the class (N,) of every datum, if there are labels."""
+    if labels is None:
+        return [], None
+    y = labels_of(labels, x)
+    return list(y.classes[0]), y.columns[0].codes
 
 
 def _flat(z: Array, method: Method, seed: int) -> tuple[Array, tuple[str, str]]:

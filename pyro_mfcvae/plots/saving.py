@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pyro_mfcvae._utils.files import replacing
-from pyro_mfcvae.metrics.evaluation import evaluate
+from pyro_mfcvae.metrics import score_table
+from pyro_mfcvae.metrics.inputs import same_length
+from pyro_mfcvae.metrics.labels import Labels, Names
 from pyro_mfcvae.plots.arguments import data_of
 from pyro_mfcvae.plots.choosing import by_size, distinct
 from pyro_mfcvae.plots.dependence import dependence
@@ -35,8 +35,8 @@ def save_all(
     fitted: FittedMFCVAE,
     x: object,
     out_dir: str | Path,
-    labels: npt.ArrayLike | None = None,
-    names: Sequence[str] | None = None,
+    labels: object = None,
+    names: Names = None,
 ) -> list[Path]:
     r"""Write every picture as a PNG file; files of the same names are replaced.
 
@@ -55,85 +55,61 @@ def save_all(
         fitted: the model.
         x: data (N, *x_shape).
         out_dir: folder of the files, made if it is not there.
-        labels: integers, shape (N,) or (N, F) for F kinds of label, of which the model has seen none.
-        names: names of the F kinds of label.
+        labels: classes, (N,) or (N, F) for F kinds of label, of which the model has seen none; of any kind
+            that `FittedMFCVAE.evaluate` takes.
+        names: names of the F kinds of label, and of their classes, as `FittedMFCVAE.evaluate` takes them.
 
     Returns:
         The files written.
 
     Raises:
         ValueError: if the data do not suit the model, or the labels or names the data.
-        TypeError: if labels are not integers.
+        TypeError: if labels are no classes.
         OSError: if the files cannot be written.
     """
     data = data_of(fitted, x)
     posteriors = fitted.predict_proba(data)
-    kinds = _Labels.of(fitted, posteriors, labels, names)
+    y = None
+    if labels is not None:
+        y = Labels.of(labels, names)
+        same_length(data, y, "x")
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in _figures(fitted, data, posteriors, kinds):
+    for name, figure in _figures(fitted, data, posteriors, y):
         paths.append(folder / f"{name}.png")
         _write(figure, paths[-1])
     return paths
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Kinds of label, none or some.
-
-    Attributes:
-        values: integers (N, F).
-        names: names of the F kinds.
-        closest: for each facet, the kind that agrees with it best; empty without labels.
-    """
-
-    values: Array
-    names: tuple[str, ...]
-    closest: tuple[int, ...]
-
-    @classmethod
-    def of(
-        cls,
-        fitted: FittedMFCVAE,
-        posteriors: Sequence[Array],
-        labels: npt.ArrayLike | None,
-        names: Sequence[str] | None,
-    ) -> _Labels:
-        clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
-        if labels is None:
-            return cls(np.empty((len(clusters), 0), dtype=np.int64), (), ())
-        evaluation = evaluate(clusters, labels, names, fitted.clusters)
-        values = np.asarray(labels).reshape(len(clusters), -1)
-        closest = tuple(int(f) for f in evaluation.scores["nmi"].argmax(1))
-        return cls(values, evaluation.label_names, closest)
-
-    def file_part(self, f: int) -> str:
-        """Return the part of a file's name for a kind of label; nothing if it is the only one."""
-        if len(self.names) == 1:
-            return ""
-        return f"_{self.names[f]}" if re.fullmatch(r"[\w-]+", self.names[f]) else f"_label_{f}"
+def _file_part(f: int, kinds: Sequence[Labels]) -> str:
+    """Return the part of a file's name for a kind of label; nothing if it is the only one."""
+    if len(kinds) == 1:
+        return ""
+    name = kinds[f].names[0]
+    return f"_{name}" if re.fullmatch(r"[\w-]+", name) else f"_label_{f}"
 
 
 def _figures(
-    fitted: FittedMFCVAE, data: Array, posteriors: Sequence[Array], labels: _Labels
+    fitted: FittedMFCVAE, data: Array, posteriors: Sequence[Array], labels: Labels | None
 ) -> Iterator[tuple[str, Figure]]:
     """Draw names and pictures one after another: all of them at once would take much memory."""
     latents = fitted.transform(data)
     clusters = np.stack([r.argmax(-1) for r in posteriors], 1)
+    kinds = [] if labels is None else [labels.kind(f) for f in range(len(labels.names))]
+    nmi = None if labels is None else score_table(clusters, labels, "nmi")  # (J, F)
     for j, r in enumerate(posteriors):
         c = clusters[:, j]
         order, sizes = by_size(r)
         order = order[: min(MAX_CLUSTERS, int((sizes > 0).sum()))]
-        y = labels.values[:, labels.closest[j]] if labels.names else None
+        y = None if nmi is None else kinds[nmi[j].argmax()]
         yield f"examples_facet_{j}", draw_examples(fitted, data, j, r, max_clusters=MAX_CLUSTERS)
         yield f"samples_facet_{j}", cluster_samples(fitted, j, clusters=order.tolist())
         yield f"embedding_facet_{j}", draw_embedding(fitted, latents[j], c, j, y)
         yield f"cluster_sizes_facet_{j}", draw_sizes(fitted, c, j)
-        for f, name in enumerate(labels.names):
-            figure = draw_confusion(fitted, c, labels.values[:, f], j, name)
-            yield f"confusion_facet_{j}{labels.file_part(f)}", figure
-    only = labels.values[:, 0] if len(labels.names) == 1 else None
+        for f, kind in enumerate(kinds):
+            yield f"confusion_facet_{j}{_file_part(f, kinds)}", draw_confusion(fitted, c, kind, j)
+    only = kinds[0] if len(kinds) == 1 else None
     yield "latent_space", draw_latent_space(fitted, latents, clusters, range(fitted.num_facets), only)
     if fitted.num_facets > 1:
         left, top = (data[distinct(posteriors[j], latents[j], COMPOSED)] for j in (0, 1))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pyro_mfcvae import metrics
 from pyro_mfcvae.metrics.evaluation import TITLES
-from pyro_mfcvae.plots.arguments import classes_of, data_of, facet_of
+from pyro_mfcvae.plots.arguments import data_of, facet_of, labels_of
 from pyro_mfcvae.plots.choosing import matched
 from pyro_mfcvae.plots.style import (
     CHARACTER,
@@ -40,10 +39,10 @@ BAR = 0.2
 def confusion_matrix(
     fitted: FittedMFCVAE,
     x: object,
-    labels: npt.ArrayLike,
+    labels: object,
     facet: int,
     *,
-    name: str = "label",
+    name: str | None = None,
     counts: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
@@ -56,9 +55,9 @@ def confusion_matrix(
     Args:
         fitted: the model.
         x: data (N, *x_shape).
-        labels: classes (N,), integers or strings.
+        labels: classes (N,), of any kind that `FittedMFCVAE.evaluate` takes.
         facet: index of the facet, 0 .. J-1.
-        name: name of the label.
+        name: name of the label; None takes that of a series, or "label".
         counts: whether numbers of data are written, rather than percent of the cluster's data.
         ax: axes to draw in; None makes a figure of its own.
 
@@ -67,7 +66,7 @@ def confusion_matrix(
 
     Raises:
         ValueError: if the data do not suit the model, there is no such facet, or labels have another length.
-        TypeError: if labels are neither integers nor strings.
+        TypeError: if labels are no classes.
 
     References:
         Kuhn (1955), The Hungarian method for the assignment problem.
@@ -80,21 +79,22 @@ def confusion_matrix(
 def draw_confusion(
     fitted: FittedMFCVAE,
     c: Array,
-    labels: npt.ArrayLike,
+    labels: object,
     facet: int,
-    name: str = "label",
+    name: str | None = None,
     counts: bool = False,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the figure of :func:`confusion_matrix`, given clusters c (N,)."""
-    classes, y = classes_of(labels, len(c))
+    y = labels_of(labels, c)
+    name = name or y.names[0]
     table = metrics.confusion(c, y)  # (K, L)
     order, match, is_match = matched(table)
     sizes = table.sum(1)
     share = table / sizes[:, None]
     rows = [f"{k} ({n:,})" for k, n in zip(np.unique(c)[order], sizes[order], strict=True)]
     frames = np.stack([match[order][is_match[order]], np.flatnonzero(is_match[order])], -1)
-    table, share, columns = table[order], share[order], classes
+    table, share, columns = table[order], share[order], list(y.classes[0])
     is_upright = len(rows) >= len(columns)
     sides = ["cluster (number of data)", name]
     if not is_upright:

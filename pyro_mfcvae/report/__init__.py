@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy.typing as npt
 
 from pyro_mfcvae._utils.files import replacing, writable
 from pyro_mfcvae.likelihoods import GaussianLikelihood, MixedLikelihood
+from pyro_mfcvae.metrics.labels import Names
 from pyro_mfcvae.report import page
 from pyro_mfcvae.report.combinations import Explorer
 from pyro_mfcvae.report.curves import training_charts
@@ -30,8 +28,8 @@ def write_report(
     fitted: FittedMFCVAE,
     path: str | Path,
     x: object,
-    labels: npt.ArrayLike | None = None,
-    names: Sequence[str] | None = None,
+    labels: object = None,
+    names: Names = None,
     *,
     title: str | None = None,
     seed: int = 0,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pyro_mfcvae.data.choosing import data_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
+from pyro_mfcvae.metrics.labels import Labels, Names
 from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
@@ -23,16 +23,16 @@ class Majority:
 
     Attributes:
         label: name of the label.
-        value: the class; the smallest of equally frequent ones.
+        name: name of the class; the first of equally frequent ones.
         purity: fraction of the cluster's data that have it.
     """
 
     label: str
-    value: int
+    name: str
     purity: float
 
     def __str__(self) -> str:
-        return f"{self.label} {self.value}"
+        return f"{self.label} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Findings:
         latents: means of q(z_j | x), for each facet (N, D_j).
         elbo: mean ELBO of the data, nats per datum.
         facets: the K_j clusters of each facet.
-        labels: (N, F), or None.
+        labels: F kinds of label of the data, or None.
         evaluation: scores of facets against labels; None without labels.
     """
 
@@ -78,7 +78,7 @@ class Findings:
     latents: list[Array]
     elbo: float
     facets: tuple[tuple[Cluster, ...], ...]
-    labels: Array | None
+    labels: Labels | None
     evaluation: Evaluation | None
 
     @property
@@ -101,15 +101,14 @@ class Findings:
 
     def describe(self, datum: int) -> str:
         """Write the number of a datum and, on lines of their own, its classes if they are known."""
-        if self.labels is None or self.evaluation is None:
+        if self.labels is None:
             return str(datum)
-        names, classes = self.evaluation.label_names, self.labels[datum]
-        return "\n".join([str(datum), *(f"{names[f]} {classes[f]}" for f in self.telling_labels)])
+        names, classes, codes = self.labels.names, self.labels.classes, self.labels.codes[datum]
+        lines = (f"{names[f]} {classes[f][codes[f]]}" for f in self.telling_labels)
+        return "\n".join([str(datum), *lines])
 
 
-def find(
-    fitted: FittedMFCVAE, x: object, labels: npt.ArrayLike | None, names: Sequence[str] | None, seed: int
-) -> Findings:
+def find(fitted: FittedMFCVAE, x: object, labels: object, names: Names, seed: int) -> Findings:
     """Look at data with a model; the arguments are those of :meth:`FittedMFCVAE.report`."""
     if labels is None and names is not None:
         raise ValueError(f"names: got {names!r} without labels; give labels as well, or neither")
@@ -118,8 +117,8 @@ def find(
     clusters = np.stack([r.argmax(-1) for r in posteriors], axis=1)
     evaluation = y = None
     if labels is not None:
-        evaluation = evaluate(clusters, labels, names, fitted.clusters, posteriors)
-        y = np.asarray(labels).reshape(len(data), -1).astype(np.int64)
+        y = Labels.of(labels, names)
+        evaluation = evaluate(clusters, y, sizes=fitted.clusters, responsibilities=posteriors)
     return Findings(
         x=data.numpy(),
         clusters=clusters,
@@ -159,7 +158,7 @@ def by_size(clusters: Sequence[Cluster]) -> list[Cluster]:
 
 
 def _facet(
-    fitted: FittedMFCVAE, j: int, r: Array, y: Array | None, evaluation: Evaluation | None, seed: int
+    fitted: FittedMFCVAE, j: int, r: Array, y: Labels | None, evaluation: Evaluation | None, seed: int
 ) -> tuple[Cluster, ...]:
     K = r.shape[1]
     weights = fitted.weights[j]
@@ -172,20 +171,18 @@ def _facet(
         confidence = float(top[members].astype(np.float64).mean()) if size else None
         majorities: tuple[Majority, ...] = ()
         if size and y is not None and evaluation is not None:
-            majorities = _majorities(y[members], evaluation, j)
+            majorities = _majorities(y, members, evaluation, j)
         clusters.append(Cluster(k, size, float(weights[k]), confidence, examples[k], majorities))
     return tuple(clusters)
 
 
-def _majorities(y: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...]:
-    """Find the most frequent of the classes (n, F) of a cluster's data, for each label."""
+def _majorities(y: Labels, members: Array, evaluation: Evaluation, j: int) -> tuple[Majority, ...]:
+    """Find the most frequent class of a cluster's data, which a mask (N,) tells, for each label."""
     majorities = []
     for f in sorted(_telling(evaluation), key=lambda f: -evaluation.scores["nmi"][j, f]):
-        values, counts = np.unique(y[:, f], return_counts=True)
+        counts = np.bincount(y.columns[f].codes[members])
         best = counts.argmax()
-        majorities.append(
-            Majority(evaluation.label_names[f], int(values[best]), float(counts[best] / len(y)))
-        )
+        majorities.append(Majority(y.names[f], y.classes[f][best], float(counts[best] / counts.sum())))
     return tuple(majorities)
 
 

@@ -130,7 +130,7 @@ def _card(
         facts.append(("mean confidence", confidence))
     if main:
         facts.append((f"purity ({main})", f"{main.purity:.3f}"))
-        phrases += [str(main.value), *map(str, cluster.majorities)]
+        phrases += [main.name, *map(str, cluster.majorities)]
     examples = cluster.examples[:pictures]
     return Card(
         number=k,

@@ -14,6 +14,7 @@ from pyro_mfcvae._utils.devices import resolve_device
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.choosing import data_for, rows_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
+from pyro_mfcvae.metrics.labels import Names
 from pyro_mfcvae.model.mfcvae import MFCVAE, ELBOTerms
 from pyro_mfcvae.posterior import importance
 from pyro_mfcvae.posterior.arviz_groups import convert
@@ -164,21 +165,23 @@ class FittedMFCVAE(Generator):
         with self.evaluating(seed):
             return importance.bounds(self.model, x, num_particles)
 
-    def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> Evaluation:
+    def evaluate(self, x: Any, labels: object, names: Names = None) -> Evaluation:
         r"""Compare every facet with every label, which must not have been used to train or select.
 
         Args:
             x: data (N, *x_shape).
-            labels: integers, shape (N,) or (N, F) for F kinds of label.
-            names: names of the F kinds of label.
+            labels: classes, (N,) or (N, F) for F kinds of label: integers, booleans or text, in an array, a
+                tensor, lists, or a series or table of pandas, polars or Arrow.
+            names: names of the F kinds; or a mapping from these to the names of their classes, of which
+                label 0 has the first, or to None. Without names, those of a table are taken.
 
         Returns:
             A table that prints: purity, Hungarian accuracy, NMI, ARI and calibration error of every facet
             and label, which facet is closest to each label, confidence, and the redundancy between facets.
 
         Raises:
-            TypeError: if labels are not integers.
-            ValueError: if data and labels differ in length.
+            TypeError: if labels are no classes.
+            ValueError: if data and labels differ in length, or labels are missing.
         """
         r = self.predict_proba(x)
         clusters = np.stack([r_j.argmax(-1) for r_j in r], axis=1)
@@ -188,8 +191,8 @@ class FittedMFCVAE(Generator):
         self,
         path: str | Path,
         x: Any,
-        labels: Any = None,
-        names: Sequence[str] | None = None,
+        labels: object = None,
+        names: Names = None,
         *,
         title: str | None = None,
         seed: int = 0,
@@ -204,8 +207,8 @@ class FittedMFCVAE(Generator):
         Args:
             path: path of the file; its folder must exist, and a file that is there is replaced.
             x: data (N, *x_shape), best such as were not trained on.
-            labels: integers, shape (N,) or (N, F) for F kinds of label, if there are any.
-            names: names of the F kinds of label.
+            labels: classes, as :meth:`evaluate` takes them, if there are any.
+            names: names of the labels and of their classes, as :meth:`evaluate` takes them.
             title: title of the page.
             seed: seed of what is generated.
 
@@ -215,7 +218,7 @@ class FittedMFCVAE(Generator):
         Raises:
             FileNotFoundError: if the folder does not exist.
             IsADirectoryError: if ``path`` is a folder.
-            TypeError: if the labels are not integers.
+            TypeError: if the labels are no classes.
             ValueError: if the data have another shape or are invalid under the likelihood, data and labels
                 differ in length, or there are names without labels.
         """

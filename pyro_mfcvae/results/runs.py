@@ -17,6 +17,7 @@ from pyro_mfcvae._utils.spread import mean_and_sd, over, sd
 from pyro_mfcvae._utils.tables import html_table, text_table
 from pyro_mfcvae.data.choosing import read_once
 from pyro_mfcvae.metrics.evaluation import TITLES, Evaluation
+from pyro_mfcvae.metrics.labels import Names
 from pyro_mfcvae.results.agreement import Agreement, agreement_of
 from pyro_mfcvae.results.choosing import Figures, RunScore, choose
 from pyro_mfcvae.results.fitted import FittedMFCVAE, load
@@ -113,13 +114,13 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         if not self:
             raise ValueError("runs: got none, expected at least one; take a slice that holds some")
 
-    def evaluate(self, x: Any, labels: Any, names: Sequence[str] | None = None) -> RunsEvaluation:
+    def evaluate(self, x: Any, labels: object, names: Names = None) -> RunsEvaluation:
         r"""Compare every facet of every run with every label; mean and standard deviation over the runs.
 
         Args:
             x: data (N, *x_shape).
-            labels: integers, shape (N,) or (N, F) for F kinds of label.
-            names: names of the F kinds of label.
+            labels: classes, (N,) or (N, F) for F kinds of label, as `FittedMFCVAE.evaluate` takes them.
+            names: names of the F kinds of label, and of their classes, as `FittedMFCVAE.evaluate` takes them.
 
         Returns:
             A table that prints: purity, Hungarian accuracy, NMI and ARI of every facet and label.

@@ -90,6 +90,7 @@ def test_the_demo_shows_everything(tmp_path, capsys):
         assert re.search(rf"^ +\d +\d+/\d+ +{name} ", printed, re.MULTILINE)
     for name in ("wall_hue", "object_hue"):
         assert name not in printed
+    assert "shape sphere" in (out / "report.html").read_text()
     assert re.search(r"trained in \d+\.\d s", printed)
     assert (out / "evaluation.txt").read_text() in printed
     assert str(out) in printed
@@ -117,6 +118,17 @@ def test_labels_are_for_the_evaluation(npz, npy, data, tmp_path, capsys):
     assert str(fitted.evaluate(data[0], data[1])) in printed
     assert main(["fit", npy, "--out", str(tmp_path / "b"), *QUICK]) == 0
     np.testing.assert_array_equal(np.load(tmp_path / "a/clusters.npy"), np.load(tmp_path / "b/clusters.npy"))
+
+
+def test_labels_may_be_names(data, tmp_path, capsys):
+    names = np.array(["cat", "dog", "cow"])[data[1][:, 0]]
+    np.savez(tmp_path / "names.npz", x=data[0], y=names)
+    assert main(["fit", str(tmp_path / "names.npz"), "--out", str(tmp_path / "out"), *QUICK]) == 0
+    fitted = load(tmp_path / "out" / "model.mfcvae")
+    assert str(fitted.evaluate(data[0], names)) in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        fitted.evaluate(data[0], names).scores["nmi"], fitted.evaluate(data[0], data[1][:, 0]).scores["nmi"]
+    )
 
 
 def test_several_seeds_are_averaged(npz, data, tmp_path, capsys):
@@ -346,8 +358,8 @@ def test_bad_data_are_refused(tmp_path, capsys):
     assert "with the arrays data, z, expected one of the name x" in fit("names.npz")
     np.savez(tmp_path / "short.npz", x=np.zeros((30, 3)), y=np.zeros(29, int))
     assert "unequal length" in fit("short.npz")
-    np.savez(tmp_path / "real.npz", x=np.zeros((30, 3)), y=np.zeros(30))
-    assert "expected integers" in fit("real.npz")
+    np.savez(tmp_path / "real.npz", x=np.zeros((30, 3)), y=np.full(30, 0.5))
+    assert f"y of {tmp_path / 'real.npz'}: got 0.5 in row 0, expected integers" in fit("real.npz")
     assert not (tmp_path / "out").exists()
 
 
@@ -381,7 +393,8 @@ def test_svhn_is_read(tmp_path):
     dataset = loaded("svhn", "--root", tmp_path)
     assert dataset.title == "SVHN, 9 images of 32 x 32 to train on and 4 to test"
     assert tuple(dataset.train.x.shape) == (9, 3, 32, 32)
-    assert dataset.judged.labels.tolist() == [[1], [2], [3], [4]]
+    assert dataset.judged.labels.classes == (("1", "2", "3", "4"),)
+    assert dataset.judged.labels.names == ("digit",)
     assert dataset.judged.where == "4 test data"
     assert configuring.suitable(dataset) is pyro_mfcvae.config.presets.svhn
 
@@ -399,9 +412,11 @@ def test_a_subset_of_the_shapes(monkeypatch, tmp_path, subset):
         loaded("shapes", "--subset", subset),
         loaded("shapes3d", "--root", tmp_path, "--subset", subset),
     ):
-        assert dataset.judged.label_names == (f"{subset}_hue", "scale", "shape", "orientation")
+        labels = dataset.judged.labels
+        assert labels.names == (f"{subset}_hue", "scale", "shape", "orientation")
+        assert labels.classes[2] == ("cube", "cylinder", "sphere", "capsule")
         assert (len(dataset.train.x), len(dataset.judged.x)) == (3840, 960)
-        assert dataset.judged.labels.shape == (960, 4)
+        assert len(labels) == 960
         assert dataset.judged.where == "960 test data"
 
 

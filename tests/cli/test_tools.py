@@ -134,7 +134,7 @@ def test_parts_of_rooms(monkeypatch):
         part = datasets.load_part(arguments, allow_missing=False)
         assert part.where == f"{number} {kind} data"
         assert part.x.shape == (number, 3, 16, 16)
-        assert part.label_names == ("orientation",)
+        assert part.labels.names == ("orientation",)
 
 
 # report
@@ -158,7 +158,7 @@ def test_a_report_is_written(folder, blobs, tmp_path, capsys, monkeypatch, title
     assert out.read_text() == "<html>"
     ((model_seed, x, labels, names, given, seed),) = seen
     np.testing.assert_array_equal(x, blobs[0])
-    np.testing.assert_array_equal(labels, blobs[1])
+    np.testing.assert_array_equal(labels.codes, blobs[1])
     assert (model_seed, names, seed) == (7, None, 3)
     assert given == (title or "data.npz: 300 data")
 

@@ -13,6 +13,7 @@ from scipy.stats import f_oneway, kstest
 
 from pyro_mfcvae.data import LabelledData, as_labelled, make_facets
 from pyro_mfcvae.metrics import nmi
+from pyro_mfcvae.metrics.evaluation import evaluate
 
 KINDS = ["subspaces", "patches"]
 CLEAN = {"separation": 1e5, "noise": 1e-5}  # a distance of one, and next to no noise
@@ -422,3 +423,14 @@ def test_a_split_keeps_the_nuisance_of_each_datum():
 def test_bad_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make_facets(**arguments)
+
+
+def test_classes_may_have_names():
+    x, labels = torch.zeros(4, 2), torch.tensor([[0, 5], [1, 6], [1, 5], [0, 6]])
+    assert LabelledData(x, labels, ("sex", "age")).names == {"sex": None, "age": None}
+    data = LabelledData(x, labels, ("sex", "age"), class_names=(("female", "male"), None))
+    assert data.names == {"sex": ("female", "male"), "age": None}
+    assert data.split(0.5)[1].names == data.names
+    result = evaluate(labels[:, :1], data.labels, data.names)
+    assert result.label_names == ("sex", "age")
+    assert result.score(0, "sex") == 1

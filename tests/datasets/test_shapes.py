@@ -10,6 +10,7 @@ import torch
 
 from pyro_mfcvae.datasets import shapes as module
 from pyro_mfcvae.datasets.shapes import RenderedShapes
+from pyro_mfcvae.metrics.labels import Labels
 
 SMALL = {
     "floor_hue": [0, 4],
@@ -463,3 +464,12 @@ def test_index_errors(small):
             small[index]
     with pytest.raises(TypeError, match=r"index: got slice.*, expected an integer.*use .images\[rows\]"):
         small[1:3]
+
+
+def test_shapes_have_names():
+    shapes = RenderedShapes({"shape": "all", "scale": [0, 7]}, image_size=16)
+    assert tuple(shapes.names) == shapes.label_names
+    labels = Labels.of(shapes.labels, shapes.names)
+    assert labels.classes[4] == ("cube", "cylinder", "sphere", "capsule")
+    assert labels.classes[3] == ("0", "7")
+    assert shapes.split(0.5)[0].names is shapes.names

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -12,15 +13,18 @@ from torch.nn import functional as F
 
 from pyro_mfcvae.likelihoods import (
     Bernoulli,
+    BetaBinomial,
     Categorical,
     ContinuousBernoulli,
     DiscretizedLogistic,
     ElementwiseLikelihood,
     Gaussian,
     Likelihood,
+    LogNormal,
     Mixed,
     NegativeBinomial,
     Poisson,
+    ZeroInflatedNegativeBinomial,
 )
 
 SHAPES = [(3,), (2, 4), (1, 4, 4), (2, 3, 5)]
@@ -278,6 +282,103 @@ def test_a_column_without_a_count_is_possible_later(factory):
     p = likelihood(torch.zeros(1, 2)).log_prob(torch.tensor([[4.0, 4.0]]))
     assert p.isfinite().all()
     assert likelihood.preprocess(torch.tensor([[4.0, -1.0]])).isfinite().all()
+
+
+@given(st.floats(-60, 60), st.floats(-4, 4), st.integers(0, 20), st.floats(0.1, 20))
+def test_zero_inflation_equals_scipy(gate, y, x, r):
+    likelihood = ZeroInflatedNegativeBinomial(r, learn=None)((1,)).double()
+    features = torch.tensor([[y, gate]], dtype=torch.float64)
+    rate = likelihood.rate(features).item()
+    pi = scipy.special.expit(gate - 2)
+    of_rest = scipy.stats.nbinom(r, r / (r + rate))
+    expected = scipy.special.expit(2 - gate) * of_rest.pmf(x) + (pi if x == 0 else 0.0)
+    p = likelihood(features).log_prob(torch.tensor([[float(x)]], dtype=torch.float64)).item()
+    assert p == pytest.approx(np.log(expected), rel=1e-7, abs=1e-9)
+    assert likelihood.mean(features).item() == pytest.approx(scipy.special.expit(2 - gate) * rate)
+
+
+@pytest.mark.parametrize("gate", [-2e3, -40.0, 40.0, 2e3])
+def test_extreme_gates_keep_their_digits(gate):
+    """In float32 as in float64, where sums of large numbers that cancel would lose them."""
+    values, gradients = [], []
+    for dtype in (torch.float32, torch.float64):
+        likelihood = ZeroInflatedNegativeBinomial(2.0, None)((1,)).to(dtype)
+        features = torch.tensor([[0.3, gate]] * 3, dtype=dtype).requires_grad_()
+        p = likelihood(features).log_prob(torch.tensor([[0.0], [1.0], [7.0]], dtype=dtype))
+        p.sum().backward()
+        values.append(p.detach().double())
+        gradients.append(features.grad.double())
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    if gate < 0:  # no extra zeros
+        plain = NegativeBinomial(2.0, None)((1,)).double()
+        x = torch.tensor([[0.0], [1.0], [7.0]], dtype=torch.float64)
+        torch.testing.assert_close(values[1], plain(torch.full((3, 1), 0.3).double()).log_prob(x))
+
+
+def test_the_decoder_gives_the_gate_last():
+    likelihood = ZeroInflatedNegativeBinomial(learn="decoder")((2, 4, 4))
+    assert likelihood.features_shape == (6, 4, 4)
+    features = torch.zeros(1, 6, 4, 4)
+    features[:, 4:] = 100.0
+    assert likelihood(features).log_prob(torch.zeros(1, 2, 4, 4)).item() == pytest.approx(0)
+    assert likelihood.mean(features).abs().max() < 1e-20
+
+
+# Counts out of a known number
+
+
+@given(st.integers(1, 40), st.floats(-6, 6), st.floats(0.2, 1e3), st.data())
+def test_beta_binomial_equals_scipy(n, y, kappa, data):
+    x = data.draw(st.integers(0, n))
+    likelihood = BetaBinomial(n, kappa, None)((1,)).double()
+    features = torch.tensor([[y]], dtype=torch.float64)
+    mu = 1e-6 + (1 - 2e-6) * scipy.special.expit(y)
+    reference = scipy.stats.betabinom(n, kappa * mu, kappa * (1 - mu))
+    p = likelihood(features).log_prob(torch.tensor([[float(x)]], dtype=torch.float64)).item()
+    assert p == pytest.approx(reference.logpmf(x), rel=1e-6, abs=1e-7)
+    assert likelihood.mean(features).item() == pytest.approx(reference.mean(), rel=1e-9)
+
+
+def test_shares_are_relative_to_those_in_the_data():
+    x = torch.tensor([[0.0, 4.0, 1.0], [0.0, 4.0, 3.0], [0.0, 4.0, 1.0]])
+    likelihood = BetaBinomial(4)((3,))
+    likelihood.calibrate(x)
+    mean = likelihood.mean(torch.zeros(1, 3))[0]
+    torch.testing.assert_close(mean, torch.tensor([1 / 4, 4 - 1 / 4, 5 / 3]), rtol=1e-4, atol=1e-4)
+    never = torch.tensor([[4.0, 0.0, 4.0]])
+    assert likelihood(torch.zeros(1, 3)).log_prob(never).isfinite().all()
+    assert likelihood.preprocess(never).isfinite().all()
+
+
+# Positive numbers
+
+
+@given(st.floats(-3, 3), st.floats(1e-20, 1e20))
+def test_log_normal_equals_scipy(y, x):
+    data = np.exp(draw(200, 1).numpy()) * 7
+    likelihood = LogNormal(0.4, None)((1,)).double()
+    likelihood.calibrate(torch.from_numpy(data))
+    loc, scale = np.log(data).mean(), np.log(data).std()
+    features = torch.tensor([[y]], dtype=torch.float64)
+    reference = scipy.stats.lognorm(0.4 * scale, scale=np.exp(loc + scale * y))
+    p = likelihood(features).log_prob(torch.tensor([[x]], dtype=torch.float64)).item()
+    assert p == pytest.approx(reference.logpdf(x), rel=1e-6)
+    assert likelihood.mean(features).item() == pytest.approx(reference.mean(), rel=1e-6)
+    shown = likelihood.preprocess(torch.tensor([[x]], dtype=torch.float64)).item()
+    assert shown == pytest.approx((np.log(x) - loc) / scale, rel=1e-6, abs=1e-9)
+
+
+def test_units_of_positive_numbers_do_not_matter():
+    """But for the change of variables."""
+    x, features = draw(50, 2).exp(), draw(50, 2, seed=1)
+    values = []
+    for unit in (1.0, 1e-9, 1e12):
+        likelihood = LogNormal(0.5, None)((2,)).double()
+        likelihood.calibrate(unit * x)
+        values.append(likelihood(features).log_prob(unit * x) + 2 * math.log(unit))
+    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(values[0], values[2], rtol=1e-5, atol=1e-4)
 
 
 # Tables

@@ -11,14 +11,17 @@ from calls import Calls
 from pyro_mfcvae import Facet, MFCVAEConfig, likelihoods
 from pyro_mfcvae.likelihoods import (
     Bernoulli,
+    BetaBinomial,
     Categorical,
     ContinuousBernoulli,
     DiscretizedLogistic,
     Gaussian,
     Likelihood,
+    LogNormal,
     Mixed,
     NegativeBinomial,
     Poisson,
+    ZeroInflatedNegativeBinomial,
 )
 
 SHAPES = [(3,), (2, 4), (1, 4, 4), (2, 3, 5)]
@@ -56,6 +59,16 @@ def points(low, high, n=20_001):
     return x, weights
 
 
+def positive(*shape, seed=0):
+    return (0.7 * draw(*shape, seed=seed) + 1).exp()
+
+
+def positive_points(low, high):
+    """Nodes that are equally far apart in the logarithm."""
+    u, weights = points(low, high)
+    return u.exp(), weights * u.exp()
+
+
 def atoms(n, spacing=1.0):
     return torch.arange(n, dtype=torch.float64) * spacing, torch.ones(n, dtype=torch.float64)
 
@@ -89,6 +102,14 @@ FAMILIES = {
     "poisson": Family(Poisson(), counts, atoms(200)),
     "negative_binomial": Family(NegativeBinomial(), counts, atoms(4_000)),
     "negative_binomial-decoder": Family(NegativeBinomial(2.0, "decoder"), counts, atoms(8_000)),
+    "zero_inflated_negative_binomial": Family(ZeroInflatedNegativeBinomial(), counts, atoms(4_000)),
+    "zero_inflated_negative_binomial-decoder": Family(
+        ZeroInflatedNegativeBinomial(2.0, "decoder"), counts, atoms(8_000)
+    ),
+    "beta_binomial": Family(BetaBinomial(6), codes(7), atoms(7)),
+    "beta_binomial-decoder": Family(BetaBinomial(6, 3.0, "decoder"), codes(7), atoms(7)),
+    "log_normal": Family(LogNormal(), positive, positive_points(-30, 40)),
+    "log_normal-decoder": Family(LogNormal(0.3, "decoder"), positive, positive_points(-40, 60)),
 }
 MIXED = Mixed(
     {
@@ -96,10 +117,13 @@ MIXED = Mixed(
         "poisson": [1],
         NegativeBinomial(learn="decoder"): [4],
         "bernoulli": [2],
+        "beta_binomial": {7: 6},
+        "log_normal": [8],
+        "zero_inflated_negative_binomial": [9],
     },
     missing=False,
 )
-MIXED_DATA = {0: codes(4), 1: counts, 2: codes(2), 3: codes(4), 4: counts, 5: real, 6: codes(2)}
+MIXED_DATA = (codes(4), counts, codes(2), codes(4), counts, real, codes(2), codes(7), positive, counts)
 
 
 def mixed_data(N, D, seed=0):
@@ -107,7 +131,7 @@ def mixed_data(N, D, seed=0):
 
 
 CASES = [pytest.param(f, shape, id=f"{n}-{shape}") for n, f in FAMILIES.items() for shape in SHAPES]
-CASES.append(pytest.param(Family(MIXED, mixed_data), (7,), id="mixed"))
+CASES.append(pytest.param(Family(MIXED, mixed_data), (10,), id="mixed"))
 each_case = pytest.mark.parametrize(("family", "x_shape"), CASES)
 each_single = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -352,6 +376,10 @@ def test_every_name_builds_a_likelihood():
         (Poisson(), -1.0, r"dataset: got -1, among 1 of 3 .*Poisson .* counts, .*'gaussian'.*int64"),
         (Poisson(missing=True), 1 / 255, r"dataset: got 0.0039"),
         (NegativeBinomial(), 2.5, r"dataset: got 2.5, .*negative binomial"),
+        (ZeroInflatedNegativeBinomial(), 2.5, r"dataset: got 2.5, .*zero-inflated negative binomial"),
+        (BetaBinomial(3), 4.0, r"dataset: values up to 4, .* 0 to 3; use BetaBinomial\(4\)"),
+        (BetaBinomial(3), 0.5, r"dataset: got 0.5, .* counts out of 3"),
+        (Mixed({"beta_binomial": {2: 4}}), 5.0, r"dataset, column 2: values up to 5"),
         (Mixed({"poisson": [0, 2]}), 2.5, r"dataset, column 2: got 2.5"),
         (Mixed({"categorical": {2: 4}}), 7.0, r"dataset, column 2: values up to 7, .*Categorical\(8\)"),
     ],
@@ -362,6 +390,14 @@ def test_data_outside_the_support_are_refused(factory, value, message):
     with pytest.raises(ValueError, match=message):
         likelihood.check(x, "dataset")
     likelihood.check(torch.tensor([[1.0, 0.0, 1.0]]), "dataset")
+
+
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_zero_is_not_positive(value):
+    likelihood = LogNormal(missing=True)((3,))
+    with pytest.raises(ValueError, match=rf"^x: got {value:g}, among 1 of 2 values, .* zero is none; use"):
+        likelihood.check(torch.tensor([[1.0, value, math.nan]]), "x")
+    likelihood.check(torch.tensor([[1.0, 1e-30, math.nan]]), "x")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +414,13 @@ def test_data_outside_the_support_are_refused(factory, value, message):
         (lambda: Categorical(2.5), "categories: got 2.5"),
         (lambda: NegativeBinomial(-1.0), "total_count: got -1"),
         (lambda: NegativeBinomial(learn="none"), "learn: got 'none'"),
+        (lambda: BetaBinomial(0), "total_count: got 0, expected an integer of at least 1"),
+        (lambda: BetaBinomial(2, 0.05), "concentration: got 0.05 to start learning from"),
+        (
+            lambda: LogNormal(0.05),
+            "sigma: got 0.05 to start learning from, .* 0.1",
+        ),
+        (lambda: LogNormal(-1.0, None), "sigma: got -1"),
         (lambda: Mixed({"cauchy": [0]}), "columns: got 'cauchy', expected one of .*'gaussian'"),
         (lambda: Mixed(others="cauchy"), "others: got 'cauchy'"),
         (lambda: Mixed({"poisson": [0, 1], "gaussian": [1]}), r"columns: got \[0, 1, 1\]"),

@@ -13,13 +13,16 @@ from sklearn.metrics import adjusted_rand_score
 import pyro_mfcvae as mf
 from pyro_mfcvae.likelihoods import (
     Bernoulli,
+    BetaBinomial,
     Categorical,
     ContinuousBernoulli,
     DiscretizedLogistic,
     Gaussian,
+    LogNormal,
     Mixed,
     NegativeBinomial,
     Poisson,
+    ZeroInflatedNegativeBinomial,
 )
 from pyro_mfcvae.networks import ConvolutionalLadder, FullyConnectedLadder
 
@@ -40,6 +43,9 @@ FAMILIES = {
     "categorical": (Categorical(3), CODES),
     "poisson": (Poisson(), COUNTS),
     "negative_binomial": (NegativeBinomial(), COUNTS),
+    "zero_inflated": (ZeroInflatedNegativeBinomial(learn="decoder"), COUNTS * (CODES > 0)),
+    "beta_binomial": (BetaBinomial(2), CODES),
+    "log_normal": (LogNormal(), np.exp(3 * UNIT)),
     "mixed": (Mixed({"categorical": {1: 3, 5: 3}, "poisson": [2], "bernoulli": [3]}), TABLE),
 }
 
@@ -106,6 +112,34 @@ def test_the_whole_job(tmp_path, likelihood, x, has_gaps):
     else:
         observed = x / 255 if x.dtype == np.uint8 else x
         np.testing.assert_array_equal(imputed, observed.astype(imputed.dtype))
+
+
+SHARES = 0.15 + 0.7 * (np.arange(8) < 4)  # of columns that one group has much of, and the other little
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "draws"),
+    [
+        (
+            "zero_inflated_negative_binomial",
+            lambda rng, share: rng.poisson(20 * share) * (rng.random(share.shape) < 0.7),
+        ),
+        (BetaBinomial(12), lambda rng, share: rng.binomial(12, share)),
+        (Mixed({"beta_binomial": dict.fromkeys(range(8), 12)}), lambda rng, share: rng.binomial(12, share)),
+        ("log_normal", lambda rng, share: np.exp(3 * share + 0.5 * rng.normal(size=share.shape))),
+    ],
+)
+def test_two_groups_are_found(likelihood, draws):
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 300)
+    x = draws(rng, np.where(group[:, None] == 0, SHARES, 1 - SHARES))
+    config = mf.presets.tabular(
+        facets=(mf.Facet(2, 2),),
+        likelihood=likelihood,
+        schedule=mf.Schedule.progressive(1, epochs=12, warm_up_epochs=6, batch_size=60, learning_rate=5e-3),
+    )
+    fitted = mf.fit(x, config, progress=False, precision="float32")
+    assert mf.metrics.purity(fitted.predict(x)[:, 0], group) > 0.9
 
 
 def test_reconstructions_are_in_the_units_of_each_column():

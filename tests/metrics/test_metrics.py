@@ -226,10 +226,12 @@ def test_pairs_that_are_refused(score):
         score([0, 1, 2], [0, 1])
     with pytest.raises(ValueError, match=r"^clusters: got no data, shape \(0,\)"):
         score(np.array([], dtype=int), np.array([], dtype=int))
-    with pytest.raises(TypeError, match=r"^labels: got dtype float64, expected integers.*astype"):
-        score([0, 1], [0.0, 1.0])
-    with pytest.raises(TypeError, match=r"^labels: got dtype <U1, expected integers.*np\.unique"):
-        score([0, 1], ["a", "b"])
+    with pytest.raises(TypeError, match=r"^labels: got 0.5 in row 1, expected integers.*np\.digitize"):
+        score([0, 1], [0.0, 0.5])
+    with pytest.raises(TypeError, match=r"^clusters: got dtype <U1, expected integers.*np\.unique"):
+        score(["a", "b"], [0, 1])
+    with pytest.raises(ValueError, match=r"^labels: got shape \(2, 2\), expected one kind of label"):
+        score([0, 1], [[0, 1], [1, 1]])
     with pytest.raises(ValueError, match=r"^clusters: got shape \(2, 1\), expected \(N,\); select"):
         score([[0], [1]], [0, 1])
 

@@ -5,6 +5,7 @@ import re
 import matplotlib
 import matplotlib.figure
 import numpy as np
+import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
@@ -350,10 +351,14 @@ def test_nothing_is_cut_off(model, name):
         (
             lambda f, x: plots.latent_space(f, x, labels=[1, 2]),
             ValueError,
-            "labels: got shape (2,)",
+            "x: got 300 rows and 2 of labels",
         ),
         (lambda f, x: plots.latent_space(f, x, labels=np.zeros((300, 2), int)), ValueError, "labels[:, 0]"),
-        (lambda f, x: plots.embedding(f, x, 0, labels=np.zeros(300)), TypeError, "labels: got dtype float64"),
+        (
+            lambda f, x: plots.embedding(f, x, 0, labels=np.full(300, 0.5)),
+            TypeError,
+            "labels: got 0.5 in row 0, expected integers",
+        ),
         (lambda f, x: plots.embedding(f, x, 5), ValueError, "facet: got 5"),
         (
             lambda f, x: plots.embedding(f, x, 0, method="umap"),
@@ -366,7 +371,7 @@ def test_nothing_is_cut_off(model, name):
             ValueError,
             "ax: got one and labels",
         ),
-        (lambda f, x: plots.confusion_matrix(f, x, [0], 0), ValueError, "labels: got shape (1,)"),
+        (lambda f, x: plots.confusion_matrix(f, x, [0], 0), ValueError, "x: got 300 rows and 1 of"),
         (lambda f, x: plots.confusion_matrix(f, x, [0] * 300, 3), ValueError, "facet: got 3"),
         (lambda f, x: plots.cluster_sizes(f, x, -1), ValueError, "facet: got -1"),
         (lambda f, x: plots.cluster_sizes(f, x[:, :, :5], 0), ValueError, "x: got data of shape"),
@@ -376,3 +381,16 @@ def test_errors_say_what_is_wrong(model, call, error, message):
     fitted, x, _ = model
     with pytest.raises(error, match=re.escape(message)):
         call(fitted, x)
+
+
+def test_names_of_classes_are_drawn(model):
+    fitted, x, y = model
+    names = pd.Series(np.array(["cat", "dog", "eel"])[y[:, 1]], name="animal")
+    for figure in (
+        plots.confusion_matrix(fitted, x, names, 0),
+        plots.embedding(fitted, x, 0, labels=names),
+        plots.latent_space(fitted, x, labels=names),
+    ):
+        assert {"cat", "dog", "eel"} <= {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    figure = plots.confusion_matrix(fitted, x, names, 0)
+    assert any("against animal" in text.get_text() for text in figure.findobj(matplotlib.text.Text))

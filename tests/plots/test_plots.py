@@ -382,7 +382,7 @@ def test_notebooks_can_show_a_figure(models):
         (lambda f, x: plots.compositions(f, x, x[:2]), "x_rows: got 60 data, expected at most 40"),
         (lambda f, x: plots.compositions(f, x[:2], x[0]), "x_columns"),
         (lambda f, x: plots.reconstructions(f, x, num=0), "num: got 0"),
-        (lambda f, x: plots.save_all(f, x, "never", LABELS[:5]), "clusters: got 60 rows and 5 of labels"),
+        (lambda f, x: plots.save_all(f, x, "never", LABELS[:5]), "x: got 60 rows and 5 of labels"),
         (lambda f, x: plots.save_all(f, x, "never", LABELS, ["kind"]), "expected 2 different names"),
         (lambda f, x: plots.training_curves(FittedMFCVAE(f.model, [])), "history is empty"),
     ],

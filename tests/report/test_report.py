@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from importlib import resources
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from jinja2 import UndefinedError
@@ -495,6 +496,7 @@ def test_errors_leave_nothing_behind(grey, tmp_path, monkeypatch):
         (ValueError, "names: got", (path, x, labels, ["one"])),
         (ValueError, "without labels; give labels", (path, x, None, ["one"])),
         (TypeError, "expected integers", (path, x, labels + 0.5)),
+        (ValueError, "labels, column 0: got none in row 0", (path, x, labels * np.nan)),
         (ValueError, "got NaN", (path, np.full_like(x, np.nan))),
     ):
         with pytest.raises(error, match=match):
@@ -541,3 +543,21 @@ def test_every_stage_is_in_the_schedule(make_model, make_config, tmp_path):
     page = written(fitted, tmp_path, fitted.sample(20))
     assert page.texts["td"].count("past facets") == len(stages) == 2
     assert "freeze" in page.texts["th"]
+
+
+def test_classes_have_names(grey, tmp_path):
+    fitted, x, labels = grey
+    kinds = ["ant", "bee", "cat", "dog", "eel"]
+    numbered = written(fitted, tmp_path, x, labels, ["kind", "parity"])
+    for given, names in (
+        (labels, {"kind": kinds, "parity": None}),
+        (pd.DataFrame({"kind": [kinds[k] for k in labels[:, 0]], "parity": labels[:, 1]}), None),
+    ):
+        page = written(fitted, tmp_path, x, given, names)
+        expected = [
+            re.sub(r"kind (\d)", lambda match: f"kind {kinds[int(match[1])]}", name)
+            for name in numbered.data["realNames"]
+        ]
+        assert page.data["realNames"] == expected
+        assert "mostly kind " in str(page.data)
+        assert not re.search(r"kind \d", str(page.data))
