@@ -1,13 +1,17 @@
 """What the README shows must run."""
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import pyro_mfcvae as mf
 
@@ -68,6 +72,34 @@ def test_several_runs() -> None:
     fitted, runs = names["fitted"], names["runs"]
     assert fitted.restarts == runs.restarts  # type: ignore[attr-defined]
     assert fitted.seed == runs.best.seed  # type: ignore[attr-defined]
+
+
+def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"mass": rng.normal(size=40), "island": rng.choice(["Dream", "Biscoe"], 40)})
+    table.loc[3, "mass"] = None
+    table.to_csv("birds.csv", index=False)
+    monkeypatch.setattr(mf, "fit", functools.partial(mf.fit, progress=False))
+    tabular = mf.presets.tabular
+    short = mf.Schedule.progressive(2, epochs=1)
+    monkeypatch.setattr(mf.presets, "tabular", functools.partial(tabular, schedule=short, latent_dims=2))
+    names: dict[str, object] = {"mf": mf, "pandas": pd, "labels": table["island"]}
+    exec(block("Schema.infer(table)"), names)
+    assert list(names["clusters"].columns) == ["facet_0", "facet_1"]  # type: ignore[attr-defined]
+    assert not names["whole"].isna().any().any()  # type: ignore[attr-defined]
+    assert set(names["drawn"]["island"]) <= {"Dream", "Biscoe"}  # type: ignore[index]
+    assert "category  Biscoe, Dream" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.UnmixingWarning")
+@pytest.mark.filterwarnings("ignore::pyro_mfcvae.training.DeadClustersWarning")
+def test_the_estimator() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 4))
+    names = {"make_pipeline": make_pipeline, "StandardScaler": StandardScaler, "x": x}
+    exec(block("MultiFacetClustering").replace("random_state=0", "random_state=0, steps=(5, 5)"), names)
+    assert names["labels"].shape == (40,)  # type: ignore[attr-defined]
+    assert len(names["latents"]) == 40  # type: ignore[arg-type]
 
 
 def test_large_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
