@@ -179,12 +179,13 @@ class Predictor:
 
         Returns:
             Reconstructions in the units of x, shape (N, *x_shape): of all entries, be they
-            observed or missing. :meth:`impute` keeps those that are observed.
+            observed or missing. :meth:`impute` keeps those that are observed. Counts of a likelihood with an
+            exposure are expected at that of each datum.
 
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+        return self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)], x)])[0]
 
     def impute(self, x: Any) -> np.ndarray:
         r"""Fill in the missing entries of x, as :meth:`reconstruct` has them.
@@ -212,7 +213,7 @@ class Predictor:
         """
 
         def impute(batch: Tensor) -> list[Tensor]:
-            mean = self._mean([q.mean for q in self.model.encode(batch)])
+            mean = self._mean([q.mean for q in self.model.encode(batch)], batch)
             return [torch.where(batch.isnan(), mean, batch)]
 
         return self._blocks(x, impute)[0]
@@ -395,5 +396,5 @@ class Predictor:
                 start = stop
         return [result.numpy() for result in results]
 
-    def _mean(self, z: list[Tensor]) -> Tensor:
-        return self.model.likelihood.mean(self.model.decode(z))
+    def _mean(self, z: list[Tensor], x: Tensor | None = None) -> Tensor:
+        return self.model.likelihood.given(x).mean(self.model.decode(z))
