@@ -22,10 +22,6 @@ class LabelledData:
             they are known, as for generated data.
         class_names: for each column the names of its classes, of which label 0 has the first, or None where
             numbers are all there is to say; None for all columns.
-
-    Attributes:
-        names: names of the columns with those of their classes, as ``fitted.evaluate(x, labels, names)`` and
-            ``fitted.report`` take them.
     """
 
     x: torch.Tensor
@@ -36,7 +32,7 @@ class LabelledData:
 
     @property
     def names(self) -> dict[str, tuple[str, ...] | None]:
-        """Names of the columns of ``labels``, each with those of its classes."""
+        """Names of the columns, each with those of its classes, for ``fitted.evaluate(x, labels, names)``."""
         of_classes = self.class_names or (None,) * len(self.label_names)
         return dict(zip(self.label_names, of_classes, strict=True))
 

@@ -22,7 +22,8 @@ ROWS_AT_A_TIME = 2**22  # numbers in the rows of which moments are taken at a ti
 class Likelihood(nn.Module, ABC):
     """The distribution of a datum given the decoder's output.
 
-    Subclasses give :meth:`forward` and :meth:`mean`; all else may be left as it is.
+    Subclasses give :meth:`forward` and :meth:`mean`; all else may be left as it is. Whoever has data asks
+    ``likelihood.given(x)``, whoever generates them the likelihood itself.
 
     Args:
         x_shape: shape of one datum.
@@ -56,6 +57,18 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def mean(self, features: Tensor) -> Tensor:
         r"""Return E[x | z], or the most probable category, shape (N, *x_shape), in the units of x."""
+
+    def given(self, x: Tensor | None) -> Likelihood:
+        r"""Return the likelihood of N data of which something is known, as the total of their counts.
+
+        Args:
+            x: the data (N, *x_shape); None for data that are not there yet.
+
+        Returns:
+            A likelihood with the same parameters, for features of these data in their order; itself where
+            nothing is known, as here.
+        """
+        return self
 
     def check(self, x: Tensor, name: str) -> None:
         r"""Raise a ValueError that names ``name`` where x (N, *x_shape) is outside the support."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -131,6 +132,7 @@ class MixedLikelihood(ElementwiseLikelihood):
             self.register_buffer(f"columns_{index}", places, persistent=False)
         self.register_buffer("order", torch.cat(columns).argsort(), persistent=False)
         self.dtype = torch.float64 if any(part.dtype == torch.float64 for part in built) else torch.float32
+        self._given: list[ElementwiseLikelihood] | None = None  # parts that know something of the data
         self._input_sizes = [part.input_shape[0] for part in built]
         self._feature_sizes = [part.features_shape[0] for part in built]
 
@@ -143,6 +145,18 @@ class MixedLikelihood(ElementwiseLikelihood):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the encoder's input: that of all parts, one after another, and of what is observed."""
         return (sum(self._input_sizes) + self.allows_missing * self.x_shape[0],)
+
+    def given(self, x: Tensor | None) -> Likelihood:
+        r"""Return the likelihood of data x (N, D) of whose columns something is known."""
+        if x is None:
+            return self
+        each = zip(self._parts, self._columns, strict=True)
+        given = [part.given(x.index_select(1, columns)) for part, columns in each]
+        if all(one is other for one, other in zip(given, self._parts, strict=True)):
+            return self
+        likelihood = copy.copy(self)
+        likelihood._given = cast(list[ElementwiseLikelihood], given)
+        return likelihood
 
     def elements(self, features: Tensor) -> dist.Distribution:
         r"""Return the columns' distributions, (N, D)."""
@@ -174,7 +188,7 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     @property
     def _parts(self) -> list[ElementwiseLikelihood]:
-        return list(self.parts)  # type: ignore[arg-type]
+        return self._given or list(self.parts)  # type: ignore[arg-type]
 
     @property
     def _columns(self) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
 from pyro_mfcvae.likelihoods.base import Likelihood
-from pyro_mfcvae.likelihoods.counts import NegativeBinomial, NegativeBinomialLikelihood
+from pyro_mfcvae.likelihoods.counts import Exposure, NegativeBinomial, NegativeBinomialLikelihood
 from pyro_mfcvae.likelihoods.positive import Learn
 
 START = -2.0  # logit of the gate where the decoder says nothing: zeros are first left to the rate
@@ -64,6 +64,7 @@ class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
         total_count: number r, positive.
         learn: scope in which r is learned, as :class:`NegativeBinomial` has it.
         missing: whether elements of x may be NaN.
+        exposure: None, or ``"total"``.
 
     References:
         Lopez, Regier, Cole, Jordan, Yosef (2018), Deep Generative Modeling for Single-Cell Transcriptomics.
@@ -72,9 +73,14 @@ class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
     family = "zero-inflated negative binomial"
 
     def __init__(
-        self, x_shape: tuple[int, ...], total_count: float, learn: Learn, missing: bool = False
+        self,
+        x_shape: tuple[int, ...],
+        total_count: float,
+        learn: Learn,
+        missing: bool = False,
+        exposure: Exposure = None,
     ) -> None:
-        super().__init__(x_shape, total_count, learn, missing)
+        super().__init__(x_shape, total_count, learn, missing, exposure)
         self.num_features += 1
 
     def elements(self, features: Tensor) -> dist.Distribution:
@@ -96,12 +102,15 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     Attributes:
         total_count: number r, as :class:`NegativeBinomial` has it.
         learn: scope in which r is learned, as :class:`NegativeBinomial` has it.
+        exposure: None, or ``"total"`` where how much was counted of a datum should not matter.
         missing: whether elements of x may be NaN.
 
     Raises:
-        ValueError: for an r that is not positive, or too small to learn.
+        ValueError: for an r that is not positive, or too small to learn, or another exposure.
     """
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, *x_shape)."""
-        return ZeroInflatedNegativeBinomialLikelihood(x_shape, self.total_count, self.learn, self.missing)
+        return ZeroInflatedNegativeBinomialLikelihood(
+            x_shape, self.total_count, self.learn, self.missing, self.exposure
+        )

@@ -148,6 +148,7 @@ class MFCVAE(nn.Module):
         """
         self._declare_parameters()
         weights = weights or self.full_weights
+        likelihood = self.likelihood.given(x)
         mixtures: list[Mixture] = list(self.facet_priors)
         for j, prior in self.shared_priors():
             with kl_weight(weights.kl[j]):
@@ -162,7 +163,7 @@ class MFCVAE(nn.Module):
                 only = cast(Tensor, self.nuisance.every)[0, 0]
                 with kl_weight(weights.kl[-1]):
                     z.append(pyro.sample("z_nuisance", self.nuisance.component(only)))
-            x = cast(Tensor, pyro.sample("x", self.likelihood(self.decode(z, weights)), obs=x))
+            x = cast(Tensor, pyro.sample("x", likelihood(self.decode(z, weights)), obs=x))
         charge = self._redundancy_charge(z, weights)
         if charge is not None:
             size = data_size or len(rows)
@@ -282,7 +283,8 @@ class MFCVAE(nn.Module):
         features = self.decode([q_j.rsample() for q_j in q], weights)
         J = len(self.priors)
         nuisance = None if self.nuisance is None else terms[J]
-        return ELBOTerms(self.likelihood(features).log_prob(x), terms[:J], responsibilities[:J], nuisance)
+        log_likelihood = self.likelihood.given(x)(features).log_prob(x)
+        return ELBOTerms(log_likelihood, terms[:J], responsibilities[:J], nuisance)
 
     def objective(self, x: Tensor, weights: FacetWeights | None = None) -> Tensor:
         r"""The objective of the N data x (N, *x_shape), weighted, in nats; a scalar.
@@ -294,7 +296,7 @@ class MFCVAE(nn.Module):
         weights = weights or self.full_weights
         q = self.encode(x)
         z = [q_j.rsample() for q_j in q]
-        total: Tensor = self.likelihood(self.decode(z, weights)).log_prob(x).sum()
+        total: Tensor = self.likelihood.given(x)(self.decode(z, weights)).log_prob(x).sum()
         options: dict[str, Any] = {
             "objective": self.config.elbo,
             "num_samples": self.config.num_kl_samples,

@@ -103,7 +103,7 @@ def particles(model: MFCVAE, x: Tensor, num_particles: int) -> Iterator[Particle
 def _particles(model: MFCVAE, q: list[dist.Distribution], x: Tensor, number: int) -> Particles:
     z = [q_j.sample(torch.Size([number])) for q_j in q]
     features = model.decode(z)
-    log_likelihood = model.likelihood(features).log_prob(x)
+    log_likelihood = model.likelihood.given(x)(features).log_prob(x)
     log_weights = log_likelihood
     for prior, q_j, z_j in zip(model.latent_priors, q, z, strict=True):
         log_weights = log_weights + log_mixture(prior, z_j) - q_j.log_prob(z_j)

@@ -151,7 +151,7 @@ def _posterior_draws(
         for some in particles(model, data, num_draws):
             values = {"log_weight": some.log_weights, **dict(zip(model.latent_sites, some.z, strict=True))}
             if predictive:
-                values["x"] = model.likelihood(some.features).sample()
+                values["x"] = model.likelihood.given(data)(some.features).sample()
             for name, value in values.items():
                 of_block.setdefault(name, []).append(value.cpu())
         for name, draws in of_block.items():

@@ -209,12 +209,13 @@ class Predictor:
 
         Returns:
             Reconstructions in the units of x, shape (N, *x_shape): of all entries, be they
-            observed or missing. :meth:`impute` keeps those that are observed.
+            observed or missing. :meth:`impute` keeps those that are observed. Counts of a likelihood with an
+            exposure are expected at that of each datum.
 
         Raises:
             ValueError: if the data have another shape or are not finite.
         """
-        found = self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)])])[0]
+        found = self._blocks(x, lambda x: [self._mean([q.mean for q in self.model.encode(x)], x)])[0]
         return self._table(found, x) if as_frame else found
 
     @overload
@@ -250,7 +251,7 @@ class Predictor:
         """
 
         def impute(batch: Tensor) -> list[Tensor]:
-            mean = self._mean([q.mean for q in self.model.encode(batch)])
+            mean = self._mean([q.mean for q in self.model.encode(batch)], batch)
             return [torch.where(batch.isnan(), mean, batch)]
 
         found = self._blocks(x, impute)[0]
@@ -373,5 +374,5 @@ class Predictor:
         schema = self.model.schema
         return numbered(values, "x", like) if schema is None else schema.decode(values, like)
 
-    def _mean(self, z: list[Tensor]) -> Tensor:
-        return self.model.likelihood.mean(self.model.decode(z))
+    def _mean(self, z: list[Tensor], x: Tensor | None = None) -> Tensor:
+        return self.model.likelihood.given(x).mean(self.model.decode(z))
