@@ -14,6 +14,7 @@ from pyro_mfcvae.posterior import mcmc
 from pyro_mfcvae.results.comparison import Comparison
 from pyro_mfcvae.results.fitted import FittedMFCVAE, load
 from pyro_mfcvae.results.runs import FittedRuns
+from pyro_mfcvae.training import callbacks
 
 __all__ = [
     "MFCVAE",
@@ -25,6 +26,7 @@ __all__ = [
     "MFCVAEConfig",
     "Schedule",
     "Stage",
+    "callbacks",
     "compare",
     "data",
     "fit",

@@ -29,6 +29,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {
     ("pyro_mfcvae.results.fitted", "report"),
     ("pyro_mfcvae.results.comparison", "plots"),
+    ("pyro_mfcvae.training.history", "plots"),
 }
 
 

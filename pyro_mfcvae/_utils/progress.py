@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -20,6 +21,11 @@ class Bar(tqdm):  # type: ignore[misc]
     """A progress bar with a lock of this process; tqdm's would settle how the user's processes start."""
 
     _lock = threading.RLock()
+
+    def __init__(self, *, shows: bool, **options: Any) -> None:
+        # Without a terminal a bar would fill a log with lines; a notebook draws it by itself.
+        is_notebook = any(kind.__module__ == "tqdm.notebook" for kind in type(self).__mro__)
+        super().__init__(disable=not shows or (None if not is_notebook else False), **options)
 
 
 class _Lines(logging.StreamHandler):  # type: ignore[type-arg]

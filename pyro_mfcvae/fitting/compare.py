@@ -21,8 +21,8 @@ from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.data.sources import InMemory, Source
 from pyro_mfcvae.fitting.compute import Compute, Workers
-from pyro_mfcvae.fitting.fit import as_restarts, fit_source
-from pyro_mfcvae.fitting.parallel import as_seeds
+from pyro_mfcvae.fitting.fit import fit_source
+from pyro_mfcvae.fitting.parallel import as_restarts, as_seeds
 from pyro_mfcvae.metrics import effective_clusters
 from pyro_mfcvae.results.comparison import ComparedModel, Comparison, FacetAgreement, match_facets
 from pyro_mfcvae.results.fitted import FittedMFCVAE

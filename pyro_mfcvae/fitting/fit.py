@@ -18,7 +18,6 @@ from pyro_mfcvae._utils.allocations import (
     bounded_allocations,
     in_words,
 )
-from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.devices import describe_environment
 from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
@@ -27,12 +26,13 @@ from pyro_mfcvae.data.checking import check_bytes, check_data
 from pyro_mfcvae.data.choosing import Streaming, as_needed
 from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
-from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_seed, as_seeds, as_workers, train_runs
+from pyro_mfcvae.fitting.parallel import as_workers, seeds_of, train_runs
 from pyro_mfcvae.fitting.preparing import prepare
 from pyro_mfcvae.likelihoods import LikelihoodFactory
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
+from pyro_mfcvae.training.callbacks import Callback, Callbacks, as_callback
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
 
@@ -59,6 +59,7 @@ def fit(
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
     checkpoint_dir: str | Path | None = None,
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> FittedMFCVAE: ...
 
@@ -79,6 +80,7 @@ def fit(
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
     checkpoint_dir: str | Path | None = None,
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> FittedRuns: ...
 
@@ -98,6 +100,7 @@ def fit(
     in_memory: Streaming = "auto",
     compile: Compile = "auto",
     checkpoint_dir: str | Path | None = None,
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> FittedMFCVAE | FittedRuns:
     r"""Cluster data in several ways at once.
@@ -143,6 +146,8 @@ def fit(
             at the end of each stage. The same call goes on from there after an interruption, and returns at
             once what is finished; :func:`pyro_mfcvae.load` reads the model of such a file. It belongs to this
             call: with other data, configuration, threads or versions, it is refused. None keeps nothing.
+        callbacks: objects of :class:`callbacks.Callback`, or functions of a trainer and a record, which are
+            called after each epoch and may end the run. Processes have copies of them.
         progress: whether to show a progress bar.
 
     Returns:
@@ -187,7 +192,7 @@ def fit(
         >>> len(runs), runs.best.predict(x).shape
         (2, (100, 1))
     """
-    chosen_seeds = _seeds(seed, seeds, restarts)
+    chosen_seeds = seeds_of(seed, seeds, restarts)
     compute = Compute.resolve(device, precision, compile, workers)
     with Turn():
         data, config = prepare(
@@ -200,6 +205,7 @@ def fit(
         compute,
         keeps="all" if seeds is not None else "only" if restarts is None else "best",
         checkpoint_dir=checkpoint_dir,
+        callbacks=callbacks,
         progress=progress,
     )
 
@@ -212,6 +218,7 @@ def fit_source(
     *,
     keeps: Keeps,
     checkpoint_dir: str | Path | None = None,
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> FittedMFCVAE | FittedRuns:
     """Train one model for each seed on data that are read already.
@@ -224,6 +231,7 @@ def fit_source(
         keeps: ``"only"`` returns the model of the only seed, ``"best"`` the one that
             :attr:`FittedRuns.best` is, ``"all"`` all of them.
         checkpoint_dir: as in :func:`pyro_mfcvae.fit`.
+        callbacks: as in :func:`pyro_mfcvae.fit`.
         progress: whether to show a progress bar.
 
     Raises:
@@ -243,8 +251,9 @@ def fit_source(
             "with fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
+    called = tuple(map(as_callback, callbacks))
     with nullcontext() if folder is None else _alone_in(folder):
-        return _train_all(data, config, seeds, compute, folder, keeps=keeps, progress=progress)
+        return _train_all(data, config, seeds, compute, folder, called, keeps=keeps, progress=progress)
 
 
 def _train_all(
@@ -253,6 +262,7 @@ def _train_all(
     seeds: tuple[int, ...],
     compute: Compute,
     folder: Path | None,
+    callbacks: tuple[Callback, ...],
     *,
     keeps: Keeps,
     progress: bool,
@@ -260,7 +270,9 @@ def _train_all(
     environment = describe_environment(compute.device, compute.precision)
     _log.info("training in %s, compile %s", environment, compute.compile)
     number = as_workers(compute.workers, len(seeds), compute.device)
-    run = functools.partial(_train_one, config=config, compute=compute, checkpoint_dir=folder)
+    run = functools.partial(
+        _train_one, config=config, compute=compute, checkpoint_dir=folder, callbacks=callbacks
+    )
     if keeps == "only":
         return run(data, seeds[0], progress=progress)
     runs = train_runs(run, data, seeds, workers=number, progress=progress)
@@ -281,6 +293,7 @@ def _train_one(
     config: MFCVAEConfig,
     compute: Compute,
     checkpoint_dir: Path | None,
+    callbacks: tuple[Callback, ...],
     progress: bool = False,
 ) -> FittedMFCVAE:
     device = compute.device
@@ -297,9 +310,10 @@ def _train_one(
                 precision=compute.precision,
                 compile=compute.compile,
                 checkpoint=checkpoint,
+                callbacks=callbacks,
                 progress=progress,
             )
-        except (KeyboardInterrupt, FloatingPointError) as error:
+        except (KeyboardInterrupt, Exception) as error:
             so_far = error.__dict__.get("history")
             error.__dict__["fitted"] = FittedMFCVAE(model, so_far, seed=seed) if so_far else None
             raise
@@ -357,31 +371,3 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 "one that is free; wait for its end, or use another folder"
             ) from error
         yield
-
-
-def _seeds(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:
-    """The seeds of all runs."""
-    if seeds is not None:
-        for name, value in (("seed", seed), ("restarts", restarts)):
-            if value is not None:
-                raise ValueError(
-                    f"{name}: got {value!r} together with seeds, expected one of the two; for the best of "
-                    "given seeds use fit(..., seeds=...).best"
-                )
-        return as_seeds(seeds)
-    first = as_seed(0 if seed is None else seed)
-    if restarts is None:
-        return (first,)
-    return as_restarts(first, restarts)
-
-
-def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
-    """Seeds of so many runs from the first on.
-
-    Raises:
-        TypeError: if their number is not an integer.
-        ValueError: if there is none, or the last seed is out of range.
-    """
-    restarts = integer("restarts", restarts, 1, MAX_RUNS)
-    as_seed(first + restarts - 1)
-    return tuple(range(first, first + restarts))

@@ -89,7 +89,7 @@ def _collect(
     # An interruption anywhere must reach the generator at once, since closing it ends the processes.
     with (
         closing(_outcomes(run, data, seeds, workers)) as finished,
-        Bar(total=len(seeds), disable=not progress, unit="run") as bar,
+        Bar(total=len(seeds), shows=progress, unit="run") as bar,
     ):
         for seed, outcome in finished:
             outcomes[seed] = outcome
@@ -137,6 +137,39 @@ def as_seed(seed: object, name: str = "seed") -> int:
         ValueError: if it is out of range.
     """
     return integer(name, seed, 0, MAX_SEED)
+
+
+def seeds_of(seed: int | None, seeds: Iterable[int] | None, restarts: int | None) -> tuple[int, ...]:
+    """Return the seeds of all runs that :func:`pyro_mfcvae.fit` is asked for.
+
+    Raises:
+        TypeError: if they are not integers.
+        ValueError: for seeds beside another option, and ones that are out of range.
+    """
+    if seeds is not None:
+        for name, value in (("seed", seed), ("restarts", restarts)):
+            if value is not None:
+                raise ValueError(
+                    f"{name}: got {value!r} together with seeds, expected one of the two; for the best of "
+                    "given seeds use fit(..., seeds=...).best"
+                )
+        return as_seeds(seeds)
+    first = as_seed(0 if seed is None else seed)
+    if restarts is None:
+        return (first,)
+    return as_restarts(first, restarts)
+
+
+def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
+    """Seeds of so many runs from the first on.
+
+    Raises:
+        TypeError: if their number is not an integer.
+        ValueError: if there is none, or the last seed is out of range.
+    """
+    restarts = integer("restarts", restarts, 1, MAX_RUNS)
+    as_seed(first + restarts - 1)
+    return tuple(range(first, first + restarts))
 
 
 def as_workers(workers: int | str, runs: int, device: torch.device) -> int:

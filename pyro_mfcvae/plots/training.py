@@ -16,8 +16,9 @@ from pyro_mfcvae.plots.curves import (
     stage_spans,
     term_curves,
 )
-from pyro_mfcvae.plots.style import COLORS, DASHES, GREY, new_figure, tidy
+from pyro_mfcvae.plots.style import COLORS, DASHES, GREY, figure_of, new_figure, tidy
 from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.training.history import History
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and only needed when a plot is made
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def training_curves(fitted: FittedMFCVAE) -> Figure:
     spans = stage_spans(history)
     figure = new_figure(8.0, 9.0, layout="constrained")
     panels = figure.subplots(4, sharex=True, height_ratios=(3, 3, 2, 2.5))
-    _draw_fit(panels[0], fitted)
+    _draw_fit(panels[0], history)
     _draw_terms(panels[1], fitted)
     _draw_weights(panels[2], fitted)
     _draw_alive(panels[3], fitted)
@@ -74,9 +75,25 @@ def training_curves(fitted: FittedMFCVAE) -> Figure:
     return figure
 
 
-def _draw_fit(ax: Axes, fitted: FittedMFCVAE) -> None:
+def plot_history(history: History, ax: Axes | None = None) -> Figure:
+    """Draw ELBO and log-likelihood of a history; see :meth:`History.plot`."""
+    if not history:
+        raise ValueError("history: got no epochs, expected at least one")
+    figure = new_figure(7.0, 3.0, layout="constrained") if ax is None else figure_of(ax)
+    panel = figure.subplots() if ax is None else ax
+    _draw_fit(panel, history)
+    for span in stage_spans(history):
+        _shade(panel, span)
+    panel.margins(x=0)
+    tidy(panel)
+    panel.legend(loc="best", frameon=False, fontsize=9)
+    panel.set_xlabel("epoch")
+    return figure
+
+
+def _draw_fit(ax: Axes, history: History) -> None:
     """Draw ELBO and log-likelihood, the ELBO above it."""
-    elbo, log_likelihood, *held_out = fit_curves(fitted.history)
+    elbo, log_likelihood, *held_out = fit_curves(history)
     _plot(ax, log_likelihood, COLORS[4], "--")
     _plot(ax, elbo, COLORS[0], "-")
     for curve in held_out:
@@ -141,14 +158,18 @@ def _plot(
 def _shade_stages(ax: Axes, fitted: FittedMFCVAE, spans: Sequence[Span], has_label: bool) -> None:
     """Shade stages, and mark where their mixtures were fitted, with a label unless there is one."""
     for span in spans:
-        shade = ("#F3F3F3", "#E4E8EE")[span.stage % 2]
-        ax.axvspan(span.first - 0.5, span.last + 0.5, color=shade, linewidth=0, zorder=0)
+        _shade(ax, span)
         warm_up = _warm_up_epochs(fitted, span.stage)
         if warm_up:
             label = None if has_label else "mixtures fitted"
             has_label = True
             place = span.first + warm_up - 0.5
             ax.axvline(place, color=GREY, linestyle=":", linewidth=1, zorder=1, label=label)
+
+
+def _shade(ax: Axes, span: Span) -> None:
+    shade = ("#F3F3F3", "#E4E8EE")[span.stage % 2]
+    ax.axvspan(span.first - 0.5, span.last + 0.5, color=shade, linewidth=0, zorder=0)
 
 
 def _warm_up_epochs(fitted: FittedMFCVAE, s: int) -> int:

@@ -197,7 +197,7 @@ def sample_mixture(
     density = MixtureDensity(y, v, reference, hyper_priors)
 
     chains, diverging = [], np.zeros((num_chains, num_samples), dtype=bool)
-    with Bar(total=num_chains * (num_samples + warmup_steps), disable=not progress, unit="draw") as bar:
+    with Bar(total=num_chains * (num_samples + warmup_steps), shows=progress, unit="draw") as bar:
         for chain in range(num_chains):
             bar.set_description(f"chain {chain + 1}/{num_chains}")
             own_seed = int(np.random.SeedSequence((seed, chain)).generate_state(1)[0])

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from pyro_mfcvae._utils.devices import Environment
+from pyro_mfcvae._utils.tables import html_table
 from pyro_mfcvae.training.unmixing import Unmixing
+
+if TYPE_CHECKING:  # slow to import, or optional
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,19 @@ class EpochRecord:
     redundancy: float | None = None
 
 
+def as_row(record: EpochRecord) -> dict[str, float | int | None]:
+    """Return the figures of an epoch by name, those of each facet as ``alive_0``, ``alive_1``, ..."""
+    row: dict[str, float | int | None] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, tuple):
+            singular = field.name.removesuffix("s")
+            row |= {f"{singular}_{j}": of_facet for j, of_facet in enumerate(value)}
+        else:
+            row[field.name] = value
+    return row
+
+
 class History(tuple[EpochRecord, ...]):
     """One record for each epoch of training, and what it was trained in.
 
@@ -78,3 +99,46 @@ class History(tuple[EpochRecord, ...]):
         history.environment = environment
         history.unmixing = unmixing
         return history
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Make a ``pandas.DataFrame`` with a row for each epoch.
+
+        Its columns are the fields of :class:`EpochRecord`, those of each facet as ``alive_0``, ``alive_1``,
+        ...; a run that was unmixed has other facets before, and NaN where there was none.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "pandas is not installed, expected any version; run pip install pandas, or use the records"
+            ) from error
+        rows = [as_row(record) for record in self]
+        return pd.DataFrame([{k: math.nan if v is None else v for k, v in row.items()} for row in rows])
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw ELBO and log-likelihood, epoch by epoch; ``plots.training_curves`` of the model has more.
+
+        Args:
+            ax: axes to draw in; None makes a figure of its own.
+
+        Raises:
+            ValueError: if there is no epoch.
+        """
+        from pyro_mfcvae.plots.training import plot_history  # which needs this class
+
+        return plot_history(self, ax)
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>no epochs</p>"
+        names = ("stage", "epoch", "steps", "loss", "elbo", "log_likelihood", "held_out_elbo", "alive")
+        rows = [[name.replace("_", " ") for name in names]]
+        last = {record.stage: record for record in self}  # the last epoch of each stage
+        for record in last.values():
+            values = (getattr(record, name) for name in names)
+            rows.append([f"{v:.2f}" if isinstance(v, float) else "" if v is None else str(v) for v in values])
+        notes = [f"{len(self)} epochs, of which the last one of each stage is shown"]
+        return html_table(rows, notes if self.environment is None else [*notes, f"in {self.environment}"])

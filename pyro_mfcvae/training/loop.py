@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, cast
 
@@ -25,12 +25,13 @@ from pyro_mfcvae.model.loss import make_loss
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import FacetWeights, network_precision
 from pyro_mfcvae.priors.initialization import embedding_size
+from pyro_mfcvae.training.callbacks import Callback, as_callback
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.early_stopping import EarlyStopping
 from pyro_mfcvae.training.freezing import check_patterns, freeze
 from pyro_mfcvae.training.history import EpochRecord, History
 from pyro_mfcvae.training.monitor import Monitor
-from pyro_mfcvae.training.optimizers import catch_up, make_optimizer
+from pyro_mfcvae.training.optimizers import catch_up, drop_vanished_moments, make_optimizer
 from pyro_mfcvae.training.plan import StagePlan
 from pyro_mfcvae.training.stage_run import StageRun
 from pyro_mfcvae.training.step import Stepper, without_validation
@@ -47,9 +48,6 @@ REMEMBERED_STEPS = 100  # at least, between two states that a run can go back to
 MAX_RETREATS = 3  # of a stage that diverges
 NOT_FACTORED: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 RETREAT = 0.1  # of the learning rate, after each
-VANISHED = 1e-20  # of a gradient; an update from it is far below the precision of a parameter
-
-Callback = Callable[["Trainer", EpochRecord], None]
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -67,11 +65,12 @@ class Trainer:
         compile: as in :func:`pyro_mfcvae.fit`.
 
     Attributes:
-        callbacks: called with the trainer and the record after each epoch.
+        callbacks: called when a stage begins, an epoch ends, and the run ends.
         history: one record for each epoch.
         steps: number of steps of the optimisers so far.
         stage: the stage that trains; None before the first.
         unmixing: what the latents were unmixed into; None if they were not, or not yet.
+        is_stopped: whether a callback has asked to stop.
 
     Raises:
         ValueError: as :func:`train`.
@@ -100,7 +99,8 @@ class Trainer:
         # What all data share counts once for all of them.
         data_size = len(self.source) if model.shared_priors() else None
         self.stepper = Stepper(make_loss(model, data_size), compile)
-        self.callbacks: list[Callback] = [_log_progress]
+        self.callbacks: list[Callback] = [as_callback(_log_progress)]
+        self.is_stopped = False
         self.history: list[EpochRecord] = []
         self.steps = 0
         self.stage: StageRun | None = None
@@ -137,7 +137,7 @@ class Trainer:
             with (
                 network_precision(self.precision),
                 without_validation(),
-                Bar(total=total, disable=not progress, unit="step") as bar,
+                Bar(total=total, shows=progress, unit="step") as bar,
             ):
                 for index, plan in enumerate(self.plans):
                     if self.stage is not None and index < self.stage.index:
@@ -145,8 +145,19 @@ class Trainer:
                         continue
                     bar.set_description(f"stage {index + 1}/{len(self.plans)}")
                     self._run_stage(index, bar)
+                    if self.is_stopped:
+                        break
+                for callback in self.callbacks:
+                    callback.on_run_end(self)
         finally:
             self.model.requires_grad_(True).eval()
+
+    def stop(self) -> None:
+        """End the run after this epoch; a stage that would unmix the latents then leaves them as they are.
+
+        A checkpoint is written, and the same call goes on from there.
+        """
+        self.is_stopped = True
 
     def finished_history(self) -> History:
         """Return the records so far, with what the model is trained in."""
@@ -240,7 +251,9 @@ class Trainer:
         self._begin_phase(run)
         bar.update(run.step)
         self._remember()
-        while not run.is_over:
+        for callback in self.callbacks:
+            callback.on_stage_begin(self)
+        while not (run.is_over or self.is_stopped):
             try:
                 self._run_epoch(run, bar)
             except (FloatingPointError, NOT_FACTORED) as error:
@@ -249,7 +262,7 @@ class Trainer:
                 self._remember(REMEMBERED_STEPS)
         bar.total -= run.plan.total_steps - run.step
         run.early_stopping.restore(self.model)
-        if run.plan.stage.unmix:
+        if run.plan.stage.unmix and not self.is_stopped:
             auto = run.plan.stage.unmix == "auto"
             self.unmixing = unmix(self.model, self.sample, seed=self.seed, auto=auto)
             self.plans = self._make_plans()
@@ -332,7 +345,7 @@ class Trainer:
             run.early_stopping.update(record.held_out_elbo, model)
             run.is_over |= run.early_stopping.should_stop
         for callback in self.callbacks:
-            callback(self, record)
+            callback.on_epoch_end(self, record)
 
     def _batches(self, batch_size: int, count: int) -> Stream:
         batches = self.source.batches(batch_size, count, self.order)
@@ -379,17 +392,3 @@ def _train_mode(model: MFCVAE) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
             module.eval()
-
-
-@torch.no_grad()
-def drop_vanished_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Set first moments to zero where they have vanished.
-
-    A unit of a network that no longer responds has no gradient, and its moments would decay until they
-    are denormal numbers and stay so: processors are slow with those, and a step of MNIST took 1.5 times
-    as long from the third epoch on.
-    """
-    for state in optimizer.state.values():
-        for name in ("exp_avg", "momentum_buffer"):
-            if isinstance(state.get(name), Tensor):
-                state[name].masked_fill_(state[name].abs() < VANISHED, 0.0)

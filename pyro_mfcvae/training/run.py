@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from pyro_mfcvae.data.fingerprint import fingerprint
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
+from pyro_mfcvae.training.callbacks import Callbacks, as_callback
 from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
-from pyro_mfcvae.training.history import History
+from pyro_mfcvae.training.history import EpochRecord, History
 from pyro_mfcvae.training.loop import Trainer
 
 
@@ -30,6 +32,7 @@ def train(
     precision: Precision = "float32",
     compile: Compile = False,
     checkpoint: str | Path | None = None,
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> History:
     r"""Train a model by the stages of its configuration.
@@ -43,6 +46,7 @@ def train(
         precision: precision of the networks, as in :func:`pyro_mfcvae.fit`.
         compile: as in :func:`pyro_mfcvae.fit`.
         checkpoint: file where the run is kept between epochs, and from which it goes on if it is there.
+        callbacks: as in :func:`pyro_mfcvae.fit`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -50,8 +54,8 @@ def train(
 
     Raises:
         FloatingPointError: if training diverges, also with lower learning rates. This, and a
-            ``KeyboardInterrupt``, have the history so far as their attribute ``history``, and leave the model
-            as it was then.
+            ``KeyboardInterrupt`` or what a callback raises, have the history so far as their attribute
+            ``history``, and leave the model as it was then.
         ValueError: if a stage freezes a name that no parameter has, or everything, if it ends before its
             warm-up, if too few data are left to hold out, or if the checkpoint is not of this run.
 
@@ -61,6 +65,7 @@ def train(
         DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
     """
     trainer = Trainer(model, x, seed=seed, precision=precision, compile=compile)
+    trainer.callbacks += map(as_callback, callbacks)
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, identity_of(trainer))
         state = kept.read()
@@ -69,15 +74,20 @@ def train(
                 trainer.load_state_dict(state)
             except Exception as error:  # a file may hold anything
                 raise kept.broken(error) from error
-        trainer.callbacks.append(lambda trainer, _: kept.write(trainer.state_dict, trainer.at_end_of_stage))
+        trainer.callbacks.append(as_callback(functools.partial(_keep, kept)))  # the last one: others may stop
     try:
         trainer.run(progress=progress)
-    except (KeyboardInterrupt, FloatingPointError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         error.__dict__["history"] = trainer.finished_history()
         raise
     with network_precision(precision):
         trainer.monitor.warn_of_dead_clusters()
     return trainer.finished_history()
+
+
+def _keep(kept: Checkpoint, trainer: Trainer, record: EpochRecord) -> None:
+    """Write the checkpoint, in any case at the end of a stage and where the run is stopped."""
+    kept.write(trainer.state_dict, trainer.at_end_of_stage or trainer.is_stopped)
 
 
 def identity_of(trainer: Trainer) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import pyro_mfcvae as mf
 from pyro_mfcvae import metrics
 from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae.training import Trainer
+from pyro_mfcvae.training.callbacks import as_callback
 
 REFERENCE_SECONDS = 1_406
 
@@ -57,7 +58,7 @@ def time_to_purity(data, target, seed, epochs=None):
         model = mf.MFCVAE(config, train.x.shape[1:])
         model.likelihood.calibrate(train.x)
         trainer = Trainer(model, train.x, seed=seed)
-        trainer.callbacks.append(look)
+        trainer.callbacks.append(as_callback(look))
         with contextlib.suppress(_Reached):
             trainer.run(progress=False)
     return reached

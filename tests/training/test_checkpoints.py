@@ -11,6 +11,7 @@ import torch
 from pyro_mfcvae import MFCVAE, Facet, FittedMFCVAE, MFCVAEConfig, Schedule, fit, priors
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.training import DeadClustersWarning, Trainer, checkpoints
+from pyro_mfcvae.training.callbacks import as_callback
 from pyro_mfcvae.training.checkpoints import Checkpoint, CheckpointWarning
 from pyro_mfcvae.training.monitor import Monitor
 from pyro_mfcvae.training.step import Stepper
@@ -247,7 +248,9 @@ def test_a_trainer_goes_on_from_its_state(x):
     torch.manual_seed(3)
     first = Trainer(MFCVAE(config, (6,)), x, seed=3)
     states = []
-    first.callbacks.append(lambda trainer, record: states.append(copy.deepcopy(trainer.state_dict())))
+    first.callbacks.append(
+        as_callback(lambda trainer, record: states.append(copy.deepcopy(trainer.state_dict())))
+    )
     first.run(progress=False)
     assert len(states) == 8
     for state in states:

@@ -4,6 +4,7 @@ import fnmatch
 import itertools
 import math
 import random
+import sys
 import warnings
 
 import numpy as np
@@ -18,9 +19,9 @@ from pyro_mfcvae.model.objectives import OBJECTIVES
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.priors import DiagonalGaussianMixture
 from pyro_mfcvae.training import DeadClustersWarning, DivergenceWarning, Trainer, train
-from pyro_mfcvae.training.loop import drop_vanished_moments
+from pyro_mfcvae.training.callbacks import as_callback
 from pyro_mfcvae.training.monitor import Monitor
-from pyro_mfcvae.training.optimizers import OPTIMIZERS
+from pyro_mfcvae.training.optimizers import OPTIMIZERS, drop_vanished_moments
 from pyro_mfcvae.training.step import Stepper
 from pyro_mfcvae.training.warm_start import initialize_mixtures
 
@@ -585,7 +586,9 @@ def test_what_was_good_is_kept_when_all_diverges(make_config, monkeypatch):
     torch.manual_seed(3)
     trainer = Trainer(MFCVAE(config, (6,)), data(), seed=3)
     states = []
-    trainer.callbacks.append(lambda trainer, _: states.append(copy.deepcopy(trainer.model.state_dict())))
+    trainer.callbacks.append(
+        as_callback(lambda trainer, _: states.append(copy.deepcopy(trainer.model.state_dict())))
+    )
     trainer.run(progress=False)
     diverging(monkeypatch, lambda rate, step: step >= 6)
     with ignored_warnings(), pytest.raises(FloatingPointError) as caught:
@@ -624,10 +627,14 @@ def test_training_raises_the_elbo(make_config, blobs):
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_progress_is_shown_if_wanted(make_config, capsys, progress):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_shown_if_wanted_and_where_there_is_a_terminal(
+    make_config, capsys, monkeypatch, progress, is_terminal
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
     fit(data().numpy(), make_config(J=2), progress=progress)
     output = capsys.readouterr()
-    assert ("stage 2/2" in output.err) == progress
+    assert ("stage 2/2" in output.err) == (progress and is_terminal)
     assert output.out == ""
 
 

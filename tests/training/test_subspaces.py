@@ -21,6 +21,7 @@ from pyro_mfcvae.networks import (
 from pyro_mfcvae.priors import FullGaussian
 from pyro_mfcvae.priors.initialization import fit_mixture
 from pyro_mfcvae.training import Trainer, train
+from pyro_mfcvae.training.callbacks import as_callback
 from pyro_mfcvae.training.subspaces import independent_subspaces
 
 
@@ -165,7 +166,7 @@ def test_a_network_of_ones_own_says_what_belongs_to_a_facet(fields, message):
     told = model(Telling)
     states = []
     trainer = Trainer(told, x, seed=0)
-    trainer.callbacks.append(lambda trainer, _: states.append(copy.deepcopy(told.state_dict())))
+    trainer.callbacks.append(as_callback(lambda *_: states.append(copy.deepcopy(told.state_dict()))))
     trainer.run(progress=False)
     if "data_init" in fields:
         before = model(Telling).encoder.facet_modules[0].weight
