@@ -12,7 +12,8 @@ from pyro_mfcvae.model.elbo import FacetELBO
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.posterior import mcmc
 from pyro_mfcvae.results.comparison import Comparison
-from pyro_mfcvae.results.fitted import FittedMFCVAE, load
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.loading import load
 from pyro_mfcvae.results.runs import FittedRuns
 from pyro_mfcvae.training import callbacks
 

@@ -6,7 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from pyro_mfcvae.results.fitted import FittedMFCVAE, load
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.loading import load
 
 MODEL_FILE = "model.mfcvae"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 from pyro_mfcvae import likelihoods, networks, priors
 from pyro_mfcvae._utils.checks import WrongTypeError, integer, one_of, set_checked
 from pyro_mfcvae._utils.registry import resolve
+from pyro_mfcvae._utils.tables import html_table
 from pyro_mfcvae.config.schedule import Schedule
 from pyro_mfcvae.config.stage import Stage
 from pyro_mfcvae.data.columns import Column
@@ -52,6 +53,9 @@ class Facet:
     def __post_init__(self) -> None:
         set_checked(self, integer, "clusters", "latent_dim", least=1)
         object.__setattr__(self, "prior", resolve("prior", self.prior, priors.FACTORIES))
+
+    def _repr_html_(self) -> str:
+        return facet_table([self])
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,13 @@ class MFCVAEConfig:
         """Whether one optimiser trains all stages."""
         return cast(Schedule, self.schedule).keep_optimizer
 
+    def _repr_html_(self) -> str:
+        schedule = cast(Schedule, self.schedule)
+        notes = [f"{name}: {getattr(self, name)}" for name in ("likelihood", "network", "nuisance", "elbo")]
+        if self.schema is not None:
+            notes.append(f"columns: {self.schema.summary()}")
+        return facet_table(self.facets, notes) + schedule._repr_html_()
+
     def to_json(self) -> str:
         """Write this configuration as JSON.
 
@@ -165,6 +176,10 @@ class MFCVAEConfig:
             TypeError: if it holds a factory that is not one of the package's own.
         """
         return json.dumps(_encode(self, "config"), indent=1)
+
+    def known_fields(self) -> dict[str, Any]:
+        """Return what :meth:`to_json` writes, and a description of factories that it refuses."""
+        return cast(dict[str, Any], _encode(self, "config", keeps_unknown=True))
 
     @classmethod
     def from_json(cls, text: str, *, ignores_unknown: bool = False) -> MFCVAEConfig:
@@ -241,13 +256,20 @@ def check_facets(facets: object) -> tuple[Facet, ...]:
     return found
 
 
-def _encode(value: object, path: str) -> object:
+def facet_table(facets: Sequence[Facet], notes: Sequence[str] = ()) -> str:
+    """Write facets as an HTML table, with lines of text below."""
+    rows = [[str(j), str(f.clusters), str(f.latent_dim), str(f.prior)] for j, f in enumerate(facets)]
+    return html_table([["facet", "clusters", "dimensions", "prior"], *rows], notes)
+
+
+def _encode(value: object, path: str, *, keeps_unknown: bool = False) -> object:
     """Turn dataclasses into objects for JSON, in which a factory names itself."""
     if isinstance(value, (tuple, list)):
-        return [_encode(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        return [_encode(v, f"{path}[{i}]", keeps_unknown=keeps_unknown) for i, v in enumerate(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            f.name: _encode(getattr(value, f.name), f"{path}.{f.name}") for f in dataclasses.fields(value)
+            f.name: _encode(getattr(value, f.name), f"{path}.{f.name}", keeps_unknown=keeps_unknown)
+            for f in dataclasses.fields(value)
         }
         names = [name for name, factory in _FACTORIES.items() if factory is type(value)]
         if names:
@@ -256,6 +278,8 @@ def _encode(value: object, path: str) -> object:
             return fields
     elif value is None or isinstance(value, (str, int, float, bool)):
         return value
+    if keeps_unknown:
+        return {"unknown": f"{value!r:.200}"}
     raise TypeError(
         f"{path}: {value!r} cannot be written as JSON, which knows only the package's own factories "
         f"{tuple(_FACTORIES)}"

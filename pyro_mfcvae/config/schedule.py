@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar, Unpack, cast
 
 from pyro_mfcvae._utils.checks import WrongTypeError, flag, integer, number, set_checked
+from pyro_mfcvae._utils.tables import html_table, text_table
 from pyro_mfcvae.config.stage import Stage, StageOptions
 
 T = TypeVar("T")
@@ -77,19 +78,24 @@ class Schedule:
         if self.held_out == 0 and any(stage.patience is not None for stage in self.stages):
             raise ValueError("held_out: got 0, expected a positive fraction, since a stage has patience")
 
-    def __str__(self) -> str:
-        """List the stages in a table, a line each."""
+    def _rows(self) -> list[list[str]]:
+        """Describe the stages, a row each; without columns that say nothing."""
         rows = [(str(i), *stage._cells()) for i, stage in enumerate(self.stages, start=1)]
         columns = [column for column in zip(*rows, strict=True) if any(column)]
-        widths = [max(map(len, column)) for column in columns]
-        lines = zip(*columns, strict=True)
-        table = "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-        kept = f"\none {self.stages[0].optimizer} for all stages" if self.keep_optimizer else ""
-        held_out = f"\nheld out: {100 * self.held_out:g} % of the data" if self.held_out else ""
-        return table + kept + held_out
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _notes(self) -> list[str]:
+        kept = [f"one {self.stages[0].optimizer} for all stages"] if self.keep_optimizer else []
+        return [*kept, *([f"held out: {100 * self.held_out:g} % of the data"] if self.held_out else [])]
+
+    def __str__(self) -> str:
+        """List the stages in a table, a line each."""
+        rows = self._rows()
+        return "\n".join([text_table(rows, left=range(len(rows[0]))), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        return html_table([["stage", *[""] * (len(rows[0]) - 1)], *rows], self._notes())
 
     @property
     def num_facets(self) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from pyro_mfcvae._utils.checks import integer
-from pyro_mfcvae._utils.devices import resolve_device
-from pyro_mfcvae._utils.turns import in_turn
+from pyro_mfcvae._utils.tables import html_table
 from pyro_mfcvae.data.choosing import data_for, rows_for
 from pyro_mfcvae.metrics.evaluation import Evaluation, evaluate
 from pyro_mfcvae.metrics.labels import Names
@@ -24,7 +23,7 @@ from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior
 from pyro_mfcvae.priors import HyperPriors
 from pyro_mfcvae.results.choosing import RunScore
 from pyro_mfcvae.results.generator import Generator
-from pyro_mfcvae.results.storage import StoredModel, read_model, write_model
+from pyro_mfcvae.results.storage import StoredModel, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
 
 
@@ -67,6 +66,9 @@ class FittedMFCVAE(Generator):
         environment = self.history.environment
         trained = "" if environment is None else f"; trained in {environment}"
         return f"FittedMFCVAE({self.num_facets} facets: {facets}; x_shape={self.model.x_shape}{trained})"
+
+    def _repr_html_(self) -> str:
+        return self.config._repr_html_() + html_table([["model"], [repr(self)]], [])
 
     def score(self, x: Any, *, seed: int = 0) -> float:
         r"""Compute the mean ELBO, with one sample of z for each datum.
@@ -361,36 +363,14 @@ class FittedMFCVAE(Generator):
     def save(self, path: str | Path) -> None:
         """Write the model to one file (safetensors, with configuration, history and seeds as JSON in it).
 
+        A prior, likelihood or network of one's own has its parameters in it, but not its code:
+        :func:`load` then needs the configuration.
+
         Args:
             path: path of the file; its folder must exist.
 
         Raises:
             FileNotFoundError: if the folder does not exist.
             IsADirectoryError: if the path is a folder.
-            TypeError: if the configuration holds a factory that JSON does not know.
         """
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts, self.levels))
-
-
-@in_turn
-def load(path: str | Path, *, device: str = "cpu") -> FittedMFCVAE:
-    """Read a model that :meth:`FittedMFCVAE.save` wrote.
-
-    Args:
-        path: path of the file.
-        device: where it shall compute, as in :func:`pyro_mfcvae.fit`.
-
-    Returns:
-        The fitted model, which predicts what the saved one did; see Reproducibility of
-        :func:`pyro_mfcvae.fit`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a whole file of this format, or the device is not there.
-    """
-    target = resolve_device(device)
-    stored = read_model(path)
-    fitted = FittedMFCVAE(stored.model.to(target), stored.history, seed=stored.seed)
-    fitted.restarts = dict(stored.restarts)
-    fitted.levels = stored.levels
-    return fitted

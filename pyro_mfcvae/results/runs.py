@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from pyro_mfcvae._utils.spread import mean_and_sd, over, sd
 from pyro_mfcvae._utils.tables import html_table, text_table
+from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.choosing import read_once
 from pyro_mfcvae.metrics.evaluation import TITLES, Evaluation
 from pyro_mfcvae.metrics.labels import Names
 from pyro_mfcvae.results.agreement import Agreement, agreement_of
 from pyro_mfcvae.results.choosing import Figures, RunScore, choose
-from pyro_mfcvae.results.fitted import FittedMFCVAE, load
+from pyro_mfcvae.results.fitted import FittedMFCVAE
+from pyro_mfcvae.results.loading import load
 
 Floats = npt.NDArray[np.float64]
 INDEX = "runs.json"  # in the folder of saved runs
@@ -182,8 +184,6 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         Args:
             folder: made if need be; files in it of these names are replaced.
 
-        Raises:
-            TypeError: if the configuration holds a factory that JSON does not know.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,12 +199,15 @@ class FittedRuns(Sequence[FittedMFCVAE]):
         (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "cpu") -> FittedRuns:
+    def load(
+        cls, folder: str | Path, *, device: str = "cpu", config: MFCVAEConfig | None = None
+    ) -> FittedRuns:
         """Read what :meth:`save` wrote.
 
         Args:
             folder: where it is.
             device: where the models shall compute, as in :func:`pyro_mfcvae.fit`.
+            config: as in :func:`pyro_mfcvae.load`.
 
         Raises:
             FileNotFoundError: if a file is missing.
@@ -223,7 +226,7 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             figures = None if figures is None else Figures.from_state_dict(figures)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"folder: {path} is not what FittedRuns.save wrote ({error})") from error
-        fits = [load(_file(path.parent, seed), device=device) for seed in seeds]
+        fits = [load(_file(path.parent, seed), device=device, config=config) for seed in seeds]
         for seed, fitted in zip(seeds, fits, strict=True):
             fitted.seed = seed
         return cls(fits, seeds, scores, diverged, figures)

@@ -21,7 +21,7 @@ from pyro_mfcvae._utils.fields import checked, from_fields
 from pyro_mfcvae._utils.tensors import ForeignFileError, read_tensors, write_tensors
 from pyro_mfcvae._utils.turns import seeded
 from pyro_mfcvae._utils.version import __version__
-from pyro_mfcvae.config.mfcvae import MFCVAEConfig
+from pyro_mfcvae.config.mfcvae import Facet, MFCVAEConfig
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.choosing import RunScore, known
 from pyro_mfcvae.results.levels import Level
@@ -68,6 +68,10 @@ class _OtherVersionError(ValueError):
     """A file of ours, but not of this version."""
 
 
+class _OtherConfigError(ValueError):
+    """A file of ours, that needs a configuration, or another one than it was given."""
+
+
 def write_model(path: str | Path, stored: StoredModel) -> None:
     """Write a model to one file; a file that is there is replaced in a single step.
 
@@ -76,7 +80,6 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         stored: the model, and how it came about.
 
     Raises:
-        TypeError: if the configuration holds a factory that JSON does not know.
         FileNotFoundError: if the folder does not exist.
         IsADirectoryError: if the path is a folder.
     """
@@ -85,7 +88,7 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
         "version": VERSION,
         "minor": MINOR,
         "package": __version__,
-        "config": json.loads(model.config.to_json()),
+        "config": model.config.known_fields(),
         "x_shape": model.x_shape,
         "is_standard": [prior.is_standard for prior in model.facet_priors],
         "history": [dataclasses.asdict(record) for record in stored.history],
@@ -99,11 +102,12 @@ def write_model(path: str | Path, stored: StoredModel) -> None:
     write_tensors(path, FORMAT, header, model.state_dict())
 
 
-def read_model(path: str | Path) -> StoredModel:
+def read_model(path: str | Path, config: MFCVAEConfig | None = None) -> StoredModel:
     """Read what :func:`write_model` wrote, or the model of a checkpoint, onto the CPU.
 
     Args:
         path: path of the file.
+        config: configuration with the factories of one's own that the file only describes.
 
     Returns:
         The model, and how it came about: of files of earlier versions without environment, seed and restarts.
@@ -119,12 +123,12 @@ def read_model(path: str | Path) -> StoredModel:
     if not path.is_file():
         raise FileNotFoundError(f"path: there is no file {path}")
     try:
-        stored, notes = _read(path)
+        stored, notes = _read(path, config)
     except ForeignFileError as error:
         raise ValueError(
             f"path: {path} holds tensors, but not a pyro_mfcvae model; load what FittedMFCVAE.save wrote"
         ) from error
-    except _OtherVersionError:
+    except (_OtherVersionError, _OtherConfigError):
         raise
     except Exception as error:  # a file may hold anything
         reason = str(error) or type(error).__name__
@@ -137,7 +141,7 @@ def read_model(path: str | Path) -> StoredModel:
     return stored
 
 
-def _read(path: Path) -> tuple[StoredModel, list[str]]:
+def _read(path: Path, given: MFCVAEConfig | None) -> tuple[StoredModel, list[str]]:
     """Read a model, and notes on the version of its file."""
     try:
         header, state = read_tensors(path, FORMAT, UNDIGESTED)
@@ -148,7 +152,7 @@ def _read(path: Path) -> tuple[StoredModel, list[str]]:
     is_later = header.get("minor", 0) > MINOR
     if header["version"] == 1:
         header, state = _from_version_1(header, state)
-    config = MFCVAEConfig.from_json(json.dumps(header["config"]), ignores_unknown=is_later)
+    config = _config(path, header["config"], given, ignores_unknown=is_later)
     x_shape = checked(header["x_shape"], tuple[int, ...], "x_shape")
     unmixing = header.get("unmixing")
     unmixing = None if unmixing is None else Unmixing.from_state_dict(unmixing)
@@ -167,6 +171,50 @@ def _read(path: Path) -> tuple[StoredModel, list[str]]:
         raise ValueError(f"seed is {seed}, expected one of 32 bits")
     levels = _levels(header.get("levels", {}), [facet.clusters for facet in model.config.facets])
     return StoredModel(model.eval(), history, seed, _restarts(header), levels), notes
+
+
+def _config(
+    path: Path, fields: dict[str, Any], given: MFCVAEConfig | None, *, ignores_unknown: bool
+) -> MFCVAEConfig:
+    """Make the configuration of a file, with factories of a user's own from the one that is given."""
+    facets = fields["facets"]
+    own = [j for j, facet in enumerate(facets) if list(_unknown(facet["prior"]))]
+    others = [name for name in ("likelihood", "network") if list(_unknown(fields[name]))]
+    if not own and not others:
+        if given is not None:
+            raise _OtherConfigError(
+                f"config: got one for {path}, which has its own, expected None; leave it out"
+            )
+        return MFCVAEConfig.from_json(json.dumps(fields), ignores_unknown=ignores_unknown)
+    if given is None:
+        raise _OtherConfigError(
+            f"config: got None for {path}, whose model has {next(_unknown(fields)):.100}, which no file can "
+            "hold, expected the configuration that it was trained with; give load(path, config=...)"
+        )
+    known = MFCVAEConfig((Facet(1, 1),)).known_fields()  # stand in where the file has only a description
+    standing_in = {**fields, **{name: known[name] for name in others}}
+    prior = known["facets"][0]["prior"]
+    standing_in["facets"] = [{**f, "prior": prior} if j in own else f for j, f in enumerate(facets)]
+    config = MFCVAEConfig.from_json(json.dumps(standing_in), ignores_unknown=ignores_unknown)
+    # Facets that were counted all have the prior of the one that they were counted from.
+    priors = [given.facets[min(j, len(given.facets) - 1)].prior for j in range(len(facets))]
+    return dataclasses.replace(
+        config,
+        facets=tuple(
+            dataclasses.replace(facet, prior=priors[j]) if j in own else facet
+            for j, facet in enumerate(config.facets)
+        ),
+        **{name: getattr(given, name) for name in others},
+    )
+
+
+def _unknown(fields: object) -> Iterator[str]:
+    """Yield the descriptions of factories that a file could not hold."""
+    if isinstance(fields, dict) and "unknown" in fields:
+        yield str(fields["unknown"])
+    elif isinstance(fields, (dict, list)):
+        for value in fields.values() if isinstance(fields, dict) else fields:
+            yield from _unknown(value)
 
 
 def _filled(

@@ -556,13 +556,15 @@ def mixture(K, D, distribution=torch.distributions, learned=True):
 @pytest.mark.parametrize(
     "prior", [Ring, mixture, lambda K, D: mixture(K, D, dist), lambda K, D: mixture(K, D, learned=False)]
 )
-def test_a_class_or_a_function_is_a_prior(prior, blobs):
-    fitted = mf.fit(blobs[0], config_of(prior, 3), seed=0, progress=False)
+def test_a_class_or_a_function_is_a_prior(prior, blobs, tmp_path):
+    config = config_of(prior, 3)
+    fitted = mf.fit(blobs[0], config, seed=0, progress=False)
     assert fitted.history[-1].loss < fitted.history[1].loss
     assert fitted.predict(blobs[0]).shape == (300, 1)
     assert np.isfinite(fitted.sample(4, temperature=0.5)).all()
-    with pytest.raises(TypeError, match="cannot be written as JSON"):
-        fitted.save("model")
+    fitted.save(tmp_path / "model")
+    again = mf.load(tmp_path / "model", config=config)
+    np.testing.assert_array_equal(again.predict_proba(blobs[0])[0], fitted.predict_proba(blobs[0])[0])
 
 
 def test_the_tensors_of_a_distribution_become_parameters_within_their_constraints():

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import sys
 import threading
 
 import numpy as np
@@ -381,7 +382,8 @@ def test_runs_print(runs):
     assert "<td>4</td>" in runs._repr_html_()
 
 
-def test_a_progress_bar_counts_the_runs(blobs, config, capsys):
+def test_a_progress_bar_counts_the_runs(blobs, config, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     sequential(blobs[0], config, seeds=(0, 1), progress=True)
     shown = capsys.readouterr().err
     assert "2/2" in shown

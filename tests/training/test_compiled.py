@@ -38,7 +38,8 @@ def only_traced(monkeypatch):
 
 def data(config, n=N):
     shape = (1, 4, 4) if "onvolutional" in type(config.network).__name__ else (4,)
-    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1)).round()
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(1)).round()
+    return x + 1 if isinstance(config.likelihood, likelihoods.LogNormal) else x  # which has no zero
 
 
 def both(config, compile=True, **options):
