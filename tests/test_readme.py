@@ -102,6 +102,15 @@ def test_the_estimator() -> None:
     assert len(names["latents"]) == 40  # type: ignore[arg-type]
 
 
+def test_callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((40, 4), dtype=np.float32)
+    config = mf.presets.tabular(facets=(mf.Facet(3, 2),), schedule=mf.Schedule.progressive(1, epochs=3))
+    names: dict[str, object] = {"mf": mf, "config": config, "dataset": x}
+    exec(block("callbacks=[look"), names)
+    assert len(names["table"]) == len(pd.read_csv("history.csv")) == 1  # type: ignore[arg-type]
+
+
 def test_large_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", np.random.default_rng(0).random((40, 4), dtype=np.float32))
