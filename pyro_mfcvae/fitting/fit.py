@@ -32,7 +32,7 @@ from pyro_mfcvae.likelihoods import LikelihoodFactory
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
-from pyro_mfcvae.training.callbacks import Callback, Callbacks, as_callback
+from pyro_mfcvae.training.callbacks import Callback, Callbacks, as_callbacks
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.run import train
 
@@ -251,7 +251,7 @@ def fit_source(
             "with fewer clusters"
         )
     folder = None if checkpoint_dir is None else _folder(checkpoint_dir)
-    called = tuple(map(as_callback, callbacks))
+    called = as_callbacks(callbacks)
     with nullcontext() if folder is None else _alone_in(folder):
         return _train_all(data, config, seeds, compute, folder, called, keeps=keeps, progress=progress)
 

@@ -14,13 +14,24 @@ from pyro_mfcvae.plots.style import Array
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 
 
+def check_fitted(fitted: object) -> None:
+    """Raise a TypeError for anything but a fitted model, such as data in its place."""
+    if not isinstance(fitted, FittedMFCVAE):
+        raise TypeError(
+            f"fitted: got a {type(fitted).__name__}, expected a fitted model, and then the data; give what "
+            "fit returned"
+        )
+
+
 def data_of(fitted: FittedMFCVAE, x: object, name: str = "x") -> Array:
     """Check data, and return them in shape (N, *x_shape), a missing channel of size one added."""
+    check_fitted(fitted)
     return data_for(x, fitted.model, name).numpy()
 
 
 def facet_of(fitted: FittedMFCVAE, facet: int, name: str = "facet") -> int:
     """Check that a facet exists, and return its index."""
+    check_fitted(fitted)
     J = fitted.num_facets
     if operator.index(facet) not in range(J):
         raise ValueError(f"{name}: got {facet}, expected one of the {J} facets, 0 .. {J - 1}; count from 0")

@@ -66,6 +66,11 @@ class Generator(Predictor):
             ValueError: for a facet or cluster that does not exist, a negative temperature, or more data than
                 fit into memory.
         """
+        if clusters is not None and not isinstance(clusters, Mapping):
+            raise TypeError(
+                f"clusters: got {clusters!r}, expected clusters by facet; give cluster 3 of facet 1 as "
+                "{1: 3}"
+            )
         clusters = dict(clusters or {})
         for j, k in clusters.items():
             if j not in range(self.num_facets) or k not in range(self.clusters[j]):

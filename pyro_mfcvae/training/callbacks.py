@@ -71,6 +71,17 @@ class Callback:
 Callbacks: TypeAlias = Iterable["Callback | Callable[[Trainer, EpochRecord], object]"]
 
 
+def as_callbacks(callbacks: object) -> tuple[Callback, ...]:
+    """Return callbacks, those that are functions wrapped.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: got {callbacks!r}, expected several; give it in a list")
+    return tuple(map(as_callback, callbacks))
+
+
 def as_callback(callback: object) -> Callback:
     """Return a callback, made of a function if need be.
 

@@ -17,7 +17,7 @@ from pyro_mfcvae.data.fingerprint import fingerprint
 from pyro_mfcvae.data.sources import Source
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.model.weights import network_precision
-from pyro_mfcvae.training.callbacks import Callbacks, as_callback
+from pyro_mfcvae.training.callbacks import Callbacks, as_callback, as_callbacks
 from pyro_mfcvae.training.checkpoints import Checkpoint
 from pyro_mfcvae.training.compiled import Compile
 from pyro_mfcvae.training.history import EpochRecord, History
@@ -65,7 +65,7 @@ def train(
         DeadClustersWarning: if fewer than half of a facet's clusters are used in the end.
     """
     trainer = Trainer(model, x, seed=seed, precision=precision, compile=compile)
-    trainer.callbacks += map(as_callback, callbacks)
+    trainer.callbacks += as_callbacks(callbacks)
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, identity_of(trainer))
         state = kept.read()

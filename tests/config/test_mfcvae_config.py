@@ -275,7 +275,6 @@ def custom(*args):
         (MFCVAEConfig(FACETS, likelihood=custom), r"config\.likelihood"),
         (MFCVAEConfig(FACETS, network=custom), r"config\.network"),
         (MFCVAEConfig((Facet(3, 2), Facet(3, 2, custom))), r"config\.facets\[1\]\.prior"),
-        (MFCVAEConfig(FACETS, likelihood=Gaussian), r"config\.likelihood"),
     ],
 )
 def test_a_factory_of_ones_own_has_no_json(config, path):
