@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:  # needs no import where there are no pictures
     from PIL.Image import Image
-
-Mapped: TypeAlias = np.memmap[tuple[int, ...], np.dtype[np.generic]]
 
 REAL = "buif"  # kinds of types whose values are real numbers
 NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.int8, torch.int16)
@@ -115,28 +112,3 @@ def not_real(dtype: object, name: str) -> TypeError:
         "categories as numbers first, give complex numbers as real and imaginary parts, and "
         "convert objects that are numbers with .astype('float32')"
     )
-
-
-def open_npy(path: str | Path, name: str) -> Mapped:
-    """Map a file that ``np.save`` wrote into memory, to read from.
-
-    Args:
-        path: the file.
-        name: argument that error messages name.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if NumPy cannot map it.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a .npy file; "
-            "look at the folder and the spelling"
-        )
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{name}: got {str(path)!r}, which NumPy cannot map ({error}), expected an array of numbers; "
-            "write it with np.save"
-        ) from error

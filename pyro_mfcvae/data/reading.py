@@ -8,7 +8,6 @@ then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, scaled
 from pyro_mfcvae.data.checking import check_bytes, check_finite, check_shape
-from pyro_mfcvae.data.files import open_npy
+from pyro_mfcvae.data.opening import opened
 from pyro_mfcvae.data.schema import Schema, as_numbers, is_frame
 from pyro_mfcvae.datasets.labelled import LabelledData
 
@@ -162,10 +161,9 @@ def stored(data: object, name: str, schema: Schema | None = None) -> Tensor:
 
 def _read(data: object, name: str, schema: Schema | None) -> Labelled:
     """Dispatch on the kind of data; the inputs come back raw."""
+    data = opened(data, name, in_memory=True, schema=schema)
     if isinstance(data, LabelledData):
         return _read_pair(data.x, data.labels, name, schema)
-    if isinstance(data, (str, Path)):
-        return as_stored(open_npy(data, name), name), None
     if isinstance(data, (tuple, list)):
         return _read_sequence(data, name, schema)
     if isinstance(data, DataLoader):

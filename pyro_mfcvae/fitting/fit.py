@@ -24,7 +24,8 @@ from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.checking import check_bytes, check_data
-from pyro_mfcvae.data.choosing import Streaming, as_needed
+from pyro_mfcvae.data.choosing import as_needed
+from pyro_mfcvae.data.opening import Streaming
 from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_seed, as_seeds, as_workers, train_runs

@@ -10,7 +10,8 @@ from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.tables import described
 from pyro_mfcvae.data.checking import check_finite
-from pyro_mfcvae.data.choosing import Streaming, as_source, schema_of
+from pyro_mfcvae.data.choosing import as_source, schema_of
+from pyro_mfcvae.data.opening import Streaming, opened
 from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.data.sources import Source
 
@@ -38,7 +39,9 @@ def prepare(
     """
     if config is not None and not isinstance(config, MFCVAEConfig):
         raise _not_a_config(config)
-    schema = (config and config.schema) or schema_of(dataset, name)
+    schema = None if config is None else config.schema
+    dataset = opened(dataset, name, in_memory, schema)
+    schema = schema or schema_of(dataset, name)
     data = as_source(dataset, in_memory, name, schema)
     if config is None:
         config = _preset_for(data, schema, clusters, latent_dims)
