@@ -189,7 +189,7 @@ def is_large(data: object, name: str) -> bool:
     x = without_labels(data)
     if isinstance(x, TableFile):  # which were in memory else
         return True
-    return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * available_memory()
+    return 4 * _size(x, name) > MEMORY_SHARE * available_memory()
 
 
 def _by_rows(data: object, schema: Schema | None, name: str) -> Mapped | RowWise | None:
@@ -204,8 +204,9 @@ def _size(x: object, name: str) -> int:
     """Count the values of data that may not be in memory; 0 where their number is not known."""
     if isinstance(x, (np.memmap, RowWise)):
         return x.size
-    if isinstance(x, (IterableDataset, TensorDataset)) or not (
-        isinstance(x, Dataset) and isinstance(x, Sized)
+    dataset = x.dataset if isinstance(x, DataLoader) else x
+    if isinstance(dataset, (IterableDataset, TensorDataset)) or not (
+        isinstance(dataset, Dataset) and isinstance(dataset, Sized) and len(dataset)
     ):
         return 0
-    return len(x) * first_item(x, name).numel() if len(x) else 0
+    return len(dataset) * first_item(dataset, name, x if isinstance(x, DataLoader) else None).numel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import partial
 from typing import Self
 
@@ -211,10 +211,19 @@ def streamed(data: Dataset[object] | DataLoader[object], name: str) -> Source:
     return Items(data, name)
 
 
-def first_item(dataset: MapStyle, name: str) -> Tensor:
-    """Read the first datum as it is stored; torch's random stream is as before."""
+def first_item(dataset: MapStyle, name: str, loader: DataLoader[object] | None = None) -> Tensor:
+    """Read the first datum as it is stored; torch's random stream is as before.
+
+    Args:
+        dataset: data.
+        name: argument that error messages name.
+        loader: loader that knows what to make of items that are dicts: of this one, a batch of one datum.
+    """
     with seeded(0, CPU):
-        return as_stored(split_item(dataset[0], name)[0], name)
+        item = dataset[0]
+        if loader is not None and isinstance(item, Mapping):
+            item = loader.collate_fn([item])
+        return as_stored(split_item(item, name)[0], name)
 
 
 def _collate(items: Iterable[object], name: str) -> Tensor:

@@ -29,7 +29,7 @@ WIDTH = 16  # bytes of a value in memory, at most, while a table is read and enc
 CSV_WIDTH = 2  # characters of the shortest value in a CSV, and what is between two
 MEMORY_SHARE = 0.25  # of the memory that is available, that a file is read into
 BATCH = 2**16  # rows of a batch of Parquet
-BLOCK = 2**22  # bytes of a batch of CSV
+BLOCK = 2**20  # bytes of a batch of CSV
 # Of a value in the column of a CSV that the type found before it, by its first batch, does not suit.
 CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to [^:]+: (?:invalid value '(.*)')?", re.S

@@ -105,11 +105,13 @@ def fit(
 
     Args:
         dataset: data (N, *x_shape) as an array or a tensor; a table with named columns; a pair (x, y); a
-            torch or torchvision ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are
-            never looked at. Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries
-            may be missing, that is NaN. Of a table (a DataFrame of pandas or polars, or Arrow's), the kinds
-            of the columns are found out, as :meth:`data.Schema.infer` says, and kept: the model then takes
-            tables by the names of their columns.
+            torch or torchvision ``Dataset``; a ``DataLoader``; a sparse matrix; an ``AnnData``, that is its
+            ``X``; an array of HDF5 or Zarr; or the path of a file ``.npy``, ``.csv``, ``.tsv``, ``.parquet``
+            or ``.h5ad``. Labels are never looked at. Unsigned 8-bit data are scaled to [0, 1]. Where the
+            likelihood says so, entries may be missing, that is NaN. Of a table (a DataFrame of pandas or
+            polars, or Arrow's, or a file), the kinds of the columns are found out, as
+            :meth:`data.Schema.infer` says, and kept: the model then takes tables by the names of their
+            columns.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data, and says
             which in a line. For a table with other than real numbers that is ``presets.tabular`` with the
             likelihood ``"mixed"``.
@@ -130,7 +132,7 @@ def fit(
             another run, and may be a worse one: on rendered rooms (``presets.shapes3d_ladder``, floor, seeds
             0 and 1) the purity for shape was 0.64 and 0.80 in bfloat16, and 0.88 and 0.97 in float32.
         in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
-            does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
+            does so unless they are a sparse array, one in a file, a table in a file, a map-style
             ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
             that is available. False streams them: memory does not grow with their number (but for 8 bytes
             for each item of a ``Dataset``), and random transforms make other data of them in every epoch.

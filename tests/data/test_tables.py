@@ -249,9 +249,7 @@ def test_a_file_that_is_not_there():
 def test_pyarrow_is_asked_for(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a\n1\n")
-    code = (
-        f"import sys; sys.modules['pyarrow'] = None; import pyro_mfcvae.data as d; d.as_tensor({str(path)!r})"
-    )
+    code = f"import sys; sys.modules['pyarrow'] = None; import pyro_mfcvae as m; m.fit({str(path)!r})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pyarrow is not installed" in result.stderr
     assert "run pip install pyarrow" in result.stderr
