@@ -180,7 +180,8 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
     else:
         held, arrays = ["x"], {"x": open_npy(path, "dataset")}
     if is_large(arrays.get("x"), str(path)):
-        return Part(StoredRows(arrays["x"], str(path)).array, kind=kind)
+        StoredRows(arrays["x"], str(path))  # checks it
+        return Part(arrays["x"], kind=kind)
     if "x" not in arrays:
         names = shorten(", ".join(held), 200) or "none"
         raise ValueError(

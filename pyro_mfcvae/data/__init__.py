@@ -1,6 +1,8 @@
 """Readers of all kinds of data into tensors, and the data sets of the examples."""
 
+from pyro_mfcvae.data.cells import annotate, from_anndata
 from pyro_mfcvae.data.columns import Column
+from pyro_mfcvae.data.dicts import from_dicts
 from pyro_mfcvae.data.reading import as_labelled, as_tensor
 from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.datasets.labelled import LabelledData
@@ -16,8 +18,11 @@ __all__ = [
     "RenderedShapes",
     "Schema",
     "Shapes3D",
+    "annotate",
     "as_labelled",
     "as_tensor",
+    "from_anndata",
+    "from_dicts",
     "make_facets",
     "mnist",
     "svhn",

@@ -110,7 +110,7 @@ def shaped(x: Array, x_shape: tuple[int, ...], name: str) -> Array:
         ValueError: if the data have another shape.
     """
     if x_shape[0] == 1 and tuple(x.shape[1:]) == x_shape[1:]:
-        x = x[:, None]
+        x = x.reshape(x.shape[0], *x_shape)
     if tuple(x.shape[1:]) != x_shape:
         is_last = len(x_shape) == 3 and tuple(x.shape[1:]) == (*x_shape[1:], x_shape[0])
         remedy = (

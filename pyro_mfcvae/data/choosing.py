@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sized
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -17,16 +17,17 @@ from pyro_mfcvae._utils.allocations import available_memory
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import as_stored, is_array
 from pyro_mfcvae.data.checking import check_channels, check_data, shaped
-from pyro_mfcvae.data.files import Mapped, open_npy
+from pyro_mfcvae.data.files import Mapped
 from pyro_mfcvae.data.loading import check_order, first_item, streamed
 from pyro_mfcvae.data.memmap import Stored, StoredRows
+from pyro_mfcvae.data.opening import RowWise, Streaming, opened
 from pyro_mfcvae.data.reading import as_tensor, stored, without_labels
 from pyro_mfcvae.data.schema import Schema, is_frame
 from pyro_mfcvae.data.sources import InMemory, Source
+from pyro_mfcvae.data.tables import TableFile
 from pyro_mfcvae.likelihoods import Likelihood
 from pyro_mfcvae.likelihoods.base import moments
 
-Streaming = bool | Literal["auto"]
 SEEN = 1_000  # data by which the precision that they need is judged
 MEMORY_SHARE = 0.25  # of the memory that is available, that "auto" collects data into
 
@@ -44,7 +45,9 @@ class Inputs(Protocol):
 
 def schema_of(data: object, name: str = "dataset") -> Schema | None:
     """Return the schema of a table, or of one with labels; None for other data."""
-    x = without_labels(data)
+    x = without_labels(opened(data, name))
+    if isinstance(x, TableFile):
+        return x.schema()
     return Schema.infer(x, name=name) if is_frame(x) else None
 
 
@@ -67,8 +70,7 @@ def as_source(
     """
     if not (isinstance(in_memory, bool) or in_memory == "auto"):
         raise ValueError(f"in_memory: got {in_memory!r}, expected True, False or 'auto'")
-    if isinstance(data, (str, Path)):
-        data = open_npy(data, name)
+    data = opened(data, name, in_memory, schema)
     if in_memory is True or (in_memory == "auto" and not is_large(data, name)):
         x = as_tensor(data, name=name, allow_missing=True, dtype=torch.float64, schema=schema)
         source: Source = InMemory(x)
@@ -108,10 +110,12 @@ def as_needed(source: Source, likelihood: Likelihood, name: str) -> Source:
 
 def _out_of_memory(data: object, name: str, schema: Schema | None) -> Source:
     x = without_labels(data)
+    if isinstance(x, TableFile):
+        return Stored(StoredRows(x.encode(schema), name, file=str(x.path)))
     if isinstance(x, np.ma.MaskedArray):
         x = as_stored(x, name)
     if is_frame(x) or is_array(x):
-        array = x if isinstance(x, np.ndarray) else stored(x, name, schema).numpy()
+        array = x if isinstance(x, (np.ndarray, RowWise)) else stored(x, name, schema).numpy()
         return Stored(StoredRows(array, name))
     if isinstance(x, (Dataset, DataLoader)):
         return streamed(x, name)
@@ -121,9 +125,9 @@ def _out_of_memory(data: object, name: str, schema: Schema | None) -> Source:
     )
 
 
-def read_once(data: object, schema: Schema | None, name: str = "x") -> Tensor | Mapped:
-    """Read data that are used several times into one tensor, but leave a mapped array as it is."""
-    array = _mapped(data, name)
+def read_once(data: object, schema: Schema | None, name: str = "x") -> Tensor | Mapped | RowWise:
+    """Read data that are used several times into one tensor, but leave those that are read by rows there."""
+    array = _by_rows(data, schema, name)
     if array is not None:
         return array
     return as_tensor(data, name=name, allow_missing=True, dtype=torch.float64, schema=schema)
@@ -168,10 +172,12 @@ def rows_for(x: object, model: Inputs, name: str = "x", *, support: bool = False
     """
     if isinstance(x, StoredRows):
         return x
-    array = _mapped(x, name)
+    x = opened(x, name, schema=model.schema)
+    array = _by_rows(x, model.schema, name)
     if array is not None:
         check = functools.partial(check_data, model.likelihood, name, support=support)
-        return StoredRows(shaped(array, model.x_shape, name), name, check, model.likelihood.dtype)
+        rows = shaped(cast(npt.NDArray[np.generic], array), model.x_shape, name)
+        return StoredRows(rows, name, check, model.likelihood.dtype)
     tensor = data_for(x, model, name)
     if support:
         model.likelihood.check(tensor, name)
@@ -181,21 +187,26 @@ def rows_for(x: object, model: Inputs, name: str = "x", *, support: bool = False
 def is_large(data: object, name: str) -> bool:
     """Tell whether data that are not in memory yet would take too much of it."""
     x = without_labels(data)
-    return 4 * _size(x.dataset if isinstance(x, DataLoader) else x, name) > MEMORY_SHARE * available_memory()
+    if isinstance(x, TableFile):  # which were in memory else
+        return True
+    return 4 * _size(x, name) > MEMORY_SHARE * available_memory()
 
 
-def _mapped(data: object, name: str) -> Mapped | None:
-    """Return the memory-mapped array that data are, or are in a pair (x, y), or are the path of."""
-    x = open_npy(data, name) if isinstance(data, (str, Path)) else without_labels(data)
-    return x if isinstance(x, np.memmap) else None
+def _by_rows(data: object, schema: Schema | None, name: str) -> Mapped | RowWise | None:
+    """Return the array in a file that data are, or are in a pair (x, y); None for those in memory."""
+    x = without_labels(opened(data, name, schema=schema))
+    if isinstance(x, TableFile):
+        return x.encode(schema)
+    return x if isinstance(x, (np.memmap, RowWise)) else None
 
 
 def _size(x: object, name: str) -> int:
     """Count the values of data that may not be in memory; 0 where their number is not known."""
-    if isinstance(x, np.memmap):
+    if isinstance(x, (np.memmap, RowWise)):
         return x.size
-    if isinstance(x, (IterableDataset, TensorDataset)) or not (
-        isinstance(x, Dataset) and isinstance(x, Sized)
+    dataset = x.dataset if isinstance(x, DataLoader) else x
+    if isinstance(dataset, (IterableDataset, TensorDataset)) or not (
+        isinstance(dataset, Dataset) and isinstance(dataset, Sized) and len(dataset)
     ):
         return 0
-    return len(x) * first_item(x, name).numel() if len(x) else 0
+    return len(dataset) * first_item(dataset, name, x if isinstance(x, DataLoader) else None).numel()

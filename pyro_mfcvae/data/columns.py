@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
+import math
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MICROSECONDS = 86_400_000_000  # of a day
 EPOCH = datetime.date(1970, 1, 1)
 FEW = 20  # different texts, that may be categories however few rows there are
+MANY = 100_000  # different texts of a column of a file, at most
 SHOWN = 6  # names and categories in messages
 
 
@@ -54,34 +57,131 @@ class Column:
         object.__setattr__(self, "categories", tuple(self.categories))
 
 
-def inferred(series: Series, kind: Kind | None, name: str) -> Column:
-    """Find out the kind of a column, or what a given kind needs."""
-    label = str(series.name)
+@dataclass(frozen=True)
+class Facts:
+    """What the values of a column say of its kind; those of batches of it add up.
+
+    Attributes:
+        label: name of the column.
+        where: beginning of error messages.
+        dtype: type of the values, in words.
+        observed: number of values that are not missing.
+        missing: number of those that are.
+        kind: kind that the type speaks for; None for numbers, of which the values decide.
+        is_integer: whether the type is one of integers.
+        is_whole: whether all numbers are whole.
+        low: smallest number.
+        high: largest number.
+        days: sum of the dates, in days since 1970.
+        found: values of a category that occur.
+        order: categories in the order that a Categorical has.
+    """
+
+    label: str
+    where: str
+    dtype: str
+    observed: int
+    missing: int
+    kind: Kind | None = None
+    is_integer: bool = False
+    is_whole: bool = True
+    low: float = math.inf
+    high: float = -math.inf
+    days: float = 0.0
+    found: frozenset[Value] = frozenset()
+    order: tuple[Value, ...] = ()
+
+    def __add__(self, other: Facts) -> Facts:
+        found = self.found | other.found
+        if len(found) > MANY:
+            raise ValueError(
+                f"{self.where} of texts, more than {MANY:,} different ones, expected categories that occur "
+                "many times; leave the column out"
+            )
+        return dataclasses.replace(
+            self,
+            observed=self.observed + other.observed,
+            missing=self.missing + other.missing,
+            kind=self.kind or other.kind,
+            is_whole=self.is_whole and other.is_whole,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            days=self.days + other.days,
+            found=found,
+            order=tuple(dict.fromkeys(self.order + other.order)),
+        )
+
+    @property
+    def natural_kind(self) -> Kind:
+        """Kind that the type, and the values, speak for."""
+        if self.kind is not None:
+            return self.kind
+        if not (self.is_integer or (self.missing and self.is_whole)):
+            return "real"
+        if self.low == 0 and self.high == 1:
+            return "boolean"
+        return "count" if self.low in (0, 1) and self.high > 1 else "real"
+
+
+def facts_of(series: Series, kind: Kind | None, name: str) -> Facts:
+    """Look at the values of a column, or of a batch of it, that shall be of a kind; None if that is open."""
+    import narwhals.stable.v2 as nw
+
+    label, dtype = str(series.name), series.dtype
     where = f"{name}: got column {label!r}"
     missing = missing_in(series)
-    if bool(missing.all()):
+    observed = int((~missing).sum())
+    facts = Facts(label, where, str(dtype), observed, len(missing) - observed, is_integer=dtype.is_integer())
+    if not observed:  # of whatever type a column without values is
+        return facts
+    natural = kind_of_type(series, where)
+    if natural is None:
+        values = floats(series)[~missing]
+        is_whole = bool((values == np.round(values)).all())
+        low, high = float(values.min()), float(values.max())
+        facts = dataclasses.replace(facts, is_whole=is_whole, low=low, high=high)
+    elif natural == "date":
+        facts = dataclasses.replace(facts, days=math.fsum(_days(series)[~missing]))
+    if (kind or natural) == "category":
+        order: tuple[Value, ...] = ()
+        if dtype in (nw.Categorical, nw.Enum):
+            order = tuple(_plain(value) for value in series.cat.get_categories().to_list())
+        occurring = series.unique() if dtype == nw.String else series
+        found = frozenset(_plain(value) for value in _observed(occurring))
+        facts = dataclasses.replace(facts, found=found, order=order)
+    return dataclasses.replace(facts, kind=natural)
+
+
+def inferred(facts: Facts, kind: Kind | None = None) -> Column:
+    """Find out the kind of a column, or what a given kind needs."""
+    label, where, dtype = facts.label, facts.where, facts.dtype
+    if not facts.observed:
         raise ValueError(f"{where} without any value, expected some; leave the column out")
-    found = natural_kind(series, missing, where)
-    if kind is not None:
-        one_of("kinds", kind, KINDS)
+    found = facts.natural_kind
     chosen = kind or found
     if chosen == "date":
         if found != "date":
-            raise TypeError(f"{where} of {series.dtype}, expected dates; parse them first")
-        days = _days(series)
-        origin = EPOCH + datetime.timedelta(days=round(float(days[~missing].mean())))
+            raise TypeError(f"{where} of {dtype}, expected dates; parse them first")
+        origin = EPOCH + datetime.timedelta(days=round(facts.days / facts.observed))
         return Column(label, "date", origin=origin.isoformat())
     if chosen == "category":
-        return Column(label, "category", _categories(series, missing, where, checks=kind is None))
-    if chosen == "boolean" and not _is_boolean(series):
+        number = len(facts.found)
+        if kind is None and number > max(FEW, facts.observed // 2):
+            raise ValueError(
+                f"{where} of texts, {number:,} different ones in {facts.observed:,} rows, expected "
+                "categories that occur several times; leave the column out"
+            )
+        ordered = facts.order or sorted(facts.found, key=lambda value: (isinstance(value, str), value))
+        return Column(label, "category", tuple(value for value in ordered if value in facts.found))
+    if chosen == "boolean" and facts.kind != "boolean":  # numbers, 0 and 1
         return Column(label, "boolean", (0, 1))
     if chosen in ("real", "count") and found in ("category", "date"):
-        raise TypeError(f"{where} of {series.dtype}, expected numbers; convert it first, or give no kind")
+        raise TypeError(f"{where} of {dtype}, expected numbers; convert it first, or give no kind")
     return Column(label, chosen)
 
 
-def natural_kind(series: Series, missing: npt.NDArray[np.bool_], where: str) -> Kind:
-    """Return the kind that a column's type, and its values, speak for."""
+def kind_of_type(series: Series, where: str) -> Kind | None:
+    """Return the kind that a column's type speaks for; None for numbers, of which the values decide."""
     import narwhals.stable.v2 as nw
 
     dtype = series.dtype
@@ -99,14 +199,7 @@ def natural_kind(series: Series, missing: npt.NDArray[np.bool_], where: str) -> 
         raise TypeError(
             f"{where} of {dtype}, expected numbers, texts, categories, booleans or dates; leave it out"
         )
-    values = floats(series)[~missing]
-    is_whole = dtype.is_integer() or (bool(missing.any()) and bool((values == np.round(values)).all()))
-    if not is_whole:
-        return "real"
-    low, high = values.min(), values.max()
-    if low == 0 and high == 1:
-        return "boolean"
-    return "count" if low in (0, 1) and high > 1 else "real"
+    return None
 
 
 def _kind_of_objects(series: Series, where: str) -> Kind:
@@ -125,33 +218,6 @@ def _kind_of_objects(series: Series, where: str) -> Kind:
         f"{where} of objects of the types {some(kinds)}, expected one kind of numbers, texts, booleans or "
         "dates; convert the column, or leave it out"
     )
-
-
-def _categories(
-    series: Series, missing: npt.NDArray[np.bool_], where: str, *, checks: bool
-) -> tuple[Value, ...]:
-    """Return the values that occur: in the order of a Categorical, else sorted."""
-    import narwhals.stable.v2 as nw
-
-    found = {_plain(value) for value in _observed(series)}
-    number, rows = len(found), int((~missing).sum())
-    if checks and number > max(FEW, rows // 2):
-        raise ValueError(
-            f"{where} of texts, {number:,} different ones in {rows:,} rows, expected categories that occur "
-            "several times; leave the column out"
-        )
-    if series.dtype in (nw.Categorical, nw.Enum):
-        ordered = [_plain(value) for value in series.cat.get_categories().to_list()]
-        return tuple(value for value in ordered if value in found)
-    return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
-
-
-def _is_boolean(series: Series) -> bool:
-    import narwhals.stable.v2 as nw
-
-    if series.dtype == nw.Boolean:
-        return True
-    return series.dtype == nw.Object and all(isinstance(v, (bool, np.bool_)) for v in _observed(series))
 
 
 def missing_in(series: Series) -> npt.NDArray[np.bool_]:
@@ -233,7 +299,7 @@ def encoded(series: Series, column: Column, name: str) -> Numbers:
                 f"{some(map(repr, column.categories))}; mark it as missing, or train with it"
             )
         return np.array(values, np.float64)
-    found = natural_kind(series, missing, where)
+    found = kind_of_type(series, where)
     if (column.kind == "date") != (found == "date") or found == "category":
         raise TypeError(f"{where} of {series.dtype}, expected the kind {column.kind!r}; convert it first")
     if column.kind == "date":

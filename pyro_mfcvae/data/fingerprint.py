@@ -49,8 +49,8 @@ def _places(size: int) -> np.ndarray:
 def _describe_file(source: Stored) -> str:
     """Say which file, if the array is mapped, and where in it the rows are."""
     array = source.rows.array
-    described = f"{array.dtype.str} {array.shape} {array.strides}"
-    name = getattr(array, "filename", None)
+    described = f"{array.dtype.str} {array.shape} {getattr(array, 'strides', None)}"
+    name = source.rows.file or getattr(array, "filename", None)
     if name is None:
         return described
     file = os.stat(name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import partial
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from pyro_mfcvae.data.sources import HELD_OUT, Check, Source, Stream, cut, numbe
 
 CPU = torch.device("cpu")
 WORKERS = 2  # that make items; a number of the machine's would change what random transforms draw
+EPOCH = 2**16  # data of a stream without an end, after which there is a record
 BLOCK = 256  # items that are read at a time where no batch size says so
 
 
@@ -117,17 +118,14 @@ class Batches(Source):
     Args:
         loader: loader of batches ``x`` or ``(x, y, ...)``.
         name: argument that error messages name.
-
-    Raises:
-        ValueError: if the number of data is not known, or the loader does not shuffle.
+        size: number of data.
     """
 
     dtype = torch.float64
 
-    def __init__(self, loader: DataLoader[object], name: str) -> None:
-        self.loader, self.name = loader, name
+    def __init__(self, loader: DataLoader[object], name: str, size: int) -> None:
+        self.loader, self.name, self.size = loader, name, size
         self.check: Check | None = None
-        self.size = _number_of_data(loader, name)
         with seeded(0, CPU):  # to look at data is not to draw
             self.x_shape = tuple(next(self._pass()).shape[1:])
         check_shape((len(self), *self.x_shape), name)
@@ -152,8 +150,8 @@ class Batches(Source):
             ValueError: always.
         """
         raise ValueError(
-            f"held_out: got {fraction}, expected 0 for a DataLoader that is streamed; give its dataset "
-            "instead, use held_out=0, or in_memory=True"
+            f"held_out: got {fraction}, expected 0 for a DataLoader or IterableDataset that is streamed; "
+            "give a map-style dataset instead, use held_out=0, or in_memory=True"
         )
 
     def checked(self, check: Check) -> Self:
@@ -178,6 +176,34 @@ class Batches(Source):
             raise ValueError(f"{self.name}: got no data, not a single item, expected at least one datum")
 
 
+class Endless(Batches):
+    """Data that a DataLoader, or an IterableDataset, yields, of which nobody knows how many there are.
+
+    Epochs are of :data:`EPOCH` data, and go on in the stream where the one before ended; where the stream
+    ends, it begins anew. :class:`Batches` says the rest.
+
+    Args:
+        loader: loader of batches ``x`` or ``(x, y, ...)``.
+        name: argument that error messages name.
+    """
+
+    def __init__(self, loader: DataLoader[object], name: str) -> None:
+        super().__init__(loader, name, EPOCH)
+        self._rest: Iterator[Tensor] | None = None  # of the pass that an epoch has begun
+
+    def batches(self, batch_size: int, count: int, generator: torch.Generator) -> Stream:
+        """Draw part of an epoch, from where the last one ended; see :meth:`Batches.batches`."""
+        if self._rest is None:
+            self._rest = itertools.chain.from_iterable(self._pass() for _ in itertools.count())
+        yield from itertools.islice(cut(self._rest, batch_size), count)
+
+    def checked(self, check: Check) -> Self:
+        """Let ``check`` see the data as they are read, from the first on; see :meth:`Source.checked`."""
+        source = super().checked(check)
+        source._rest = None
+        return source
+
+
 class _Cuts:
     """Indices in lists of ``size``, each made when it is asked for."""
 
@@ -196,25 +222,36 @@ def streamed(data: Dataset[object] | DataLoader[object], name: str) -> Source:
     """Make a source of the data that a Dataset or DataLoader makes.
 
     Args:
-        data: a map-style Dataset, a DataLoader, or an IterableDataset with ``__len__``.
+        data: a map-style Dataset, a DataLoader, or an IterableDataset.
         name: argument that error messages name.
 
     Raises:
-        ValueError: if its length is not known, or a loader does not shuffle.
+        ValueError: if the length of a map-style Dataset is not known, or a loader does not shuffle.
     """
-    if isinstance(data, DataLoader):
-        return Batches(data, name)
     if isinstance(data, IterableDataset):
-        return Batches(DataLoader(data, BLOCK, collate_fn=partial(_collate, name=name)), name)
+        data = DataLoader(data, BLOCK, collate_fn=partial(_collate, name=name))
+    if isinstance(data, DataLoader):
+        if isinstance(data.dataset, IterableDataset) and not isinstance(data.dataset, Sized):
+            return Endless(data, name)
+        return Batches(data, name, _number_of_data(data, name))
     if not isinstance(data, Sized):
         raise _unknown_length(data, name)
     return Items(data, name)
 
 
-def first_item(dataset: MapStyle, name: str) -> Tensor:
-    """Read the first datum as it is stored; torch's random stream is as before."""
+def first_item(dataset: MapStyle, name: str, loader: DataLoader[object] | None = None) -> Tensor:
+    """Read the first datum as it is stored; torch's random stream is as before.
+
+    Args:
+        dataset: data.
+        name: argument that error messages name.
+        loader: loader that knows what to make of items that are dicts: of this one, a batch of one datum.
+    """
     with seeded(0, CPU):
-        return as_stored(split_item(dataset[0], name)[0], name)
+        item = dataset[0]
+        if loader is not None and isinstance(item, Mapping):
+            item = loader.collate_fn([item])
+        return as_stored(split_item(item, name)[0], name)
 
 
 def _collate(items: Iterable[object], name: str) -> Tensor:
@@ -262,9 +299,7 @@ def _number_of_data(loader: DataLoader[object], name: str) -> int:
             f"give it a batch_size, {remedy}"
         )
     if isinstance(dataset, IterableDataset):
-        if not isinstance(dataset, Sized):
-            raise _unknown_length(dataset, name)
-        return len(dataset)
+        return len(cast(Sized, dataset))
     if isinstance(loader.sampler, SequentialSampler):
         raise ValueError(
             f"{name}: got a DataLoader that does not shuffle, expected one that shuffles; "

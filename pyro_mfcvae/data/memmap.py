@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_mfcvae._utils.allocations import available_memory, in_words
 from pyro_mfcvae.data.arrays import REAL, not_real, scaled, stored_type
 from pyro_mfcvae.data.checking import Rows, check_shape
+from pyro_mfcvae.data.opening import RowWise
 from pyro_mfcvae.data.sources import (
     HELD_OUT,
     Check,
@@ -42,16 +43,18 @@ class StoredRows:
         name: argument that error messages name.
         check: function that sees all rows that are read.
         widest: type that they are read as, unless float32 is exact: float64 or float32.
+        file: path of the file that they were encoded from, if the array is not a file of its own.
 
     Raises:
         TypeError: if the array does not hold real numbers.
         ValueError: if it is empty, or has one dimension.
     """
 
-    array: npt.NDArray[np.generic]
+    array: npt.NDArray[np.generic] | RowWise
     name: str
     check: Check | None = None
     widest: torch.dtype = torch.float64
+    file: str | None = None
 
     def __post_init__(self) -> None:
         if self.array.dtype.kind not in REAL:

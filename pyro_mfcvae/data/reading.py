@@ -8,7 +8,6 @@ then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from pyro_mfcvae._utils.turns import in_turn
 from pyro_mfcvae.data.arrays import as_integers, as_stored, is_array, is_picture, scaled
 from pyro_mfcvae.data.checking import check_bytes, check_finite, check_shape
-from pyro_mfcvae.data.files import open_npy
+from pyro_mfcvae.data.opening import opened
 from pyro_mfcvae.data.schema import Schema, as_numbers, is_frame
 from pyro_mfcvae.datasets.labelled import LabelledData
 
@@ -28,7 +27,8 @@ Join: TypeAlias = Callable[[list[Tensor]], Tensor]
 
 ACCEPTED = (
     "a NumPy array or tensor (N, ...), a pair (x, y) of them, a DataFrame, nested lists of numbers, a torch "
-    "or torchvision Dataset, a torch DataLoader, or the path of a .npy file"
+    "or torchvision Dataset, a torch DataLoader, a sparse matrix, an AnnData, an array of HDF5 or Zarr, or "
+    "the path of a file .npy, .csv, .tsv, .parquet or .h5ad"
 )
 
 # Modules whose datasets return their arrays unchanged when they have no transform, and the
@@ -98,8 +98,10 @@ def as_labelled(
         data: an array or tensor (N, ...); a pair (x, y) of them, best a tuple; anything with
             ``to_numpy``; nested lists of numbers; `LabelledData`; a torch Dataset or IterableDataset with
             items ``x`` or ``(x, y, ...)``, such as `RenderedShapes` and `Shapes3D`, or a list of such
-            items; a DataLoader (without automatic batching, what it yields are batches); the path
-            of a ``.npy`` file. A tensor or array that is of the right type already is not copied.
+            items; a DataLoader (without automatic batching, what it yields are batches); a sparse
+            matrix of SciPy or torch; an ``AnnData``, that is its ``X``; an array of HDF5 or Zarr; the path
+            of a file ``.npy``, ``.csv``, ``.tsv``, ``.parquet`` or ``.h5ad``. A tensor or array that is of
+            the right type already is not copied.
         name: argument that error messages name.
         allow_missing: whether entries may be NaN or, in a masked array, masked, which gives NaN.
         dtype: the widest type: float32, or float64, which data have then that float32 does not hold exactly.
@@ -162,10 +164,9 @@ def stored(data: object, name: str, schema: Schema | None = None) -> Tensor:
 
 def _read(data: object, name: str, schema: Schema | None) -> Labelled:
     """Dispatch on the kind of data; the inputs come back raw."""
+    data = opened(data, name, in_memory=True, schema=schema)
     if isinstance(data, LabelledData):
         return _read_pair(data.x, data.labels, name, schema)
-    if isinstance(data, (str, Path)):
-        return as_stored(open_npy(data, name), name), None
     if isinstance(data, (tuple, list)):
         return _read_sequence(data, name, schema)
     if isinstance(data, DataLoader):
@@ -177,6 +178,8 @@ def _read(data: object, name: str, schema: Schema | None) -> Labelled:
         return _read_dataset(data, name)
     if is_frame(data) or is_array(data):
         return stored(data, name, schema), None
+    if hasattr(data, "column_names") and hasattr(data, "features"):  # one of Hugging Face's datasets
+        raise _of_dicts(list(data.column_names or data.features or ()), name)
     raise TypeError(f"{name}: got a {type(data).__name__}, expected {ACCEPTED}")
 
 
@@ -295,10 +298,7 @@ def _collect(items: Iterable[object], name: str, join: Join) -> Labelled:
 def split_item(item: object, name: str) -> tuple[object, object]:
     """Split an item or batch ``x`` or ``(x, y, ...)`` into x and y, None without one."""
     if isinstance(item, dict):
-        raise TypeError(
-            f"{name}: got items that are a dict with keys {list(item)}, expected x or (x, y); wrap "
-            "it in a Dataset whose __getitem__ picks them"
-        )
+        raise _of_dicts(list(item), name)
     if isinstance(item, tuple) or (
         isinstance(item, list) and item and (is_array(item[0]) or is_picture(item[0]))
     ):
@@ -306,6 +306,13 @@ def split_item(item: object, name: str) -> tuple[object, object]:
             raise ValueError(f"{name}: got an item that is an empty tuple, expected x or (x, y)")
         return item[0], item[1] if len(item) > 1 else None
     return item, None
+
+
+def _of_dicts(keys: Sequence[object], name: str) -> TypeError:
+    return TypeError(
+        f"{name}: got items that are a dict with keys {keys}, expected x or (x, y); choose what x is, as in "
+        'data.from_dicts(dataset, "image", label="label")'
+    )
 
 
 def joined(parts: list[Tensor], name: str, join: Join) -> Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_mfcvae._utils.checks import one_of
 from pyro_mfcvae._utils.tables import html_table, text_table
 from pyro_mfcvae.data.columns import (
     KINDS,
@@ -20,10 +21,11 @@ from pyro_mfcvae.data.columns import (
     Numbers,
     decoded,
     encoded,
+    facts_of,
     floats,
     inferred,
+    kind_of_type,
     missing_in,
-    natural_kind,
     some,
 )
 
@@ -77,10 +79,13 @@ class Schema:
             ValueError: for names that are not unique, a column without any value, one of texts that are
                 nearly all different, and kinds of no column.
         """
-        frame = _frame(table, name)
+        frame = framed(table, name)
         given = dict(kinds or {})
         _check_names(list(given), frame.columns, "kinds", is_part=True)
-        return cls(tuple(inferred(each, given.get(str(each.name)), name) for each in frame.iter_columns()))
+        for kind in given.values():
+            one_of("kinds", kind, KINDS)
+        kinds_of = [(series, given.get(str(series.name))) for series in frame.iter_columns()]
+        return cls(tuple(inferred(facts_of(series, kind, name), kind) for series, kind in kinds_of))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ class Schema:
             TypeError: for a column whose values are of another kind.
             ValueError: for a column that is missing or not known, and a category that is not known.
         """
-        frame = _frame(table, name)
+        frame = framed(table, name)
         _check_names([str(each) for each in frame.columns], self.names, name)
         series = {str(each.name): each for each in frame.iter_columns()}
         codes = [encoded(series[column.name], column, name) for column in self.columns]
@@ -157,10 +162,10 @@ def as_numbers(table: object, name: str) -> Numbers:
         TypeError: for a column of anything else.
     """
     arrays = []
-    for series in _frame(table, name).iter_columns():
+    for series in framed(table, name).iter_columns():
         where = f"{name}: got column {str(series.name)!r}"
         missing = missing_in(series)
-        if not bool(missing.all()) and natural_kind(series, missing, where) in ("category", "date"):
+        if not bool(missing.all()) and kind_of_type(series, where) in ("category", "date"):
             raise TypeError(
                 f"{where} of {series.dtype}, expected real numbers in every column; train on a table with "
                 "such columns, or encode them as numbers first, e.g. with pandas.get_dummies"
@@ -220,7 +225,7 @@ def _is_lazy(value: object) -> bool:
     return nw.dependencies.is_polars_lazyframe(value)
 
 
-def _frame(table: object, name: str) -> nw.DataFrame[Any]:
+def framed(table: object, name: str) -> nw.DataFrame[Any]:
     """Wrap a table, whatever its library."""
     import narwhals.stable.v2 as nw
 

@@ -16,7 +16,8 @@ from pyro_mfcvae._utils.checks import integer
 from pyro_mfcvae._utils.splitting import split_rows
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.tables import described
-from pyro_mfcvae.data.choosing import Streaming, as_source, schema_of
+from pyro_mfcvae.data.choosing import as_source, schema_of
+from pyro_mfcvae.data.opening import Streaming, opened
 from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.data.sources import InMemory, Source
@@ -104,7 +105,9 @@ def compare(
     fitted = [name for name in entries if name not in configured]
     chosen_seeds = _seeds(seeds, restarts)
     compute = Compute.resolve(device, precision, compile, workers)
-    schema = _schema(entries, data)
+    known = _known_schema(entries)
+    data = opened(data, "data", in_memory, known)
+    schema = known or schema_of(data, "data")
     train, held_out = _split(data, test, configured, fitted, test_fraction, split_seed, in_memory, schema)
     models = []
     for name, entry in entries.items():
@@ -136,15 +139,15 @@ def _seeds(seeds: Iterable[int], restarts: int | None) -> tuple[int, ...]:
     return as_restarts(chosen[0], restarts)
 
 
-def _schema(entries: Mapping[str, Entry], data: Any) -> Schema | None:
-    """The columns of a table: those that a model knows, else those of the data."""
+def _known_schema(entries: Mapping[str, Entry]) -> Schema | None:
+    """The columns of a table that a model knows, if any does."""
     for entry in entries.values():
         fits = entry if isinstance(entry, FittedRuns) else [entry]
         configs = [fit if isinstance(fit, MFCVAEConfig) else fit.config for fit in fits]
         for config in configs:
             if config.schema is not None:
                 return config.schema
-    return schema_of(data, "data")
+    return None
 
 
 def _folder_of(folder: str | Path, name: object) -> Path:

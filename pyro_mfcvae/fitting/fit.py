@@ -23,11 +23,13 @@ from pyro_mfcvae._utils.files import alone_in, probe
 from pyro_mfcvae._utils.turns import RandomStream, Turn
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data.checking import check_bytes, check_data
-from pyro_mfcvae.data.choosing import Streaming, as_needed
+from pyro_mfcvae.data.choosing import as_needed
+from pyro_mfcvae.data.loading import Endless
+from pyro_mfcvae.data.opening import Streaming
 from pyro_mfcvae.data.sources import Source, number_held_out
 from pyro_mfcvae.fitting.compute import Compute, Workers
 from pyro_mfcvae.fitting.parallel import as_workers, seeds_of, train_runs
-from pyro_mfcvae.fitting.preparing import prepare
+from pyro_mfcvae.fitting.preparing import check_endless, prepare
 from pyro_mfcvae.likelihoods import LikelihoodFactory
 from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -107,11 +109,13 @@ def fit(
 
     Args:
         dataset: data (N, *x_shape) as an array or a tensor; a table with named columns; a pair (x, y); a
-            torch or torchvision ``Dataset``; a ``DataLoader``; or the path of a ``.npy`` file. Labels are
-            never looked at. Unsigned 8-bit data are scaled to [0, 1]. Where the likelihood says so, entries
-            may be missing, that is NaN. Of a table (a DataFrame of pandas or polars, or Arrow's), the kinds
-            of the columns are found out, as :meth:`data.Schema.infer` says, and kept: the model then takes
-            tables by the names of their columns.
+            torch or torchvision ``Dataset``; a ``DataLoader``; a sparse matrix; an ``AnnData``, that is its
+            ``X``; an array of HDF5 or Zarr; or the path of a file ``.npy``, ``.csv``, ``.tsv``, ``.parquet``
+            or ``.h5ad``. Labels are never looked at. Unsigned 8-bit data are scaled to [0, 1]. Where the
+            likelihood says so, entries may be missing, that is NaN. Of a table (a DataFrame of pandas or
+            polars, or Arrow's, or a file), the kinds of the columns are found out, as
+            :meth:`data.Schema.infer` says, and kept: the model then takes tables by the names of their
+            columns.
         config: facets, likelihood, network and schedule; None takes a preset that suits the data, and says
             which in a line. For a table with other than real numbers that is ``presets.tabular`` with the
             likelihood ``"mixed"``.
@@ -132,9 +136,11 @@ def fit(
             another run, and may be a worse one: on rendered rooms (``presets.shapes3d_ladder``, floor, seeds
             0 and 1) the purity for shape was 0.64 and 0.80 in bfloat16, and 0.88 and 0.97 in float32.
         in_memory: whether data are collected in memory before training, as one float32 tensor. ``"auto"``
-            does so unless they are a memory-mapped array, the path of a ``.npy`` file, a map-style
+            does so unless they are a sparse array, one in a file, a table in a file, a map-style
             ``Dataset``, or a ``DataLoader`` of one, and would then take more than a quarter of the memory
-            that is available. False streams them: memory does not grow with their number (but for 8 bytes
+            that is available. Data of which nobody knows how many there are, as those of an
+            ``IterableDataset`` without ``__len__``, need False, unless they fit into memory, and stages by
+            ``steps``. False streams them: memory does not grow with their number (but for 8 bytes
             for each item of a ``Dataset``), and random transforms make other data of them in every epoch.
             What depends on all data, such as scales, is then taken from a sample of 20,000; at most as many
             are held out; and what is not finite or not valid raises its error when it is read.
@@ -240,6 +246,8 @@ def fit_source(
         ChildProcessError: as :func:`pyro_mfcvae.fit`.
     """
     likelihood = cast(LikelihoodFactory, config.likelihood)(data.x_shape)
+    if isinstance(data, Endless):
+        check_endless(config)
     data = as_needed(data, likelihood, "dataset")
     is_auto = any(stage.unmix == "auto" for stage in config.stages)
     most = 1 if is_auto else max(facet.clusters for facet in config.facets)
@@ -332,6 +340,11 @@ def _new_model(data: Source, config: MFCVAEConfig, device: torch.device) -> tupl
             f"{in_words(room)}, as training takes {COPIES} times as much and the machine has "
             f"{in_words(COPIES * room)}; use fewer clusters or latent dimensions, or smaller networks"
         ) from error
+    if isinstance(data, Endless) and (shared := model.shared_priors()):
+        raise ValueError(
+            f"prior: got one for facet {shared[0][0]} with variables that all data share, which count once "
+            "for all of them, but their number is not known, expected another prior; give the dataset __len__"
+        )
     # A copy that stays on the CPU, where data are read.
     checked = data.checked(functools.partial(check_data, copy.deepcopy(model.likelihood), "dataset"))
     sample = checked.calibration_sample()

@@ -10,7 +10,9 @@ from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.tables import described
 from pyro_mfcvae.data.checking import check_finite
-from pyro_mfcvae.data.choosing import Streaming, as_source, schema_of
+from pyro_mfcvae.data.choosing import as_source, schema_of
+from pyro_mfcvae.data.loading import Endless
+from pyro_mfcvae.data.opening import Streaming, opened
 from pyro_mfcvae.data.schema import Schema
 from pyro_mfcvae.data.sources import Source
 
@@ -38,7 +40,9 @@ def prepare(
     """
     if config is not None and not isinstance(config, MFCVAEConfig):
         raise _not_a_config(config)
-    schema = (config and config.schema) or schema_of(dataset, name)
+    schema = None if config is None else config.schema
+    dataset = opened(dataset, name, in_memory, schema)
+    schema = schema or schema_of(dataset, name)
     data = as_source(dataset, in_memory, name, schema)
     if config is None:
         config = _preset_for(data, schema, clusters, latent_dims)
@@ -50,6 +54,21 @@ def prepare(
             "its facets already, expected None; give them to the preset, as in presets.tabular(clusters=5)"
         )
     return data, config if schema is None else described(config, schema)
+
+
+def check_endless(config: MFCVAEConfig) -> None:
+    """Raise a ValueError for a configuration that needs the number of data, where nobody knows it."""
+    for i, stage in enumerate(config.stages):
+        for name, value, remedy in (
+            ("epochs", stage.epochs, "steps"),
+            ("warm_up_epochs", stage.warm_up_epochs, "warm_up_steps"),
+        ):
+            if value:
+                raise ValueError(
+                    f"{name}: got {value} in stage {i} for data whose number is not known, expected "
+                    f"{remedy}; give {remedy}, as in Stage((0,), steps=10_000), give the dataset __len__, "
+                    "or use in_memory=True, which reads all data first"
+                )
 
 
 def _preset_for(
@@ -75,13 +94,14 @@ def _preset_for(
 def _choice(data: Source, config: MFCVAEConfig, schema: Schema | None) -> str:
     """What was chosen for data without a configuration, in a line."""
     shape = " x ".join(map(str, data.x_shape))
+    number = "a stream of" if isinstance(data, Endless) else f"{len(data):,}"
     columns = "" if schema is None else f": {schema.summary()}"
     if config.stages[0].unmix == "auto":
         facets = "as many facets and clusters as there are"
     else:
         facets = ", ".join(f"{f.clusters} clusters in {f.latent_dim} dimensions" for f in config.facets)
     return (
-        f"fit: {len(data):,} data of {shape}{columns}; {type(config.likelihood).__name__} likelihood, "
+        f"fit: {number} data of {shape}{columns}; {type(config.likelihood).__name__} likelihood, "
         f"{type(config.network).__name__} network; facets: {facets}"
     )
 

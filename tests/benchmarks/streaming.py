@@ -1,5 +1,8 @@
 """Speed and memory of training on data that are not in memory, relative to training in memory.
 
+A table in a CSV file is compared with the same numbers in a ``.npy`` file by whole calls of ``fit``, since it
+is read and encoded in them.
+
 Steps are timed in turns within one run, so that what else the machine does falls on all. Steps are those of
 ``fit``: the batch is drawn, and the model trained on it; what an epoch records is left out, being the same
 for all. From the root of the repository, with MNIST in DIR:
@@ -23,6 +26,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
 import torch
 from measuring import status
 from torch.utils.data import DataLoader, Dataset
@@ -31,11 +35,13 @@ from pyro_mfcvae import MFCVAE, Facet, MFCVAEConfig, Schedule, Stage, fit, prese
 from pyro_mfcvae.data import mnist
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.sources import on_device
+from pyro_mfcvae.data.tables import TableFile
 from pyro_mfcvae.networks import FullyConnectedLadder
 from pyro_mfcvae.training import Trainer
 from pyro_mfcvae.training.step import without_validation
 
 COLUMNS = 32
+TABLE_COLUMNS = 10  # of a CSV
 CHUNK = 100_000  # rows that are written at a time
 
 
@@ -141,6 +147,37 @@ def speed(setting, path, config, rounds, steps):
     return rows
 
 
+def write_table(path, csv, n):
+    """The first columns of a file of n rows as one of their own, and as a CSV."""
+    rows = np.ascontiguousarray(np.load(path, mmap_mode="r")[:n, :TABLE_COLUMNS])
+    np.save(path, rows)
+    names = [f"x{i}" for i in range(TABLE_COLUMNS)]
+    pyarrow.csv.write_csv(pyarrow.table(dict(zip(names, rows.T, strict=True))), csv)
+
+
+def csv_speed(path, csv, n, rounds):
+    """Seconds of ``fit`` for an epoch of a CSV, relative to those of a file .npy, and of its encoding."""
+    seconds = {"memory_mapped": [], "csv": [], "csv_encoding": []}
+    for _ in range(rounds):
+        for name, file in (("memory_mapped", path), ("csv", csv)):
+            start = time.perf_counter()
+            fit(file, table(), in_memory=False, progress=False)
+            seconds[name].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        file = TableFile(csv, "csv")
+        file.encode(file.schema())
+        seconds["csv_encoding"].append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(seconds["memory_mapped"], seconds["csv"], strict=True)]
+    return {
+        "benchmark": "streaming_csv",
+        "setting": f"{n} x {TABLE_COLUMNS}",
+        "source": "csv",
+        "seconds": statistics.median(seconds["csv"]),
+        "encoding_seconds": statistics.median(seconds["csv_encoding"]),
+        "ratio": statistics.median(ratios),
+    }
+
+
 def anonymous():
     """MiB of memory of this process that no file backs: mapped pages are cache, and can be given back."""
     return status("RssAnon")
@@ -171,14 +208,14 @@ def growth(path, in_memory, steps):
     return largest - before
 
 
-def memory(path, n, in_memory, steps):
+def memory(path, n, in_memory, steps, columns=COLUMNS):
     """That of a process of its own."""
     command = [sys.executable, __file__, "--measure", str(path), str(int(in_memory)), str(steps)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return {
         "benchmark": "streaming_memory",
-        "setting": f"{n} x {COLUMNS}",
-        "source": "memory" if in_memory else "memory_mapped",
+        "setting": f"{n} x {columns}",
+        "source": "memory" if in_memory else "csv" if path.suffix == ".csv" else "memory_mapped",
         "anonymous_mib": float(output.split()[-1]),
     }
 
@@ -203,6 +240,12 @@ def rows(quick, data=None, large=False):
         n = 2_000 if quick else 1_000_000
         write_rows(path, n)
         found += speed(f"tabular, 256 of {n} x {COLUMNS}", path, table(), rounds, steps=5 if quick else 200)
+        csv = path.with_suffix(".csv")
+        for n in (1_000, 2_000) if quick else (100_000, 1_000_000):
+            write_rows(path, n)
+            write_table(path, csv, n)
+            found.append(memory(csv, n, False, 30 if quick else 600, TABLE_COLUMNS))
+        found.append(csv_speed(path, csv, n, 1 if quick else 3))
         sizes = (20_000,) if quick else (100_000, 1_000_000) + (10_000_000,) * large
         for n in sizes:
             write_rows(path, n)
@@ -230,6 +273,11 @@ def main():
             print(
                 f"{row['setting']:28} {row['source']:14} {row['steps_per_second']:8.1f} steps a second, "
                 f"ratio {row['ratio']:.3f} (quartiles {row['ratio_low']:.3f} to {row['ratio_high']:.3f})"
+            )
+        elif row["benchmark"] == "streaming_csv":
+            print(
+                f"{row['setting']:28} {row['source']:14} {row['seconds']:8.1f} s for an epoch, "
+                f"{row['encoding_seconds']:.1f} of them to encode; speed {row['ratio']:.3f} of that of .npy"
             )
         else:
             print(f"{row['setting']:28} {row['source']:14} {row['anonymous_mib']:8.1f} MiB more than before")

@@ -1,12 +1,14 @@
 """Data that a Dataset or a DataLoader makes as training needs them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from numbered import CountedStream, Items, Stream, numbered, seeded
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from pyro_mfcvae import Schedule, Stage, fit
+from pyro_mfcvae import Facet, Schedule, Stage, fit
 from pyro_mfcvae.data import loading
 from pyro_mfcvae.data.choosing import as_source
 
@@ -70,7 +72,8 @@ def test_batches_of_others_are_cut_anew(data, make_config):
     schedule = Schedule((Stage((0,), 2, 8),), held_out=0.1)
     config = make_config(J=1, likelihood="gaussian", schedule=schedule)
     with pytest.raises(
-        ValueError, match=r"held_out: got 0.1, expected 0 for a DataLoader that is streamed; give its"
+        ValueError,
+        match=r"held_out: got 0.1, expected 0 for a DataLoader or IterableDataset",
     ):
         fit(data, config, in_memory=False, progress=False)
 
@@ -90,6 +93,65 @@ def test_a_dataset_and_a_loader_train(make_config):
         assert fits[0].history[-1].steps == 2 * (200 // 32)
 
 
+class Endless(IterableDataset):
+    """Numbers that go on, whose iterators say how many there were."""
+
+    def __iter__(self):
+        return (np.full(3, i, np.float32) for i in itertools.count())
+
+
+@pytest.mark.parametrize("make", [Endless, lambda: DataLoader(Endless(), 5)], ids=["stream", "loader"])
+def test_a_stream_goes_on_in_the_next_epoch(make):
+    source = as_source(make(), in_memory=False)
+    generator = seeded()
+    seen = [batch[:, 0].tolist() for _ in range(2) for batch in source.batches(5, 3, generator)]
+    numbers = [number for batch in seen for number in batch]
+    assert numbers[:15] == list(range(15))
+    assert numbers[15] > 14
+    assert len(set(numbers)) == 30
+
+
+def test_a_stream_that_ends_begins_anew():
+    source = as_source(Stream(numbered(7)), in_memory=False)
+    batches = torch.cat(list(source.batches(7, 3, seeded())))
+    assert batches[:, 0].tolist() == 3 * list(range(7))
+    assert len(source.sample(99, seeded())) == 7
+
+
+def streams(**changes):
+    return Schedule((Stage((0,), steps=30, batch_size=8, **changes),))
+
+
+def test_data_of_unknown_number_train_by_steps(make_config, monkeypatch):
+    monkeypatch.setattr(loading, "EPOCH", 80)
+    x = np.random.default_rng(0).random((200, 6)).astype(np.float32)
+    config = make_config(J=1, schedule=streams(warm_up_steps=5))
+    fits = [fit(Stream(x), config, in_memory=False, progress=False) for _ in range(2)]
+    assert np.array_equal(*(fitted.predict(x) for fitted in fits))
+    assert (len(fits[0].history), fits[0].history[-1].steps) == (4, 30)  # the warm-up is one of its own
+    assert len(fit(Stream(x), config, seeds=range(2), workers=1, in_memory=False, progress=False)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "epochs: got 2 in stage 0 for data whose number is not known, expected steps"),
+        (
+            {"schedule": Schedule((Stage((0,), steps=30, warm_up_epochs=1),))},
+            r"warm_up_epochs: got 1 .*expected warm_up_steps",
+        ),
+        ({"schedule": Schedule(streams().stages, held_out=0.1)}, r"held_out: got 0\.1, expected 0"),
+        (
+            {"schedule": streams(), "facets": (Facet(2, 2, prior="bayesian_gaussian"),)},
+            "prior: got one for facet 0 with variables that all data share",
+        ),
+    ],
+)
+def test_what_data_of_unknown_number_cannot_do(changes, message, make_config):
+    with pytest.raises(ValueError, match=message):
+        fit(Stream(numbered(50) / 50), make_config(J=1, **changes), in_memory=False, progress=False)
+
+
 def test_items_that_are_not_finite(make_config):
     x = np.random.default_rng(0).random((200, 6))
     x[50] = np.nan
@@ -101,8 +163,6 @@ def test_items_that_are_not_finite(make_config):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Stream(numbered(9)), "got a Stream whose length is not known.*in_memory=True"),
-        (DataLoader(Stream(numbered(9)), 3), "got a Stream whose length is not known.*in_memory=True"),
         (DataLoader(Items(numbered(9)), 3), "does not shuffle, .*; give it shuffle=True"),
         (DataLoader(Items(numbered(9)), batch_size=None), "no batch_size"),
         (Items(numbered(0)), "got no data"),
