@@ -103,6 +103,8 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
     if isinstance(data, tuple) and len(data) == 2:
         x = opened(data[0], name, in_memory, schema)
         return x if isinstance(x, TableFile) else (x, data[1])
+    if isinstance(data, TableFile):
+        return data.read() if in_memory is True else data
     if isinstance(data, (str, Path)):
         if is_table(data):
             file = TableFile(data, name, schema)

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -43,6 +43,7 @@ class TableFile:
         path: a file .csv, .tsv or .parquet.
         name: argument that error messages name.
         schema: columns that are expected, whose texts may look like numbers in a CSV; None is not known.
+        leaves_out: names of columns that are left out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -50,7 +51,9 @@ class TableFile:
         ValueError: where it is read, for a file that Arrow cannot read.
     """
 
-    def __init__(self, path: str | Path, name: str, schema: Schema | None = None) -> None:
+    def __init__(
+        self, path: str | Path, name: str, schema: Schema | None = None, leaves_out: Sequence[str] = ()
+    ) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(
                 f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a table; "
@@ -63,12 +66,27 @@ class TableFile:
                 f"{name}: got {str(path)!r}, but pyarrow is not installed, which reads it; run pip install "
                 "pyarrow"
             ) from error
-        self.path, self.name = Path(path), name
+        self.path, self.name, self.leaves_out = Path(path), name, list(leaves_out)
         self._is_parquet = self.path.suffix.lower() == ".parquet"
         texts = [c.name for c in schema.columns if _has_texts(c)] if schema is not None else []
         # Of the columns of a CSV, as far as it was read, or they are known.
         self.types: dict[str, pyarrow.DataType] = dict.fromkeys(texts, pyarrow.string())
         self.names: list[str] = []
+
+    def __len__(self) -> int:
+        """Count the rows, N, which reads all of a CSV."""
+        return self._in_batches(lambda batches: sum(map(len, batches)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (N, D), which reads all of a CSV."""
+        return len(self), len(self.column_names)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns that are not left out."""
+        names = self._parquet_columns() if self._is_parquet else self._csv_names()
+        return [name for name in names if name not in self.leaves_out]
 
     @property
     def is_large(self) -> bool:
@@ -84,6 +102,10 @@ class TableFile:
 
     def read(self) -> Table:
         """Read all of the table."""
+        return self.read_whole().drop_columns(self.leaves_out)
+
+    def read_whole(self) -> Table:
+        """Read all of the table, and the columns that are left out."""
         import pyarrow.csv
         import pyarrow.parquet
 
@@ -156,11 +178,10 @@ class TableFile:
 
     def _in_batches(self, function: Callable[[Iterator[Table]], Result]) -> Result:
         """Apply a function to all batches; again from the first, if a type turns out to be another."""
-        if self._is_parquet:
-            return function(self._parquet_batches())
         while True:
+            batches = self._parquet_batches() if self._is_parquet else self._csv_batches()
             try:
-                return function(self._csv_batches())
+                return function(batch.drop_columns(self.leaves_out) for batch in batches)
             except _AnotherTypeError:
                 continue
 
@@ -180,6 +201,15 @@ class TableFile:
         schema = self._read(lambda: pyarrow.parquet.read_schema(self.path))
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         return [name for name in schema.names if name not in index]
+
+    def _csv_names(self) -> list[str]:
+        import pyarrow.csv
+
+        layout = self._layout()
+        reader = self._read(lambda: pyarrow.csv.open_csv(self.path, parse_options=layout))
+        with reader:
+            names: list[str] = reader.schema.names
+            return names
 
     def _csv_batches(self) -> Iterator[Table]:
         import pyarrow.csv
