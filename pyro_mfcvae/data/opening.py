@@ -41,6 +41,11 @@ class RowWise:
     array: Any
     x_shape: tuple[int, ...] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.filename is None:
+            return RowWise, (self.array, self.x_shape)
+        return _reopened, (self.filename, self.array.name, self.x_shape)  # by another process
+
     def __len__(self) -> int:
         return int(self.array.shape[0])
 
@@ -80,6 +85,12 @@ class RowWise:
     def reshape(self, length: int, *x_shape: int) -> RowWise:
         """Return the same rows, each of another shape."""
         return replace(self, x_shape=x_shape)
+
+
+def _reopened(filename: str, dataset: str, x_shape: tuple[int, ...] | None) -> RowWise:
+    import h5py
+
+    return RowWise(h5py.File(filename)[dataset], x_shape)
 
 
 def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schema | None = None) -> object:

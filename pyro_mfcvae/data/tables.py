@@ -14,7 +14,7 @@ import numpy as np
 
 from pyro_mfcvae._utils.allocations import available_memory
 from pyro_mfcvae.data.columns import Column, Facts, facts_of, inferred
-from pyro_mfcvae.data.files import Mapped
+from pyro_mfcvae.data.files import Mapped, check_is_file
 from pyro_mfcvae.data.schema import Schema, as_numbers, framed
 
 if TYPE_CHECKING:  # imported where there is a file
@@ -29,7 +29,8 @@ WIDTH = 16  # bytes of a value in memory, at most, while a table is read and enc
 CSV_WIDTH = 2  # characters of the shortest value in a CSV, and what is between two
 MEMORY_SHARE = 0.25  # of the memory that is available, that a file is read into
 BATCH = 2**16  # rows of a batch of Parquet
-BLOCK = 2**20  # bytes of a batch of CSV
+BLOCK = 2**20  # bytes of a batch of CSV, unless its rows are very long
+MAX_HEADER = 2**24  # bytes of the names of its columns, at most
 # Of a value in the column of a CSV that the type found before it, by its first batch, does not suit.
 CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to [^:]+: (?:invalid value '(.*)')?", re.S
@@ -54,11 +55,7 @@ class TableFile:
     def __init__(
         self, path: str | Path, name: str, schema: Schema | None = None, leaves_out: Sequence[str] = ()
     ) -> None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a table; "
-                "look at the folder and the spelling"
-            )
+        check_is_file(path, name, *TABLES)
         try:
             import pyarrow
         except ImportError as error:
@@ -112,9 +109,7 @@ class TableFile:
         if self._is_parquet:
             return self._read(lambda: pyarrow.parquet.read_table(self.path, columns=self._parquet_columns()))
         types = pyarrow.csv.ConvertOptions(column_types=self.types, strings_can_be_null=True)
-        table = self._read(
-            lambda: pyarrow.csv.read_csv(self.path, convert_options=types, parse_options=self._layout())
-        )
+        table = self._read(lambda: pyarrow.csv.read_csv(self.path, self._blocks(), self._layout(), types))
         self._check(table.schema)
         return table
 
@@ -205,8 +200,7 @@ class TableFile:
     def _csv_names(self) -> list[str]:
         import pyarrow.csv
 
-        layout = self._layout()
-        reader = self._read(lambda: pyarrow.csv.open_csv(self.path, parse_options=layout))
+        reader = self._read(lambda: pyarrow.csv.open_csv(self.path, self._blocks(), self._layout()))
         with reader:
             names: list[str] = reader.schema.names
             return names
@@ -214,12 +208,9 @@ class TableFile:
     def _csv_batches(self) -> Iterator[Table]:
         import pyarrow.csv
 
-        blocks = pyarrow.csv.ReadOptions(block_size=BLOCK)
         types = pyarrow.csv.ConvertOptions(column_types=self.types, strings_can_be_null=True)
         try:
-            with pyarrow.csv.open_csv(
-                self.path, read_options=blocks, convert_options=types, parse_options=self._layout()
-            ) as reader:
+            with pyarrow.csv.open_csv(self.path, self._blocks(), self._layout(), types) as reader:
                 self._check(reader.schema)
                 self.names = reader.schema.names
                 self.types = dict(zip(reader.schema.names, reader.schema.types, strict=True))
@@ -232,6 +223,14 @@ class TableFile:
             column = self.names[int(found[1])]
             self.types[column] = _wider(self.types[column], found[2])
             raise _AnotherTypeError from error
+
+    def _blocks(self) -> pyarrow.csv.ReadOptions:
+        import pyarrow.csv
+
+        with open(self.path, "rb") as file:
+            header = len(file.readline(MAX_HEADER))
+        # A row must fit into a block, and its numbers may be longer than the names.
+        return pyarrow.csv.ReadOptions(block_size=max(BLOCK, 16 * header))
 
     def _layout(self) -> pyarrow.csv.ParseOptions:
         import pyarrow.csv

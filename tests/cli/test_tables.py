@@ -33,6 +33,11 @@ def write(table, path):
     return str(path)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("pyro_mfcvae.plots.save_all", lambda *_: [])
+
+
 def refused(capsys, *arguments):
     assert main(list(map(str, arguments))) == 2
     return capsys.readouterr().err
@@ -63,6 +68,7 @@ def test_a_table_is_fitted_judged_and_predicted(ending, table, tmp_path, capsys)
     assert "clusters.csv exists" in refused(capsys, "fit", path, "--out", out, *columns)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_table_too_large_for_memory(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pyro_mfcvae.data.tables.MEMORY_SHARE", 1e-12)
     path, out = write(table, tmp_path / "table.csv"), tmp_path / "out"
@@ -80,6 +86,7 @@ def test_a_table_too_large_for_memory(table, tmp_path, monkeypatch, capsys):
     assert "too large for memory" in message
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_an_anndata(table, tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(90, 4))
     cells = anndata.AnnData(x, obs=table[["species"]].set_index(table["id"]))
