@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from pyro_mfcvae.cli.values import file_name, whole
+from pyro_mfcvae.cli.values import file_name, names, whole
 
 PROGRAM = "pyro_mfcvae"
 DATA_VARIABLE = "PYRO_MFCVAE_DATA"
 MAX_THREADS = max(64, 4 * (os.cpu_count() or 1))  # beyond which a system may not start them
 MAX_LINE = 2_000
-DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz}"
+DATASET = "{mnist,svhn,shapes,shapes3d,FILE.npy,FILE.npz,FILE.csv,FILE.tsv,FILE.parquet,FILE.h5ad}"
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -105,6 +105,15 @@ def add_source(command: argparse.ArgumentParser) -> None:
         "--subset",
         choices=("floor", "wall"),
         help="of shapes and shapes3d: which hue varies with scale, shape and orientation (default: floor)",
+    )
+    command.add_argument(
+        "--labels",
+        type=names,
+        metavar="A,B,..",
+        help="columns of a table, or of an AnnData's obs, to judge clusters by, and left out of the data",
+    )
+    command.add_argument(
+        "--drop", type=names, metavar="A,B,..", help="columns of a table that are left out of the data"
     )
 
 

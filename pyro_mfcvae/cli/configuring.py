@@ -51,9 +51,16 @@ def suitable(dataset: Dataset) -> Callable[..., MFCVAEConfig]:
     """Choose the preset for these data, else the one that ``fit`` takes, ready for overrides."""
     if dataset.preset is not None:
         return dataset.preset
-    x = as_source(dataset.train.x).calibration_sample()
+    schema = dataset.schema
+    x = as_source(dataset.train.x, schema=schema).calibration_sample()
     is_unit_interval = bool(x.min() >= 0 and x.max() <= 1)
-    return functools.partial(presets.for_data, tuple(x.shape[1:]), is_unit_interval)
+    shape = tuple(x.shape[1:])
+    if schema is None:
+        return functools.partial(presets.for_data, shape, is_unit_interval)
+    has_missing = bool(x.isnan().any())
+    return functools.partial(
+        presets.for_data, shape, is_unit_interval, has_missing=has_missing, schema=schema
+    )
 
 
 def with_stages(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -18,16 +18,27 @@ from pyro_mfcvae.cli.arguments import DATA_VARIABLE
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import LabelledData, RenderedShapes, Shapes3D, as_tensor, mnist, svhn
-from pyro_mfcvae.data.choosing import as_source, is_large
+from pyro_mfcvae.data.cells import open_h5ad
+from pyro_mfcvae.data.choosing import as_source, is_large, schema_of
 from pyro_mfcvae.data.files import is_npz, open_npy, read_npz
 from pyro_mfcvae.data.memmap import StoredRows
+from pyro_mfcvae.data.opening import RowWise, opened
+from pyro_mfcvae.data.schema import Schema
+from pyro_mfcvae.data.tables import TABLES, TableFile
 from pyro_mfcvae.datasets.factors import FactorImages
 from pyro_mfcvae.metrics.labels import Labels
+
+if TYPE_CHECKING:  # imported where there is a file
+    import pyarrow
+
+    Data: TypeAlias = Tensor | np.ndarray | RowWise | TableFile | pyarrow.Table
 
 Split = Literal["train", "test"]
 
 DIGITS: dict[str, Callable[..., LabelledData]] = {"mnist": mnist, "svhn": svhn}
 ROOMS = ("shapes", "shapes3d")
+FILES = (".npy", ".npz", *TABLES, ".h5ad")
+LARGE = (np.memmap, RowWise, TableFile)  # what stays in a file
 TEST_FRACTION = 0.2  # of rooms
 
 
@@ -36,12 +47,12 @@ class Part:
     """Data, and the labels to judge their clusters by.
 
     Attributes:
-        x: data (N, *x_shape).
+        x: data (N, *x_shape); a table with named columns, or a file of one.
         labels: F kinds of label, or None.
         kind: ``"training"`` or ``"test"``; empty if nobody knows.
     """
 
-    x: Tensor | np.ndarray
+    x: Data
     labels: Labels | None = None
     kind: str = ""
 
@@ -61,6 +72,7 @@ class Dataset:
         judged: data to predict, score and draw; the same where nothing is held out.
         preset: preset that is made for the data; None leaves the choice to ``fit``.
         whole: data that ``judged`` is a sample of, where they are too large for memory.
+        schema: columns of a table.
     """
 
     title: str
@@ -68,6 +80,7 @@ class Dataset:
     judged: Part
     preset: Callable[..., MFCVAEConfig] | None = None
     whole: Part | None = None
+    schema: Schema | None = None
 
 
 def load(arguments: argparse.Namespace) -> Dataset:
@@ -86,22 +99,29 @@ def load(arguments: argparse.Namespace) -> Dataset:
     if name in ROOMS:
         return rooms(_pictures(arguments))
     allow_missing = bool(arguments.likelihood) and likelihoods.FACTORIES[arguments.likelihood]().missing
-    part = _file(Path(name), allow_missing, "training")
+    part = _file(arguments, allow_missing, "training")
+    schema = schema_of(part.x)
     shape = " x ".join(map(str, part.x.shape[1:]))
     labels = "without" if part.labels is None else "with"
     title = f"{Path(name).name}, {len(part.x):,} data of {shape}, {labels} labels"
-    if not isinstance(part.x, np.memmap):
-        return Dataset(title, part, part)
-    sample = Part(as_source(part.x, in_memory=False).calibration_sample(), kind=part.kind)
-    return Dataset(title, part, sample, whole=part)
+    if not isinstance(part.x, LARGE):
+        return Dataset(title, part, part, schema=schema)
+    if arguments.labels:
+        raise ValueError(
+            f"--labels: got {','.join(arguments.labels)} with {name}, which is too large for memory, "
+            "expected none; give --drop instead, and judge a part of it with the command evaluate"
+        )
+    sample = Part(as_source(part.x, in_memory=False, schema=schema).calibration_sample(), kind=part.kind)
+    return Dataset(title, part, sample, whole=part, schema=schema)
 
 
-def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
+def load_part(arguments: argparse.Namespace, allow_missing: bool, schema: Schema | None = None) -> Part:
     """Read the part of a data set that ``--split`` says, to look at with a model that is there.
 
     Args:
         arguments: arguments of the command line.
         allow_missing: whether entries of a file may be NaN.
+        schema: columns that a table is expected to have.
 
     Raises:
         ValueError: as :func:`load`.
@@ -118,7 +138,7 @@ def load_part(arguments: argparse.Namespace, allow_missing: bool) -> Part:
         raise ValueError(
             f"--split: got {split} with {name}, expected one of {known}; leave it out for a file"
         )
-    return _file(Path(name), allow_missing, "")
+    return _file(arguments, allow_missing, "", schema)
 
 
 def rooms(pictures: FactorImages) -> Dataset:
@@ -147,9 +167,18 @@ def _known(arguments: argparse.Namespace) -> str:
         raise ValueError(
             f"--subset: got {arguments.subset} with {name}, expected shapes or shapes3d; leave it out"
         )
-    if name not in (*DIGITS, *ROOMS) and Path(name).suffix not in (".npy", ".npz"):
-        known = "mnist, svhn, shapes, shapes3d, or a file .npy or .npz"
+    if name not in (*DIGITS, *ROOMS) and Path(name).suffix not in FILES:
+        known = f"mnist, svhn, shapes, shapes3d, or a file {', '.join(FILES[:-1])} or {FILES[-1]}"
         raise ValueError(f"dataset: got {name!r}, expected {known}; give one of these")
+    for option, given, kinds in (
+        ("--labels", arguments.labels, (*TABLES, ".h5ad")),
+        ("--drop", arguments.drop, TABLES),
+    ):
+        if given and Path(name).suffix not in kinds:
+            raise ValueError(
+                f"{option}: got {','.join(given)} with {name}, expected a file {', '.join(kinds)}; leave "
+                "it out"
+            )
     return name
 
 
@@ -171,8 +200,22 @@ def _pictures(arguments: argparse.Namespace) -> FactorImages:
     return Shapes3D.wall(root) if wall else Shapes3D.floor(root)
 
 
-def _file(path: Path, allow_missing: bool, kind: str) -> Part:
-    """Read data, and labels if any, from a NumPy file; an array too large for memory stays there."""
+def _file(
+    arguments: argparse.Namespace, allow_missing: bool, kind: str, schema: Schema | None = None
+) -> Part:
+    """Read data, and labels if any, from a file; what is too large for memory stays there."""
+    path = Path(arguments.dataset)
+    if path.suffix in TABLES:
+        return _table(path, arguments, kind, schema)
+    if path.suffix == ".h5ad":
+        cells = open_h5ad(path, "dataset")
+        given = list(arguments.labels or ())
+        _check_known("--labels", given, list(cells.obs.columns))
+        labels = _labels(cells.obs[given] if given else None)
+        x = opened(cells, "dataset")
+        if not is_large(x, "dataset"):
+            x = as_tensor(x, name="dataset", allow_missing=allow_missing)
+        return Part(x, labels, kind)
     if not path.is_file():
         raise FileNotFoundError(f"dataset: got {path}, expected a file that is there; check its path")
     if is_npz(path):
@@ -191,3 +234,27 @@ def _file(path: Path, allow_missing: bool, kind: str) -> Part:
     y = arrays.get("y")
     x = as_tensor((arrays["x"], y), name=str(path), allow_missing=allow_missing)
     return Part(x, None if y is None else Labels.of(y, argument=f"y of {path}"), kind=kind)
+
+
+def _table(path: Path, arguments: argparse.Namespace, kind: str, schema: Schema | None) -> Part:
+    """Read a table, and columns of labels; one too large for memory stays in its file, and has none."""
+    labels, drop = arguments.labels or (), arguments.drop or ()
+    names = TableFile(path, "dataset").column_names
+    for option, given in (("--labels", labels), ("--drop", drop)):
+        _check_known(option, given, names)
+    file = TableFile(path, "dataset", schema, [*labels, *(name for name in drop if name not in labels)])
+    if file.is_large:
+        return Part(file, kind=kind)
+    table = file.read_whole()
+    return Part(table.drop_columns(file.leaves_out), _labels(table.select(labels) if labels else None), kind)
+
+
+def _labels(table: object) -> Labels | None:
+    return None if table is None else Labels.of(table, argument="--labels")
+
+
+def _check_known(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            expected = shorten(", ".join(known), 200) or "none"
+            raise ValueError(f"{option}: got {name!r}, expected columns of the data, {expected}")

@@ -23,7 +23,6 @@ from pyro_mfcvae._utils.spread import mean_and_sd
 from pyro_mfcvae._utils.tables import text_table
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import (
-    DATA_VARIABLE,
     DATASET,
     Commands,
     add_command,
@@ -34,9 +33,11 @@ from pyro_mfcvae.cli.arguments import (
 )
 from pyro_mfcvae.cli.configuring import PRESETS, configure, with_stages
 from pyro_mfcvae.cli.datasets import Dataset, Part, load, rooms
+from pyro_mfcvae.cli.examples import DEMO_EXAMPLE, FIT_EXAMPLES
 from pyro_mfcvae.cli.keeping import keep, kept
 from pyro_mfcvae.cli.models import MODEL_FILE
 from pyro_mfcvae.cli.output import (
+    clusters_csv,
     destination,
     folder,
     next_commands,
@@ -52,38 +53,13 @@ from pyro_mfcvae.cli.scoring import EXPLANATIONS, Scores, judge, verdict
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.data import RenderedShapes
+from pyro_mfcvae.data.tables import is_table
 from pyro_mfcvae.datasets.factors import Choice
 from pyro_mfcvae.fitting.fit import fit
 from pyro_mfcvae.fitting.parallel import MAX_RUNS, as_workers
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import RunsEvaluation
 from pyro_mfcvae.training.compiled import Compile
-
-DEMO_EXAMPLE = """\
-example:
-  python -m pyro_mfcvae demo --out demo
-"""
-FIT_EXAMPLES = f"""\
-data sets:
-  mnist      the digits, in DIR/MNIST/raw as torchvision stores them (--root DIR, or the environment
-             variable {DATA_VARIABLE}); scored on the 10,000 test images
-  svhn       house numbers cut to digits, in DIR/train_32x32.mat and DIR/test_32x32.mat; scored on the
-             26,032 test images
-  shapes     4,800 rendered rooms with an object; scored on a fifth of them, held out
-  shapes3d   4,800 images of 3D Shapes, in DIR/3dshapes.h5; scored on a fifth of them, held out
-  FILE.npy   one array, the datum first: (N, D), (N, H, W) or (N, C, H, W); bytes are scaled to [0, 1]
-  FILE.npz   an array "x" and, to score the clusters by and never to train on, classes "y", (N,) or (N, F)
-
-examples:
-  python -m pyro_mfcvae fit data.npy --out result --clusters 10,5 --latent-dims 3
-  python -m pyro_mfcvae fit data.npz --out result --clusters 10 --epochs 50
-  python -m pyro_mfcvae fit mnist --out result --epochs 40,20 --seed 0,1,2
-  python -m pyro_mfcvae fit data.npy --out result --restarts 5 --workers auto
-  python -m pyro_mfcvae fit mnist --out result --checkpoints kept
-
-Facets are numbered from 0. --epochs has a number for each stage of the schedule: where one latent is unmixed,
-for it and for all facets together; in a ladder, for each facet, the deepest first.
-"""
 
 RESULTS = (MODEL_FILE, "evaluation.txt", "clusters.npy")
 DEMO_ELBO = 2_045.0  # nats per test image; runs of the demo reach some ten more
@@ -283,7 +259,8 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     out, several = arguments.out, len(arguments.seed) > 1
     places = {seed: out / f"seed_{seed}" if several else out for seed in arguments.seed}
-    written = [place / name for place in places.values() for name in RESULTS]
+    names = [*RESULTS, "clusters.csv"] if is_table(arguments.dataset) else RESULTS
+    written = [place / name for place in places.values() for name in names]
     vacant(*written, out / "evaluation.txt", overwrite=arguments.overwrite)
     dataset = load(arguments)
     config = configure(arguments, dataset)
@@ -305,11 +282,15 @@ def _fit(arguments: argparse.Namespace) -> None:
         for seed, fitted in _fits(arguments, dataset, config, places, bar=bar):
             place = places.get(seed, out)  # of restarts, any may be the best
             results.append(_report(fitted, judged, seed, place))
+            clusters = fitted.predict((dataset.whole or judged).x)
             with writing(place / "clusters.npy") as file:
-                np.save(file, fitted.predict((dataset.whole or judged).x))
+                np.save(file, clusters)
+            if "clusters.csv" in names:
+                with writing(place / "clusters.csv") as file:
+                    file.write(clusters_csv(clusters).encode())
             with destination(place):
                 pictures = plots.save_all(fitted, judged.x, place, judged.labels)
-            tell(_written(place, MODEL_FILE, "evaluation.txt", "clusters.npy", *pictures))
+            tell(_written(place, *names, *pictures))
             if several:
                 say("")
     if several:

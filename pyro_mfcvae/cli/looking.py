@@ -26,7 +26,7 @@ from pyro_mfcvae.cli.arguments import (
     add_source,
     printable,
 )
-from pyro_mfcvae.cli.datasets import Part, load_part
+from pyro_mfcvae.cli.datasets import LARGE, Part, load_part
 from pyro_mfcvae.cli.models import add_model, open_model, provenance
 from pyro_mfcvae.cli.output import destination, folder, say, vacant, write_text, writing
 from pyro_mfcvae.cli.scoring import judge
@@ -159,10 +159,12 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
         vacant(arguments.out, overwrite=arguments.overwrite)
     fitted = open_model(arguments)
     likelihood, shape = fitted.model.likelihood, fitted.model.x_shape
-    part = load_part(arguments, likelihood.allows_missing)
+    part = load_part(arguments, likelihood.allows_missing, fitted.model.schema)
     x = part.x
-    if not isinstance(x, np.memmap):  # which is read, and checked, in blocks
-        x = as_tensor(x, name="dataset", allow_missing=True)
+    if not isinstance(x, LARGE):  # which is read, and checked, in blocks
+        x = as_tensor(
+            x, name="dataset", allow_missing=True, dtype=likelihood.dtype, schema=fitted.model.schema
+        )
     if x.shape[1:] != shape and (1, *x.shape[1:]) != shape:  # a missing channel of size one is added
         got, expected = (" x ".join(map(str, sizes)) for sizes in (x.shape[1:], shape))
         raise ValueError(

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from pyro_mfcvae._utils.files import probe, replacing
 from pyro_mfcvae._utils.progress import progress_lines
 from pyro_mfcvae.cli.arguments import PROGRAM, printable
@@ -126,3 +129,11 @@ def next_commands(out: Path) -> list[str]:
         f"  {program} fit FILE.npy --out result --clusters 10,5    your own data, an array (N, D)",
         f"  {program} fit --help",
     ]
+
+
+def clusters_csv(clusters: npt.NDArray[np.int64]) -> str:
+    """Write the cluster of every row, (N, J), as a table: the row's number, from 0, and each facet."""
+    J = clusters.shape[1]
+    lines = [",".join(["row", *(f"facet_{j}" for j in range(J))])]
+    lines += [",".join(map(str, [n, *row])) for n, row in enumerate(clusters.tolist())]
+    return "\n".join(lines) + "\n"

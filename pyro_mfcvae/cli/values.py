@@ -29,6 +29,16 @@ def integers(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Read names with commas between."""
+    parts = tuple(text.split(","))
+    if "" in parts or len(set(parts)) < len(parts):
+        raise ArgumentTypeError(
+            f"got {_short(text)}, expected different names with commas between, such as species,site"
+        )
+    return parts
+
+
 def seeds(text: str) -> tuple[int, ...]:
     """Read different seeds with commas between."""
     numbers = integers(text)

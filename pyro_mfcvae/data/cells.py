@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pyro_mfcvae._utils.checks import one_of
+from pyro_mfcvae.data.files import check_is_file
 
 if TYPE_CHECKING:  # imported where there is one
     import anndata
@@ -92,11 +93,7 @@ def open_h5ad(path: str | Path, name: str) -> anndata.AnnData:
         ImportError: if anndata is not installed.
         ValueError: if it cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of an .h5ad file; "
-            "look at the folder and the spelling"
-        )
+    check_is_file(path, name, ".h5ad")
     try:
         import anndata
     except ImportError as error:

@@ -30,11 +30,7 @@ def open_npy(path: str | Path, name: str) -> Mapped:
         FileNotFoundError: if there is no such file.
         ValueError: if NumPy cannot map it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a .npy file; "
-            "look at the folder and the spelling"
-        )
+    check_is_file(path, name, ".npy")
     try:
         with np.errstate(over="ignore"):  # of a size that no file has
             return np.lib.format.open_memmap(path, mode="r")
@@ -43,6 +39,15 @@ def open_npy(path: str | Path, name: str) -> Mapped:
             f"{name}: got {str(path)!r}, which NumPy cannot map ({_reason(error)}), expected an array of "
             "numbers; write it with np.save"
         ) from error
+
+
+def check_is_file(path: str | Path, name: str, *suffixes: str) -> None:
+    """Raise a FileNotFoundError unless there is a file, which is one of these kinds."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a "
+            f"{' or '.join(suffixes)} file; look at the folder and the spelling"
+        )
 
 
 def is_npz(path: str | Path) -> bool:

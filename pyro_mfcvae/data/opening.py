@@ -41,6 +41,11 @@ class RowWise:
     array: Any
     x_shape: tuple[int, ...] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.filename is None:
+            return RowWise, (self.array, self.x_shape)
+        return _reopened, (self.filename, self.array.name, self.x_shape)  # by another process
+
     def __len__(self) -> int:
         return int(self.array.shape[0])
 
@@ -82,6 +87,12 @@ class RowWise:
         return replace(self, x_shape=x_shape)
 
 
+def _reopened(filename: str, dataset: str, x_shape: tuple[int, ...] | None) -> RowWise:
+    import h5py
+
+    return RowWise(h5py.File(filename)[dataset], x_shape)
+
+
 def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schema | None = None) -> object:
     """Return what a path or another library's container holds, and other data as they are.
 
@@ -103,6 +114,8 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
     if isinstance(data, tuple) and len(data) == 2:
         x = opened(data[0], name, in_memory, schema)
         return x if isinstance(x, TableFile) else (x, data[1])
+    if isinstance(data, TableFile):
+        return data.read() if in_memory is True else data
     if isinstance(data, (str, Path)):
         if is_table(data):
             file = TableFile(data, name, schema)

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from pyro_mfcvae._utils.allocations import available_memory
 from pyro_mfcvae.data.columns import Column, Facts, facts_of, inferred
-from pyro_mfcvae.data.files import Mapped
+from pyro_mfcvae.data.files import Mapped, check_is_file
 from pyro_mfcvae.data.schema import Schema, as_numbers, framed
 
 if TYPE_CHECKING:  # imported where there is a file
@@ -29,7 +29,8 @@ WIDTH = 16  # bytes of a value in memory, at most, while a table is read and enc
 CSV_WIDTH = 2  # characters of the shortest value in a CSV, and what is between two
 MEMORY_SHARE = 0.25  # of the memory that is available, that a file is read into
 BATCH = 2**16  # rows of a batch of Parquet
-BLOCK = 2**20  # bytes of a batch of CSV
+BLOCK = 2**20  # bytes of a batch of CSV, unless its rows are very long
+MAX_HEADER = 2**24  # bytes of the names of its columns, at most
 # Of a value in the column of a CSV that the type found before it, by its first batch, does not suit.
 CONVERSION = re.compile(
     r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to [^:]+: (?:invalid value '(.*)')?", re.S
@@ -43,6 +44,7 @@ class TableFile:
         path: a file .csv, .tsv or .parquet.
         name: argument that error messages name.
         schema: columns that are expected, whose texts may look like numbers in a CSV; None is not known.
+        leaves_out: names of columns that are left out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -50,12 +52,10 @@ class TableFile:
         ValueError: where it is read, for a file that Arrow cannot read.
     """
 
-    def __init__(self, path: str | Path, name: str, schema: Schema | None = None) -> None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"{name}: got {str(path)!r}, where there is no file, expected data or the path of a table; "
-                "look at the folder and the spelling"
-            )
+    def __init__(
+        self, path: str | Path, name: str, schema: Schema | None = None, leaves_out: Sequence[str] = ()
+    ) -> None:
+        check_is_file(path, name, *TABLES)
         try:
             import pyarrow
         except ImportError as error:
@@ -63,12 +63,27 @@ class TableFile:
                 f"{name}: got {str(path)!r}, but pyarrow is not installed, which reads it; run pip install "
                 "pyarrow"
             ) from error
-        self.path, self.name = Path(path), name
+        self.path, self.name, self.leaves_out = Path(path), name, list(leaves_out)
         self._is_parquet = self.path.suffix.lower() == ".parquet"
         texts = [c.name for c in schema.columns if _has_texts(c)] if schema is not None else []
         # Of the columns of a CSV, as far as it was read, or they are known.
         self.types: dict[str, pyarrow.DataType] = dict.fromkeys(texts, pyarrow.string())
         self.names: list[str] = []
+
+    def __len__(self) -> int:
+        """Count the rows, N, which reads all of a CSV."""
+        return self._in_batches(lambda batches: sum(map(len, batches)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (N, D), which reads all of a CSV."""
+        return len(self), len(self.column_names)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of the columns that are not left out."""
+        names = self._parquet_columns() if self._is_parquet else self._csv_names()
+        return [name for name in names if name not in self.leaves_out]
 
     @property
     def is_large(self) -> bool:
@@ -84,15 +99,17 @@ class TableFile:
 
     def read(self) -> Table:
         """Read all of the table."""
+        return self.read_whole().drop_columns(self.leaves_out)
+
+    def read_whole(self) -> Table:
+        """Read all of the table, and the columns that are left out."""
         import pyarrow.csv
         import pyarrow.parquet
 
         if self._is_parquet:
             return self._read(lambda: pyarrow.parquet.read_table(self.path, columns=self._parquet_columns()))
         types = pyarrow.csv.ConvertOptions(column_types=self.types, strings_can_be_null=True)
-        table = self._read(
-            lambda: pyarrow.csv.read_csv(self.path, convert_options=types, parse_options=self._layout())
-        )
+        table = self._read(lambda: pyarrow.csv.read_csv(self.path, self._blocks(), self._layout(), types))
         self._check(table.schema)
         return table
 
@@ -156,11 +173,10 @@ class TableFile:
 
     def _in_batches(self, function: Callable[[Iterator[Table]], Result]) -> Result:
         """Apply a function to all batches; again from the first, if a type turns out to be another."""
-        if self._is_parquet:
-            return function(self._parquet_batches())
         while True:
+            batches = self._parquet_batches() if self._is_parquet else self._csv_batches()
             try:
-                return function(self._csv_batches())
+                return function(batch.drop_columns(self.leaves_out) for batch in batches)
             except _AnotherTypeError:
                 continue
 
@@ -181,15 +197,20 @@ class TableFile:
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         return [name for name in schema.names if name not in index]
 
+    def _csv_names(self) -> list[str]:
+        import pyarrow.csv
+
+        reader = self._read(lambda: pyarrow.csv.open_csv(self.path, self._blocks(), self._layout()))
+        with reader:
+            names: list[str] = reader.schema.names
+            return names
+
     def _csv_batches(self) -> Iterator[Table]:
         import pyarrow.csv
 
-        blocks = pyarrow.csv.ReadOptions(block_size=BLOCK)
         types = pyarrow.csv.ConvertOptions(column_types=self.types, strings_can_be_null=True)
         try:
-            with pyarrow.csv.open_csv(
-                self.path, read_options=blocks, convert_options=types, parse_options=self._layout()
-            ) as reader:
+            with pyarrow.csv.open_csv(self.path, self._blocks(), self._layout(), types) as reader:
                 self._check(reader.schema)
                 self.names = reader.schema.names
                 self.types = dict(zip(reader.schema.names, reader.schema.types, strict=True))
@@ -202,6 +223,14 @@ class TableFile:
             column = self.names[int(found[1])]
             self.types[column] = _wider(self.types[column], found[2])
             raise _AnotherTypeError from error
+
+    def _blocks(self) -> pyarrow.csv.ReadOptions:
+        import pyarrow.csv
+
+        with open(self.path, "rb") as file:
+            header = len(file.readline(MAX_HEADER))
+        # A row must fit into a block, and its numbers may be longer than the names.
+        return pyarrow.csv.ReadOptions(block_size=max(BLOCK, 16 * header))
 
     def _layout(self) -> pyarrow.csv.ParseOptions:
         import pyarrow.csv

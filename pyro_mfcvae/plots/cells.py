@@ -75,7 +75,7 @@ class Cells:
             own = Scale(loc - 2.5 * scale, loc + 2.5 * scale, loc)
             return cls(x_shape, own, has_missing, names)
         if isinstance(likelihood, MixedLikelihood):
-            return cls(x_shape, Scale.of_columns(np.concatenate(data)), has_missing, names)
+            return cls(x_shape, Scale.of_columns(values.reshape(-1, *x_shape)), has_missing, names)
         return cls(x_shape, Scale.shared(values, is_picture=is_image), has_missing, names)
 
     @property

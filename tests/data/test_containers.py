@@ -1,5 +1,6 @@
 """The same numbers in every container: what is trained and predicted is what an array gives."""
 
+import pickle
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from pyro_mfcvae import Schedule, fit, presets
 from pyro_mfcvae.data import annotate, as_labelled, as_tensor, from_anndata, from_dicts
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.memmap import Stored
+from pyro_mfcvae.data.opening import opened
 
 N, D = 700, 6
 LABELS = np.arange(N) % 3
@@ -142,6 +144,12 @@ def test_rows_are_read_where_they_are(make, x, fitted, tmp_path):
     assert torch.equal(source.hold_out(0.3, 0)[1], mapped.hold_out(0.3, 0)[1])
     with pytest.raises(ValueError, match=r"expected \(N, 6\)"):
         fitted.predict(scipy.sparse.csr_array(x[:, :4]))
+
+
+@pytest.mark.parametrize("make", [hdf5, zarr_array, BY_ROWS["SciPy csr"]])
+def test_other_processes_read_the_same_rows(make, x, tmp_path):
+    rows = opened(make(x, tmp_path), "x").reshape(N, 2, 3)
+    assert np.array_equal(pickle.loads(pickle.dumps(rows)), x.reshape(N, 2, 3))
 
 
 def test_pictures_of_bytes(tmp_path):

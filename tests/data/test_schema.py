@@ -288,10 +288,18 @@ def test_numbers_alone_need_no_schema(library):
         as_tensor(library({"a": [1.5, None], "d": ["u", "v"]}))
 
 
-def test_nothing_is_imported_for_other_data():
+EXTRAS = ("narwhals", "pandas", "polars", "pyarrow", "anndata", "zarr", "datasets", "dask")
+
+
+def test_nothing_is_imported_for_other_data(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
     code = (
-        "import sys, numpy as np, pyro_mfcvae as mf; mf.data.as_tensor(np.ones((3, 2)));"
-        "print([m for m in ('narwhals', 'pandas', 'polars', 'pyarrow') if m in sys.modules])"
+        "import sys, h5py, numpy as np, scipy.sparse, pyro_mfcvae as mf; x = np.ones((3, 2));"
+        f"file = h5py.File({str(tmp_path / 'x.h5')!r}, 'w').create_dataset('x', data=x);"
+        f"items = mf.data.from_dicts([{{'x': row}} for row in x], 'x');"
+        f"given = [x, scipy.sparse.csr_array(x), file, items, {str(tmp_path / 'x.npy')!r}];"
+        "[mf.data.as_tensor(each) for each in given];"
+        f"print([m for m in {EXTRAS} if m in sys.modules])"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"

@@ -203,6 +203,16 @@ def test_a_type_that_turns_out_late_is_found(tmp_path, monkeypatch):
     same_both_ways(path)
 
 
+def test_rows_longer_than_a_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", 500)
+    x = np.random.default_rng(0).normal(size=(30, 100))
+    pd.DataFrame(x).to_csv(tmp_path / "wide.csv", index=False)
+    file = TableFile(tmp_path / "wide.csv", "x")
+    assert np.array_equal(file.encode(None), x)
+    assert np.array_equal(as_tensor(file.read(), dtype=torch.float64), x)
+    assert file.shape == (30, 100)
+
+
 def test_very_many_texts_are_refused_early(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "BLOCK", 1_000)
     monkeypatch.setattr("pyro_mfcvae.data.columns.MANY", 500)

@@ -77,6 +77,12 @@ def test_the_nuisance_of_compositions_is_that_of_the_left(make_model, monkeypatc
     assert [source.any() for source in sources] == [column == 0, column == 1, False]
 
 
+def test_compositions_of_columns_of_different_kinds(make_model):
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    fitted = FittedMFCVAE(make_model(likelihood="mixed"), [])
+    assert len(plots.compositions(fitted, x[:2], x[2:5]).axes) == 1
+
+
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
     monkeypatch.setattr(saving, "DPI", 50)
