@@ -201,10 +201,11 @@ def _one_epoch(config: MFCVAEConfig) -> MFCVAEConfig:
 def _timed_parts(config: MFCVAEConfig, x_shape: tuple[int, ...]) -> Iterator[dict[str, tuple[int, float]]]:
     """Calls and processor seconds of the functions that ``fit`` calls, for as long as this lasts."""
     of_fit = importlib.import_module("pyro_mfcvae.fitting.fit")  # the package's attribute is the function
+    preparing = importlib.import_module("pyro_mfcvae.fitting.preparing")
     spent: dict[str, tuple[int, float]] = {}
     likelihood = type(config.likelihood(x_shape))
     functions = [
-        ("conversion of the data", of_fit, "as_source"),
+        ("conversion of the data", preparing, "as_source"),
         ("construction of the model", of_fit, "MFCVAE"),
         ("checks of the data", of_fit, "check_data"),
         ("calibration", likelihood, "calibrate"),

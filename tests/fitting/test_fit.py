@@ -440,15 +440,6 @@ def test_the_file_follows_the_umask(fitted, tmp_path):
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_factory_of_ones_own_cannot_be_saved(make_config, tmp_path):
-    config = make_config(J=1, likelihood=lambda x_shape: Gaussian(0.5)(x_shape))
-    fitted = quick(VECTORS, config)
-    assert fitted.predict(VECTORS).shape == (20, 1)
-    with pytest.raises(TypeError, match=r"config\.likelihood"):
-        fitted.save(tmp_path / "model")
-    assert os.listdir(tmp_path) == []
-
-
 def test_load_names_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nothing"):
         load(tmp_path / "nothing")
