@@ -1,4 +1,4 @@
-"""Data sets that commands know by name, and files of NumPy."""
+"""Data sets that commands know by name, and those in files."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def as_source(
 
     Args:
         data: anything that ``as_labelled`` takes.
-        in_memory: whether they are in memory. ``"auto"`` is False for a memory-mapped array, the path of a
-            ``.npy`` file, a map-style Dataset, or a DataLoader of one, which would take more than a quarter
-            of the memory that is available now; and True else.
+        in_memory: whether they are in memory. ``"auto"`` is False for a sparse array, one in a file, a table
+            in a file, a map-style Dataset, or a DataLoader of one, which would take more than a quarter of
+            the memory that is available now; and True else.
         name: argument that error messages name.
         schema: columns of a table.
 
@@ -121,7 +121,7 @@ def _out_of_memory(data: object, name: str, schema: Schema | None) -> Source:
         return streamed(x, name)
     raise TypeError(
         f"{name}: got a {type(data).__name__}, which in_memory=False cannot stream, expected an array, the "
-        "path of a .npy file, a torch Dataset or a DataLoader; use in_memory=True"
+        "path of a file, a torch Dataset or a DataLoader; use in_memory=True"
     )
 
 

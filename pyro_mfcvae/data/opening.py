@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -74,7 +73,7 @@ class RowWise:
     def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
         by_axis = getattr(self.array, "oindex", self.array)  # Zarr's, which takes indices of rows alone
         part = by_axis[rows]
-        dense = np.asarray(part.toarray() if scipy.sparse.issparse(part) else part)
+        dense = np.asarray(part.toarray() if _is_sparse(part) else part)
         return dense.reshape(-1, *self.shape[1:])
 
     def __array__(
@@ -125,13 +124,20 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
     return _row_wise(from_anndata(data) if is_anndata(data) else data)
 
 
+def _is_sparse(value: object) -> bool:
+    module = sys.modules.get("scipy.sparse")
+    return module is not None and bool(module.issparse(value))
+
+
 def _row_wise(data: object) -> object:
     """Wrap arrays that can be read by rows; other data are as they are."""
     if isinstance(data, Tensor) and data.layout != torch.strided and data.ndim == 2:
         entries = data.detach().cpu().to_sparse_coo().coalesce()
         values = as_stored(entries.values(), "data").numpy()
+        import scipy.sparse  # which takes long
+
         data = scipy.sparse.coo_array((values, tuple(entries.indices().numpy())), tuple(entries.shape))
-    if scipy.sparse.issparse(data):
+    if _is_sparse(data):
         return RowWise(cast(Any, data).tocsr())
     for library, kind in READ_BY_ROWS:
         module = sys.modules.get(library)  # imported, if there is one of its objects

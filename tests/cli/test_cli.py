@@ -341,7 +341,7 @@ def test_bad_data_are_refused(tmp_path, capsys):
         return refused(capsys, "fit", tmp_path / name, "--out", tmp_path / "out")
 
     assert "expected a file that is there" in fit("absent.npy")
-    assert "expected mnist, svhn, shapes, shapes3d, or a file .npy or .npz" in fit("cifar")
+    assert "expected mnist, svhn, shapes, shapes3d, or a file .npy, .npz" in fit("cifar")
     (tmp_path / "text.npy").write_text("1, 2, 3\n")
     assert "expected an array of numbers; write it with np.save" in fit("text.npy")
     (tmp_path / "empty.npz").write_text("")
