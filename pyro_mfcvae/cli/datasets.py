@@ -167,14 +167,14 @@ def _known(arguments: argparse.Namespace) -> str:
         raise ValueError(
             f"--subset: got {arguments.subset} with {name}, expected shapes or shapes3d; leave it out"
         )
-    if name not in (*DIGITS, *ROOMS) and Path(name).suffix not in FILES:
+    if name not in (*DIGITS, *ROOMS) and Path(name).suffix.lower() not in FILES:
         known = f"mnist, svhn, shapes, shapes3d, or a file {', '.join(FILES[:-1])} or {FILES[-1]}"
         raise ValueError(f"dataset: got {name!r}, expected {known}; give one of these")
     for option, given, kinds in (
         ("--labels", arguments.labels, (*TABLES, ".h5ad")),
         ("--drop", arguments.drop, TABLES),
     ):
-        if given and Path(name).suffix not in kinds:
+        if given and Path(name).suffix.lower() not in kinds:
             raise ValueError(
                 f"{option}: got {','.join(given)} with {name}, expected a file {', '.join(kinds)}; leave "
                 "it out"
@@ -205,9 +205,9 @@ def _file(
 ) -> Part:
     """Read data, and labels if any, from a file; what is too large for memory stays there."""
     path = Path(arguments.dataset)
-    if path.suffix in TABLES:
+    if path.suffix.lower() in TABLES:
         return _table(path, arguments, kind, schema)
-    if path.suffix == ".h5ad":
+    if path.suffix.lower() == ".h5ad":
         cells = open_h5ad(path, "dataset")
         given = list(arguments.labels or ())
         _check_known("--labels", given, list(cells.obs.columns))
@@ -237,14 +237,14 @@ def _file(
 
 
 def _table(path: Path, arguments: argparse.Namespace, kind: str, schema: Schema | None) -> Part:
-    """Read a table, and columns of labels; one too large for memory stays in its file, and has none."""
+    """Read a table, and columns of labels; what is too large for memory stays in its file."""
     labels, drop = arguments.labels or (), arguments.drop or ()
     names = TableFile(path, "dataset").column_names
     for option, given in (("--labels", labels), ("--drop", drop)):
         _check_known(option, given, names)
     file = TableFile(path, "dataset", schema, [*labels, *(name for name in drop if name not in labels)])
     if file.is_large:
-        return Part(file, kind=kind)
+        return Part(file, _labels(file.read_whole(labels) if labels else None), kind)
     table = file.read_whole()
     return Part(table.drop_columns(file.leaves_out), _labels(table.select(labels) if labels else None), kind)
 

@@ -267,7 +267,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     for place in places.values():
         folder(place)
     tell = silent if arguments.quiet else say
-    tell(f"{dataset.title[0].upper()}{dataset.title[1:]}.")
+    tell(f"{dataset.title}.")
     when = " before unmixing" if config.stages[0].unmix else ""
     for j, facet in enumerate(config.facets):
         tell(f"Facet {j}: {facet.clusters} clusters, latent of dimension {facet.latent_dim}{when}.")

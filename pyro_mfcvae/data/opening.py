@@ -120,7 +120,7 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
             file = TableFile(data, name, schema)
             is_streamed = file.is_large if in_memory == "auto" else not in_memory
             return file if is_streamed else file.read()
-        data = open_h5ad(data, name) if Path(data).suffix == ".h5ad" else open_npy(data, name)
+        data = open_h5ad(data, name) if Path(data).suffix.lower() == ".h5ad" else open_npy(data, name)
     return _row_wise(from_anndata(data) if is_anndata(data) else data)
 
 

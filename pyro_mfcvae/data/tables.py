@@ -101,14 +101,17 @@ class TableFile:
         """Read all of the table."""
         return self.read_whole().drop_columns(self.leaves_out)
 
-    def read_whole(self) -> Table:
-        """Read all of the table, and the columns that are left out."""
+    def read_whole(self, columns: Sequence[str] | None = None) -> Table:
+        """Read all of the table, also columns that are left out, or some of its columns."""
         import pyarrow.csv
         import pyarrow.parquet
 
         if self._is_parquet:
-            return self._read(lambda: pyarrow.parquet.read_table(self.path, columns=self._parquet_columns()))
-        types = pyarrow.csv.ConvertOptions(column_types=self.types, strings_can_be_null=True)
+            chosen = list(columns or self._parquet_columns())
+            return self._read(lambda: pyarrow.parquet.read_table(self.path, columns=chosen))
+        types = pyarrow.csv.ConvertOptions(
+            column_types=self.types, strings_can_be_null=True, include_columns=columns or []
+        )
         table = self._read(lambda: pyarrow.csv.read_csv(self.path, self._blocks(), self._layout(), types))
         self._check(table.schema)
         return table

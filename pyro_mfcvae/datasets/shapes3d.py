@@ -78,7 +78,7 @@ class Shapes3D(FactorImages):
         file = file / FILE if file.is_dir() else file
         expected = f"expected {FILE_SIZE:,} bytes. Get it from {URL}"
         if not file.is_file():
-            raise FileNotFoundError(f"path: no file {file}, {expected}")
+            raise FileNotFoundError(f"path: got {file}, which is not there, {expected}")
         rows = np.ravel_multi_index(tuple(self.labels.T), tuple(FACTORS.values()))
         try:
             with h5py.File(file, "r") as content:

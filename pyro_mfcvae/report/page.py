@@ -93,7 +93,7 @@ def figures(fitted: FittedMFCVAE, findings: Findings) -> dict[str, str]:
     if fitted.history:
         dependence = fitted.history[-1].redundancy
         if dependence is not None:
-            chosen["redundancy (kernel alignment) of the facets"] = f"{dependence:z.3f}"
+            chosen["dependence of the facets' latents (kernel alignment)"] = f"{dependence:z.3f}"
         chosen["epochs of training"] = f"{len(fitted.history):,}"
         chosen["seconds of training"] = f"{fitted.history[-1].seconds:,.0f}"
     if fitted.seed is not None:

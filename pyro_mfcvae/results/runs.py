@@ -268,6 +268,12 @@ class FittedRuns(Sequence[FittedMFCVAE]):
             f"ELBO: {mean_and_sd(self.scores, 2)} nats per datum; highest for seed {highest}",
             f"best, by {rule}: seed {self.seeds[self._best]}",
         ]
+        if not unknown:
+            notes += [
+                "sharpness: 1 where clusters are of one size and apart",
+                "redundancy: adjusted mutual information of the facets, 0 by chance",
+                "agreement: adjusted Rand index with the other runs; where it is low, few can be right",
+            ]
         if self.diverged:
             notes.append(f"diverged, and left out: seeds {', '.join(map(str, self.diverged))}")
         return notes

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pyro_mfcvae._utils.checks import integer
+from pyro_mfcvae._utils.checks import integer, one_of
 from pyro_mfcvae.config import presets
 from pyro_mfcvae.config.mfcvae import MFCVAEConfig
 from pyro_mfcvae.config.schedule import Schedule
@@ -170,6 +170,7 @@ class MultiFacetClustering(TransformerMixin, ClusterMixin, BaseEstimator):  # ty
             return self.config
         fields: presets.PresetFields = {}
         if isinstance(self.n_clusters, str):
+            one_of("n_clusters", self.n_clusters, ("auto",), "give numbers as integers")
             fields["facets"] = "auto"
         else:
             fields["clusters"] = self.n_clusters

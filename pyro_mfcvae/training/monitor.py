@@ -154,13 +154,17 @@ class Monitor:
                     u[r.argmax(-1)] = 1
                 if all(u.sum() >= least for u, least in zip(used, enough, strict=True)):
                     return
+        advice = "Give the facet fewer clusters"
+        if not model.config.stages[0].unmix:  # whose facets start apart, and none of them unheard
+            advice = (
+                "More warm_up_epochs, a smaller warm_up_kl_weight, or a decoder that hears the facet better "
+                "(a larger gate) keep more of them alive; or give the facet fewer clusters"
+            )
         for j, prior in enumerate(model.facet_priors):
             alive, K = int(used[j].sum()), prior.clusters
             if alive < enough[j] and not prior.may_leave_clusters_empty:
                 warnings.warn(
-                    f"facet {j}: only {alive} of {K} clusters are in use. More warm_up_epochs, a smaller "
-                    "warm_up_kl_weight, or a decoder that hears the facet better (a larger gate) keep "
-                    "more of them alive; or give the facet fewer clusters",
+                    f"facet {j}: only {alive} of {K} clusters are in use. {advice}",
                     DeadClustersWarning,
                     stacklevel=7,  # where fit is called
                 )

@@ -28,7 +28,7 @@ def table():
 
 def write(table, path):
     table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(
-        path, index=False, sep="\t" if path.suffix == ".tsv" else ","
+        path, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ","
     )
     return str(path)
 
@@ -43,7 +43,7 @@ def refused(capsys, *arguments):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("ending", [".tsv", ".parquet"])
+@pytest.mark.parametrize("ending", [".TSV", ".parquet"])
 def test_a_table_is_fitted_judged_and_predicted(ending, table, tmp_path, capsys):
     path, out = write(table, tmp_path / f"table{ending}"), tmp_path / "out"
     columns = ["--labels", "species", "--drop", "id,year"]
@@ -73,14 +73,22 @@ def test_a_table_too_large_for_memory(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pyro_mfcvae.data.tables.MEMORY_SHARE", 1e-12)
     path, out = write(table, tmp_path / "table.csv"), tmp_path / "out"
     assert main(["fit", path, "--out", str(out), "--drop", "id,species", *QUICK]) == 0
-    assert "Table.csv, 90 data of 3, without labels." in capsys.readouterr().out
+    assert "table.csv, 90 data of 3, without labels." in capsys.readouterr().out
     clusters = np.load(out / "clusters.npy")
     assert np.array_equal(clusters, load(out / "model.mfcvae").predict(table.drop(columns=["id", "species"])))
     question = ["predict", str(out), path, "--drop", "id,species", "--out", str(tmp_path / "c.npy")]
     assert main(question) == 0
     assert np.array_equal(np.load(tmp_path / "c.npy"), clusters)
-    report = ["report", str(out), path, "--drop", "id,species", "--out", str(tmp_path / "report.html")]
-    assert main(report) == 0
+    labelled = ["--labels", "species", "--drop", "id"]
+    assert main(["report", str(out), path, *labelled, "--out", str(tmp_path / "report.html")]) == 0
+    assert "closest to species" in (tmp_path / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["evaluate", str(out), path, *labelled, "--device", "cpu"]) == 0
+    of_a_file = capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(["evaluate", str(out), path, *labelled, "--device", "cpu"]) == 0
+    assert of_a_file == capsys.readouterr().out
+    monkeypatch.setattr("pyro_mfcvae.data.tables.MEMORY_SHARE", 1e-12)
     message = refused(capsys, "fit", path, "--out", tmp_path / "b", "--labels", "species", "--drop", "id")
     assert "--labels: got species" in message
     assert "too large for memory" in message

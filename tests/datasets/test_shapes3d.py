@@ -180,7 +180,7 @@ def test_a_data_set(some, path):
 
 
 def test_missing(tmp_path):
-    message = r"^path: no file .*3dshapes.h5, expected 267,573,662 bytes. Get it from https://.*/3dshapes.h5$"
+    message = r"^path: got .*3dshapes.h5, which is not there, expected 267,573,662 bytes. Get it from https://.*/3dshapes.h5$"
     for make in (Shapes3D, Shapes3D.floor, Shapes3D.wall):
         for path in (tmp_path, str(tmp_path), tmp_path / "nowhere" / "3dshapes.h5"):
             with pytest.raises(FileNotFoundError, match=message):

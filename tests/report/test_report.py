@@ -361,7 +361,7 @@ def test_the_redundancy_of_the_last_epoch_is_a_figure(make_model, value, shown):
     record = EpochRecord(0, 0, 1, 1.0, 1.0, -1.0, -1.0, each, (1, 1), 0.1, each, each, redundancy=value)
     fitted = FittedMFCVAE(make_model(), [record])
     chosen = figures(fitted, find(fitted, np.zeros((5, 6)), None, None, 0))
-    assert chosen.get("redundancy (kernel alignment) of the facets") == shown
+    assert chosen.get("dependence of the facets' latents (kernel alignment)") == shown
 
 
 def test_a_nuisance_is_shown_and_shared(make_model, tmp_path):

@@ -123,3 +123,8 @@ def test_optuna_tunes_it():
 def test_it_finds_clusters():
     found = MultiFacetClustering(3, steps=(100, 50), random_state=0).fit(X)
     assert adjusted_rand_score(Y, found.labels_) > 0.9
+
+
+def test_a_number_of_clusters_is_no_text():
+    with pytest.raises(ValueError, match=r"^n_clusters: got '3', expected one of \('auto',\); give numbers"):
+        MultiFacetClustering("3").fit(np.random.default_rng(0).normal(size=(50, 3)))
