@@ -40,7 +40,8 @@ class CountLikelihood(ElementwiseLikelihood):
 
     It is taken for known, as a library size or a length of observation is, so that z need not tell it:
     p(x | z) is that of the counts given s, and its values compare with each other only for models that take
-    the same for known. Data that are generated have s = 1.
+    the same for known. Data that are generated have s = 1. Where a column of a table is the exposure,
+    :class:`Mixed` says so.
 
     Args:
         x_shape: shape of one datum.
@@ -64,6 +65,7 @@ class CountLikelihood(ElementwiseLikelihood):
                 "datum, whose total tells little of each; give None"
             )
         self.exposure = exposure
+        self.known: Tensor | None = None  # exposure that a column of the data at hand says, (N, 1, ..., 1)
         self.relative: Tensor | float = 1.0  # exposure of the data at hand, (N, 1, ..., 1)
         self.register_buffer("average", torch.ones(x_shape))
         self.register_buffer("loc", torch.zeros(x_shape))
@@ -71,10 +73,16 @@ class CountLikelihood(ElementwiseLikelihood):
 
     def given(self, x: Tensor | None) -> Likelihood:
         r"""Return the likelihood of counts x (N, *x_shape) whose exposure is known."""
-        if x is None or self.exposure is None:
+        if x is None or (self.exposure is None and self.known is None):
             return self
         likelihood = copy.copy(self)  # with the same parameters
         likelihood.relative = self._exposures(x)
+        return likelihood
+
+    def exposed(self, exposure: Tensor) -> CountLikelihood:
+        r"""Return the likelihood, with the same parameters, of data with these exposures s, (N,)."""
+        likelihood = copy.copy(self)
+        likelihood.known = exposure.view(-1, *(1 for _ in self.x_shape))
         return likelihood
 
     def rate(self, features: Tensor) -> Tensor:
@@ -101,6 +109,8 @@ class CountLikelihood(ElementwiseLikelihood):
 
     def _exposures(self, x: Tensor) -> Tensor | float:
         """Return s of counts (N, *x_shape), (N, 1, ..., 1); that of a datum without any is that of one."""
+        if self.known is not None:
+            return self.known.to(self.average.dtype)
         if self.exposure is None:
             return 1.0
         expected = torch.where(x.isnan(), 0.0, self.average).flatten(1).sum(1)

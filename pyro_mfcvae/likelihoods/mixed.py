@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import Constraint
 
-from pyro_mfcvae._utils.checks import flag, integers, set_checked
+from pyro_mfcvae._utils.checks import flag, integer, integers, one_of, set_checked
 from pyro_mfcvae.likelihoods.base import ElementwiseLikelihood, Likelihood, LikelihoodFactory
 from pyro_mfcvae.likelihoods.bernoulli import Bernoulli
 from pyro_mfcvae.likelihoods.beta_binomial import BetaBinomial
 from pyro_mfcvae.likelihoods.categorical import Categorical
 from pyro_mfcvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from pyro_mfcvae.likelihoods.counts import NegativeBinomial, Poisson
+from pyro_mfcvae.likelihoods.counts import CountLikelihood, NegativeBinomial, Poisson
 from pyro_mfcvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from pyro_mfcvae.likelihoods.gaussian import Gaussian
+from pyro_mfcvae.likelihoods.known import ExposureLikelihood
 from pyro_mfcvae.likelihoods.log_normal import LogNormal
 from pyro_mfcvae.likelihoods.precise import Precise
 from pyro_mfcvae.likelihoods.zero_inflated import ZeroInflatedNegativeBinomial
@@ -100,6 +101,7 @@ class MixedLikelihood(ElementwiseLikelihood):
         parts: factories of likelihoods, and the columns that each is for, together all of 0 .. D - 1 once.
         missing: whether entries of x may be NaN.
         names: names of the columns, for error messages; empty goes by their numbers.
+        exposure: column that says how much was counted of a datum, which ``parts`` lack; None is none.
 
     References:
         Nazabal, Olmos, Ghahramani, Valera (2020), Handling Incomplete Heterogeneous Data using VAEs.
@@ -113,16 +115,25 @@ class MixedLikelihood(ElementwiseLikelihood):
         parts: Iterable[Part],
         missing: bool = True,
         names: Sequence[str] = (),
+        exposure: int | None = None,
     ) -> None:
         super().__init__(x_shape, missing)
         self.names = tuple(names)
-        built, columns = [], []
+        built: list[ElementwiseLikelihood] = []
+        columns = []
+        if exposure is not None:
+            parts = [(ExposureLikelihood, (exposure,)), *parts]
         for factory, part_columns in parts:
             part = factory((len(part_columns),))
             if not isinstance(part, ElementwiseLikelihood):
                 raise TypeError(
                     f"columns: the likelihood of {list(part_columns)} is a {type(part).__name__}, expected "
                     "an ElementwiseLikelihood, in which columns are independent given z"
+                )
+            if exposure is not None and isinstance(part, CountLikelihood) and part.exposure:
+                raise ValueError(
+                    f"exposure: got column {exposure} beside the {part.exposure!r} of the counts "
+                    f"{list(part_columns)}, expected one of them; leave one out"
                 )
             part.allows_missing = False  # which is seen to here
             built.append(part)
@@ -150,7 +161,7 @@ class MixedLikelihood(ElementwiseLikelihood):
         r"""Return the likelihood of data x (N, D) of whose columns something is known."""
         if x is None:
             return self
-        each = zip(self._parts, self._columns, strict=True)
+        each = zip(self._exposed(x), self._columns, strict=True)
         given = [part.given(x.index_select(1, columns)) for part, columns in each]
         if all(one is other for one, other in zip(given, self._parts, strict=True)):
             return self
@@ -178,17 +189,27 @@ class MixedLikelihood(ElementwiseLikelihood):
 
     def calibrate(self, x: Tensor) -> None:
         """Take from x (N, D) what the columns' likelihoods need."""
-        for part, columns in zip(self._parts, self._columns, strict=True):
+        if isinstance(self._parts[0], ExposureLikelihood):  # by which the counts are then divided
+            self._parts[0].calibrate(x[:, self._columns[0].to(x.device)])
+        for part, columns in zip(self._exposed(x), self._columns, strict=True):
             part.calibrate(x[:, columns.to(x.device)])
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the inputs of the columns' likelihoods, one after another."""
-        each = zip(self._parts, self._columns, strict=True)
+        each = zip(self._exposed(x), self._columns, strict=True)
         return torch.cat([part.encode(x.index_select(1, columns)) for part, columns in each], 1)
 
     @property
     def _parts(self) -> list[ElementwiseLikelihood]:
         return self._given or list(self.parts)  # type: ignore[arg-type]
+
+    def _exposed(self, x: Tensor) -> list[ElementwiseLikelihood]:
+        """Return the parts, those of counts with the exposures of data x (N, D)."""
+        known = self._parts[0]
+        if not isinstance(known, ExposureLikelihood):
+            return self._parts
+        exposure = known.relative(x.index_select(1, self._columns[0].to(x.device)))
+        return [p.exposed(exposure) if isinstance(p, CountLikelihood) else p for p in self._parts]
 
     @property
     def _columns(self) -> list[Tensor]:
@@ -211,11 +232,15 @@ class Mixed:
             ``"gaussian"``.
         missing: whether entries may be NaN.
         names: names of all columns; a table that is trained on gives them.
+        exposure: column, by its number or name, of how much was counted of a datum, such as hours or a
+            library size. It is taken for known, by all columns of counts: their rates are multiples of it,
+            by its mean, as :class:`CountLikelihood` has it, and log p(x | z) is that of all other columns.
 
     Raises:
         TypeError: for a kind that is neither a name nor a factory, or columns that are neither integers
             nor names.
-        ValueError: for an unknown name, or columns that are not listed once, or not in the data.
+        ValueError: for an unknown name, or columns that are not listed once, or not in the data; an exposure
+            that is listed, or is of no counts.
 
     Example:
         >>> likelihood = Mixed({"categorical": {1: 4}, "poisson": [2]})((5,))
@@ -227,6 +252,7 @@ class Mixed:
     others: str | LikelihoodFactory | None = None
     missing: bool = True
     names: tuple[str, ...] = ()
+    exposure: int | str | None = None
 
     def __post_init__(self) -> None:
         given = self.columns
@@ -244,6 +270,10 @@ class Mixed:
             else:
                 parts.setdefault(_kind("columns", kind), []).extend(_columns(columns))
         listed = [column for columns in parts.values() for column in columns]
+        if self.exposure is not None and not isinstance(self.exposure, str):
+            set_checked(self, integer, "exposure", least=0)
+        if self.exposure in listed:
+            raise ValueError(f"exposure: got {self.exposure!r}, which is one of the columns; list it once")
         if len(set(listed)) < len(listed):
             raise ValueError(f"columns: got {listed}, expected numbers from 0 or names, each of them once")
         object.__setattr__(self, "columns", tuple((factory, tuple(c)) for factory, c in parts.items() if c))
@@ -274,11 +304,15 @@ class Mixed:
                     )
                 is_categorical = isinstance(factory, Categorical) and isinstance(kinds[i], Categorical)
                 chosen[i] = kinds[i] if is_categorical else factory
+        exposure = self.exposure
+        if isinstance(exposure, str):
+            exposure = names.index(one_of("exposure", exposure, tuple(names), "look at the spelling"))
         parts: dict[LikelihoodFactory, list[int]] = {}
         for i, factory in enumerate(chosen):
-            parts.setdefault(factory, []).append(i)
+            if i != exposure:
+                parts.setdefault(factory, []).append(i)
         pairs = tuple((factory, tuple(columns)) for factory, columns in parts.items())
-        return Mixed(pairs, missing=self.missing, names=tuple(names))
+        return Mixed(pairs, missing=self.missing, names=tuple(names), exposure=exposure)
 
     def __call__(self, x_shape: tuple[int, ...]) -> Likelihood:
         r"""Build the likelihood for data of shape (N, D)."""
@@ -288,7 +322,7 @@ class Mixed:
                 "use a likelihood that is the same for all elements"
             )
         given = [column for _, columns in cast(tuple[Named, ...], self.columns) for column in columns]
-        named = [column for column in given if isinstance(column, str)]
+        named = [column for column in [*given, self.exposure] if isinstance(column, str)]
         if named:
             raise ValueError(
                 f"columns: got the name {named[0]!r} for data without names, expected numbers from 0; train "
@@ -296,6 +330,9 @@ class Mixed:
             )
         parts = list(cast(tuple[Part, ...], self.columns))
         listed = {column for _, columns in parts for column in columns}
+        exposure = cast(int | None, self.exposure)
+        if exposure is not None:
+            listed.add(exposure)
         if listed and max(listed) >= x_shape[0]:
             raise ValueError(
                 f"columns: got {max(listed)}, expected columns of the data, 0 .. {x_shape[0] - 1}"
@@ -303,7 +340,12 @@ class Mixed:
         rest = tuple(column for column in range(x_shape[0]) if column not in listed)
         if rest:
             parts.append((cast(LikelihoodFactory, self.others or KINDS["gaussian"]), rest))
-        return MixedLikelihood(x_shape, parts, self.missing, self.names)
+        likelihood = MixedLikelihood(x_shape, parts, self.missing, self.names, exposure)
+        if exposure is not None and not any(isinstance(p, CountLikelihood) for p in likelihood.parts):
+            raise ValueError(
+                f"exposure: got column {exposure}, expected columns of counts beside it; leave it out"
+            )
+        return likelihood
 
 
 def _columns(columns: object) -> tuple[int | str, ...]:

@@ -178,3 +178,99 @@ def test_exposures_that_are_refused():
             build(exposure="size")
         with pytest.raises(ValueError, match=r"^exposure: got 'total' with data of shape \(1,\), .* None"):
             build(exposure="total")((1,))
+
+
+def hours_and_counts(N=60, seed=0):
+    """Hours of observation, which differ by a factor of ten, two counts by the hour, and a number."""
+    rng = np.random.default_rng(seed)
+    hours = rng.uniform(1, 10, N)
+    visits = rng.poisson(hours[:, None] * np.array([0.5, 4.0]))
+    return torch.from_numpy(np.column_stack([visits[:, 0], hours, rng.normal(size=N), visits[:, 1]]))
+
+
+def test_a_column_is_the_exposure():
+    x = hours_and_counts()
+    likelihood = built(Mixed({"poisson": [0, 3]}, others="gaussian", exposure=1), x)
+    assert likelihood.features_shape == (3,)
+    features = draw(len(x), 3)
+    counted, number = built(Poisson(), x[:, [0, 3]]), built(mf.likelihoods.mixed.KINDS["gaussian"], x[:, [2]])
+    s = (x[:, 1] / x[:, 1].mean())[:, None]
+    rate = counted.rate(features[:, :2]) * s
+    expected = torch.distributions.Poisson(rate).log_prob(x[:, [0, 3]]).sum(1)
+    expected += number(features[:, 2:]).log_prob(x[:, [2]])
+    given = likelihood.given(x)
+    torch.testing.assert_close(given(features).log_prob(x), expected)
+    mean = given.mean(features)
+    torch.testing.assert_close(mean[:, [0, 3]], rate)
+    torch.testing.assert_close(mean[:, 1], x[:, 1])
+    torch.testing.assert_close(given(features).sample()[:, 1], x[:, 1])
+    assert (likelihood(features).sample()[:, 1] == x[:, 1].mean()).all()
+    # Of several draws of z at once, as for importance weights.
+    several = draw(5, len(x), 3)
+    assert given(several).log_prob(x).shape == (5, len(x))
+
+
+def test_twice_the_time_and_twice_the_counts_are_the_same_to_the_encoder():
+    x = hours_and_counts()
+    likelihood = built(Mixed(others="poisson", exposure=1), x[:, [0, 1, 3]])
+    twice = 2 * x[:, [0, 1, 3]]
+    torch.testing.assert_close(likelihood.preprocess(twice), likelihood.preprocess(x[:, [0, 1, 3]]))
+    without = built(Poisson(), (x / (x[:, 1:2] / x[:, 1].mean()))[:, [0, 3]].round())
+    assert likelihood.preprocess(x[:, [0, 1, 3]])[:, :2].shape == without.preprocess(x[:, [0, 3]]).shape
+    missing = x[:, [0, 1, 3]].clone()
+    missing[0, 1] = math.nan
+    at_mean = missing.clone()
+    at_mean[0, 1] = x[:, 1].mean()
+    features = draw(len(x), 2)
+    torch.testing.assert_close(
+        likelihood.given(missing)(features).log_prob(missing)[0],
+        likelihood.given(at_mean)(features).log_prob(at_mean)[0],
+    )
+
+
+def test_a_table_says_its_exposure_by_name(tmp_path):
+    pd = pytest.importorskip("pandas")
+    x = hours_and_counts(120, seed=1)
+    table = pd.DataFrame(x.numpy(), columns=["finches", "hours", "mass", "tits"])
+    likelihood = Mixed({"negative_binomial": ["finches", "tits"]}, exposure="hours")
+    config = mf.MFCVAEConfig(
+        facets=(mf.Facet(2, 2),),
+        likelihood=likelihood,
+        network=mf.networks.FullyConnectedShared(widths=(16,)),
+        schedule=mf.Schedule((mf.Stage((0,), 2, batch_size=40),)),
+    )
+    fitted = mf.fit(table, config, seed=0, device="cpu", progress=False)
+    assert fitted.config.likelihood.exposure == 1
+    swapped = table[["tits", "mass", "hours", "finches"]]
+    np.testing.assert_array_equal(fitted.predict(swapped), fitted.predict(table))
+    rebuilt = fitted.reconstruct(table, as_frame=True)
+    np.testing.assert_allclose(rebuilt["hours"], table["hours"], rtol=1e-6)
+    np.testing.assert_allclose(fitted.sample(3, as_frame=True)["hours"], table["hours"].mean(), rtol=1e-6)
+    fitted.save(tmp_path / "model.mfcvae")
+    again = mf.load(tmp_path / "model.mfcvae")
+    np.testing.assert_array_equal(again.log_likelihood(table), fitted.log_likelihood(table))
+    with pytest.raises(ValueError, match=r"^x, column 'hours': got the exposure 0, expected positive"):
+        fitted.score(table.assign(hours=0.0))
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda: Mixed({"poisson": [0, 1]}, exposure=1), r"^exposure: got 1, which is one of the columns"),
+        (lambda: Mixed(exposure=-1), r"^exposure: got -1, expected an integer of at least 0"),
+        (lambda: Mixed(exposure=1)((3,)), r"^exposure: got column 1, expected columns of counts beside it"),
+        (lambda: Mixed(others="poisson", exposure=7)((3,)), r"^columns: got 7, expected columns of the"),
+        (lambda: Mixed(others="poisson", exposure="h")((3,)), r"^columns: got the name 'h' for data with"),
+        (
+            lambda: Mixed(others=Poisson(exposure="total"), exposure=0)((3,)),
+            r"^exposure: got column 0 beside the 'total' of the counts \[1, 2\], expected one of them",
+        ),
+        (
+            lambda: Mixed(others="poisson", exposure="hour").for_columns(["hours", "n"], [Poisson()] * 2),
+            r"^exposure: got 'hour', expected one of \('hours', 'n'\); look at the spelling",
+        ),
+    ],
+)
+def test_exposures_that_cannot_be(factory, message):
+    with pytest.raises(ValueError, match=message):
+        factory()
