@@ -14,6 +14,7 @@ where only the diagonals enter if the components are diagonal.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +81,8 @@ def component_kl(q: Distribution, p: Distribution, *, dim: int | None) -> Tensor
     """
     if dim is None:
         return kl_divergence(q, p)
-    size = p.batch_shape[dim] * q.batch_shape.numel() * q.event_shape.numel()
-    if size <= DIRECT_SIZE and not _is_full_to_diagonal(q, p):
+    size = p.batch_shape[dim] * math.prod(q.batch_shape) * math.prod(q.event_shape)
+    if not torch.compiler.is_exporting() and size <= DIRECT_SIZE and not _is_full_to_diagonal(q, p):
         return kl_divergence(q, p)
     points, components = _gaussians(q, None), _gaussians(p, dim)
     between = -1 - dim - len(q.batch_shape)  # dims between c and the plates
@@ -139,7 +140,7 @@ def _gaussians(d: Distribution, dim: int | None) -> _Gaussians | None:
         loc, scale = _batch(base.loc, event_dims, dim), _batch(base.scale, event_dims, dim)
         if loc is None or scale is None:
             return None
-        return _Gaussians(loc.reshape(len(loc), -1), scale.reshape(len(scale), -1))
+        return _Gaussians(loc.reshape(loc.shape[0], -1), scale.reshape(scale.shape[0], -1))
     if isinstance(base, MultivariateNormal) and event_dims == 0:
         loc, scale = _batch(base.loc, 1, dim), _batch(base.scale_tril, 2, dim)
         if loc is not None and scale is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +22,7 @@ from pyro_mfcvae.posterior.inference_data import groups
 from pyro_mfcvae.posterior.mcmc import Kernel, MixturePosterior
 from pyro_mfcvae.priors import HyperPriors
 from pyro_mfcvae.results.choosing import RunScore
+from pyro_mfcvae.results.exporting import export
 from pyro_mfcvae.results.generator import Generator
 from pyro_mfcvae.results.storage import StoredModel, write_model
 from pyro_mfcvae.training.history import EpochRecord, History
@@ -374,3 +375,21 @@ class FittedMFCVAE(Generator):
             IsADirectoryError: if the path is a folder.
         """
         write_model(path, StoredModel(self.model, self.history, self.seed, self.restarts, self.levels))
+
+    def export(self, path: str | Path, format: Literal["torch", "onnx"] | None = None) -> None:
+        """Write the model as a program that needs neither this package nor Pyro, for batches of any size.
+
+        It takes x (N, *x_shape), up to a million data of the type that the likelihood has, and returns by
+        name what :meth:`predict`, :meth:`predict_proba` and :meth:`transform` do: ``clusters``, int64 (N, J),
+        and for each facet ``probabilities_j``, (N, K_j), and ``latents_j``, (N, D_j). A table is given as the
+        numbers of ``config.schema.encode``. Unlike here, data are not checked.
+
+        Args:
+            path: path of the file, which ends with ``.pt2`` or ``.onnx``.
+            format: what it is for, if its name does not say so: ``torch.export.load(path).module()`` or ONNX.
+
+        Raises:
+            ImportError: if onnx or onnxscript is not installed.
+            ValueError: for another format.
+        """
+        export(self, path, format)
