@@ -1,6 +1,7 @@
 """The command line: ``python -m pyro_mfcvae COMMAND``.
 
-``demo`` and ``fit`` train models; ``evaluate``, ``report``, ``predict`` and ``sample`` look at them.
+``demo`` and ``fit`` train models; ``evaluate``, ``report``, ``predict`` and ``sample`` look at them;
+``export`` makes programs of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from pyro_mfcvae._utils.version import __version__
-from pyro_mfcvae.cli import fitting, generating, looking
+from pyro_mfcvae.cli import exporting, fitting, generating, looking
 from pyro_mfcvae.cli.arguments import PROGRAM, Parser, complain
 from pyro_mfcvae.cli.output import flush
 
@@ -27,6 +28,7 @@ examples:
   python -m pyro_mfcvae report result data.npz --out report.html
   python -m pyro_mfcvae predict result data.npy --out clusters.csv
   python -m pyro_mfcvae sample result --facet 1 --cluster 3 --out grid.png
+  python -m pyro_mfcvae export result --out model.onnx
   python -m pyro_mfcvae fit --help                 all options of a command
 """
 
@@ -83,4 +85,5 @@ def parser() -> Parser:
     looking.add_report(commands)
     looking.add_predict(commands)
     generating.add_sample(commands)
+    exporting.add_export(commands)
     return whole

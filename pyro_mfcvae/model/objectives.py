@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import pyro.distributions as dist
@@ -124,10 +125,16 @@ def quasi_monte_carlo_points(q: dist.Distribution, num_samples: int = 16) -> Ten
         Points, shape (L, plates..., D).
     """
     D = q.event_shape[0]
+    noise = _symmetric_normals(num_samples, D).to(q.mean)
+    return cast(Tensor, q.mean + q.stddev * noise.reshape(num_samples, *(1,) * len(q.batch_shape), D))
+
+
+@lru_cache
+def _symmetric_normals(num_samples: int, D: int) -> Tensor:
+    """Points that stand for a standard normal, float64, shape (num_samples, D)."""
     uniform = SobolEngine(D, scramble=True, seed=0).draw(num_samples // 2, dtype=torch.float64)
     noise = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
-    noise = torch.cat([noise, -noise]).to(q.mean).reshape(num_samples, *(1,) * len(q.batch_shape), D)
-    return cast(Tensor, q.mean + q.stddev * noise)
+    return torch.cat([noise, -noise])
 
 
 def _draw(q: dist.Distribution, value: Tensor | None, num_samples: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import operator
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,9 @@ def _program(predictor: Predictor) -> ExportedProgram:
     copied.precision = "float32"
     x = torch.zeros(EXAMPLE, *copied.model.x_shape, dtype=copied.model.likelihood.dtype)
     with copied.evaluating() as model, pyro.validation_enabled(False), _quiet():
-        traced = _trace(Prediction(model, copied.levels), x)
-        return _trace(_folded(traced.module()), x)
+        prediction = Prediction(model, copied.levels)
+        prediction(x)  # makes what is made once
+        return _trace(_folded(_trace(prediction, x).module()), x)
 
 
 def _trace(module: nn.Module, x: Tensor) -> ExportedProgram:
@@ -98,19 +100,23 @@ def _folded(module: nn.Module) -> nn.Module:
     known: dict[fx.Node, Any] = {}
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":
-            known[node] = _attribute(graph_module, str(node.target))
+            value = _attribute(graph_module, str(node.target))
+            if isinstance(value, Tensor):
+                known[node] = value
         elif _is_pure(node) and known.keys() >= {*node.all_input_nodes}:
             args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
             known[node] = node.target(*args, **kwargs)
     for index, (node, value) in enumerate(known.items()):
         users = [user for user in node.users if user not in known]
-        if node.op == "get_attr" or not users or not isinstance(value, Tensor):
+        if not users:
             continue
         graph_module.register_buffer(f"known_{index}", value.detach().clone())
         with graph_module.graph.inserting_before(node):
             constant = graph_module.graph.get_attr(f"known_{index}")
-        node.replace_all_uses_with(constant)
-    graph_module.graph.eliminate_dead_code()
+        for user in users:
+            user.replace_input_with(node, constant)
+    for node in reversed(known):
+        graph_module.graph.erase_node(node)
     graph_module.recompile()
     return graph_module
 
@@ -130,10 +136,17 @@ def _attribute(module: nn.Module, name: str) -> Any:
 def _onnx(program: ExportedProgram, facts: str) -> bytes:
     """Translate a program, whose outputs keep their names."""
     names = list(program.module()(program.example_inputs[0][0]))
-    with _quiet():
-        translated = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["x"], output_names=names
-        )
+    try:
+        with _quiet():
+            translated = torch.onnx.export(
+                program, dynamo=True, verbose=False, input_names=["x"], output_names=names
+            )
+    except torch.onnx.OnnxExporterError as error:
+        missing = re.search(r"op='([\w.]+)'", str(error))
+        raise ValueError(
+            f"format: got 'onnx' for a model that needs {missing[1] if missing else 'what it has not'}, "
+            "expected a likelihood, network and priors whose operations ONNX has; use 'torch'"
+        ) from error
     proto = cast(Any, translated).model_proto
     proto.metadata_props.add(key=METADATA, value=facts)
     content: bytes = proto.SerializeToString()
