@@ -98,6 +98,9 @@ class InMemory(Source):
         # As an array, which joblib shares between processes.
         return _in_memory, (self.x.numpy(),)
 
+    def __sizeof__(self) -> int:
+        return self.x.nbytes  # by which Dask tells what it sends to its workers once
+
     def __len__(self) -> int:
         return len(self.x)
 

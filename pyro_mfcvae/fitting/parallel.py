@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, nullcontext
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,9 +24,13 @@ from pyro_mfcvae.results.choosing import Clusters, Figures
 from pyro_mfcvae.results.fitted import FittedMFCVAE
 from pyro_mfcvae.results.runs import FittedRuns
 
+if TYPE_CHECKING:  # which takes long to import
+    from joblib import ParallelBackendBase
+
 MAX_SEED = 2**32 - 1  # scikit-learn, which fits the first mixtures, takes no other
 MAX_RUNS = 10_000  # of one call, which returns all of them
 MIN_WORKERS = 16  # that may be asked for on any machine
+CLUSTERS = ("distributed", "ray")  # libraries whose errors say that a process of theirs has ended
 SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
@@ -38,7 +43,9 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
     r"""Train one model for each seed, and compare them all on the same data.
 
     With one worker the runs are in this process, one after another. With more, each process has one
-    thread, and the data are shared between them.
+    thread, and the data are shared between them. The processes are on this machine, or where a backend of
+    another library is active in joblib, as in ``joblib.parallel_config("dask")``, on its cluster. A run whose
+    process ends before it does is begun again, once.
 
     Args:
         run: ``(data, seed) -> FittedMFCVAE``.
@@ -173,7 +180,9 @@ def as_restarts(first: int, restarts: object) -> tuple[int, ...]:
 
 
 def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
-    """The number of processes for so many runs; ``"auto"`` is one for each core, on the CPU.
+    """The number of processes for so many runs; ``"auto"`` is one for each core of this machine, on the CPU.
+
+    Where joblib has a cluster, it is one for each of the cluster's cores.
 
     Raises:
         ValueError: for anything but ``"auto"`` and positive integers, and for more than one on a GPU.
@@ -184,7 +193,9 @@ def as_workers(workers: int | str, runs: int, device: torch.device) -> int:
             return 1
         import joblib
 
-        return min(runs, int(joblib.cpu_count()))  # of the cores that this process may use
+        cluster = _cluster()
+        cores = joblib.cpu_count() if cluster is None else cluster.effective_n_jobs(-1)
+        return min(runs, int(cores))  # of the cores that this process may use
     most = max(MIN_WORKERS, 4 * (os.cpu_count() or 1))  # each has libraries and a model of its own in memory
     number = integer("workers", workers, 1, most, expected=f"'auto' or an integer from 1 to {most}")
     if number > 1 and not on_cpu:
@@ -203,17 +214,52 @@ def _outcomes(
         for seed in seeds:
             yield seed, _outcome(run, data, seed)
         return
+    left = list(seeds)
+    for is_last in (False, True):
+        try:
+            for seed, outcome in _in_parallel(run, data, tuple(left), workers):
+                left.remove(seed)
+                yield seed, outcome
+            return
+        except BaseException as error:
+            if not _has_lost_a_process(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            if is_last:
+                raise ChildProcessError(
+                    f"workers: a process ended before its run did, twice ({reason}); use fewer workers if "
+                    "memory is short; with workers=1 all runs are in this process"
+                ) from error
+            warnings.warn(
+                f"a process ended before its run did ({reason}); the runs of seeds "
+                f"{', '.join(map(str, left))} begin again",
+                RuntimeWarning,
+                stacklevel=7,  # at fit's caller
+            )
+
+
+def _in_parallel(
+    run: Run, data: Source, seeds: tuple[int, ...], workers: int
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Seeds with what became of them, as the runs finish in other processes."""
     from joblib import Parallel, delayed
 
+    cluster = _cluster()
     # loky pickles functions by value, and so takes lambdas, and programs without a __main__ guard.
     # Arrays beyond a megabyte are mapped into all processes, those of a file from that file; copy-on-write,
     # since PyTorch warns of arrays that cannot be written to.
+    streams = cluster is None or cluster.supports_return_generator  # else results come all at the end
     parallel = Parallel(
-        n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1, mmap_mode="c"
+        n_jobs=workers,
+        backend="loky" if cluster is None else None,
+        return_as="generator_unordered" if streams else "list",
+        batch_size=1,
+        mmap_mode="c",
     )
     try:
         jobs = (delayed(_in_worker)(run, data, seed, shows_lines()) for seed in seeds)
-        with closing(parallel(jobs)) as results:
+        results = parallel(jobs)
+        with closing(results) if streams else nullcontext():
             yield from results
     except (pickle.PicklingError, TypeError) as error:
         if "pickle" not in str(error):
@@ -223,12 +269,20 @@ def _outcomes(
             f"workers: the configuration or the data set cannot be passed to {workers} processes "
             f"({cause}); use workers=1, or factories that can be pickled, such as frozen dataclasses"
         ) from error
-    except BrokenProcessPool as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ChildProcessError(
-            f"workers: a process ended before its run did ({reason}); use fewer workers if memory is "
-            "short; with workers=1 all runs are in this process"
-        ) from error
+
+
+def _has_lost_a_process(error: BaseException) -> bool:
+    """Whether the pool or the cluster is broken, rather than a run in it."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, BrokenProcessPool) or library in CLUSTERS
+
+
+def _cluster() -> ParallelBackendBase | None:
+    """The backend that is active in joblib, if it is another library's, such as Dask's or Ray's."""
+    from joblib.parallel import get_active_backend
+
+    backend: ParallelBackendBase = get_active_backend()[0]
+    return None if type(backend).__module__ == "joblib._parallel_backends" else backend
 
 
 def _in_worker(run: Run, data: Source, seed: int, shows_lines: bool) -> tuple[int, Outcome]:

@@ -1,0 +1,109 @@
+"""Runs of several seeds on the cluster that joblib is told of."""
+
+import os
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+import pyro_mfcvae as mf
+from pyro_mfcvae.data.sources import InMemory
+
+X = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
+CONFIG = mf.presets.tabular(clusters=2, latent_dims=2, schedule=mf.Schedule.progressive(1, epochs=2))
+SEEDS = range(4)
+AGAIN = r"^a process ended before its run did .* the runs of seeds .*2.* begin again"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:facet")
+
+
+def runs(**options):
+    return mf.fit(X, CONFIG, seeds=SEEDS, device="cpu", precision="float32", progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def of_loky():
+    return runs(workers=2)
+
+
+def assert_equal_bits(some, others):
+    assert some.seeds == others.seeds
+    assert some.scores == others.scores
+    for one, other in zip(some, others, strict=True):
+        states = one.model.state_dict(), other.model.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.fixture(scope="module")
+def dask_client():
+    distributed = pytest.importorskip("dask.distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_dask_gives_the_same_bits(of_loky, dask_client, monkeypatch):
+    sent = []
+    reduce = InMemory.__reduce__
+    monkeypatch.setattr(InMemory, "__reduce__", lambda self: sent.append(os.getpid()) or reduce(self))
+    with joblib.parallel_config("dask"):
+        found = runs()
+    assert_equal_bits(found, of_loky)
+    assert len(sent) == 1  # the data, once, and not with each of the runs
+
+
+def test_dask_runs_what_a_dead_worker_did_not_end(of_loky, dask_client, tmp_path):
+    marker = tmp_path / "died"
+
+    def die_once(trainer, record):
+        if trainer.seed == 2 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+
+    with joblib.parallel_config("dask"), pytest.warns(RuntimeWarning, match=AGAIN):
+        found = runs(callbacks=[die_once])
+    assert_equal_bits(found, of_loky)
+
+
+def test_loky_runs_again_what_a_dead_process_did_not_end(of_loky, tmp_path):
+    marker = tmp_path / "died"
+
+    def die_once(trainer, record):
+        if trainer.seed == 2 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+
+    with pytest.warns(RuntimeWarning, match=AGAIN):
+        found = runs(workers=2, callbacks=[die_once])
+    assert_equal_bits(found, of_loky)
+
+
+def test_a_process_that_always_dies_is_an_error():
+    with (
+        pytest.warns(RuntimeWarning, match=AGAIN),
+        pytest.raises(ChildProcessError, match=r"^workers: a process ended before its run did, twice"),
+    ):
+        runs(workers=2, callbacks=[lambda trainer, record: os._exit(1)])
+
+
+def test_threads_are_no_cluster(of_loky):
+    with joblib.parallel_config("threading"):
+        assert_equal_bits(runs(workers=2), of_loky)
+
+
+@pytest.mark.slow  # Ray takes half a minute to start
+def test_ray_gives_the_same_bits(of_loky):
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        with joblib.parallel_config("ray"):
+            assert_equal_bits(runs(), of_loky)
+    finally:
+        ray.shutdown()
