@@ -14,6 +14,8 @@ from pyro_mfcvae.data.files import check_is_file
 if TYPE_CHECKING:  # imported where there is one
     import anndata
 
+    from pyro_mfcvae.data.schema import Schema
+
 
 class Clusterer(Protocol):
     """What finds clusters and latents, such as a fitted model."""
@@ -31,22 +33,29 @@ def is_anndata(value: object) -> bool:
     return module is not None and isinstance(value, module.AnnData)
 
 
-def from_anndata(adata: anndata.AnnData, layer: str | None = None) -> Any:
+def from_anndata(adata: anndata.AnnData, layer: str | None = None, schema: Schema | None = None) -> Any:
     """Return the matrix of an AnnData that :func:`pyro_mfcvae.fit` takes, dense or sparse.
+
+    The matrix goes without the variables' names. A configuration whose ``schema`` has them,
+    ``Schema([Column(name, "count") for name in adata.var_names])``, puts them into errors, pictures and
+    tables, and leaves a matrix as sparse, or in its file, as it is.
 
     Args:
         adata: cells and their variables, in memory or backed by a file.
         layer: layer that the matrix is, such as ``"counts"``; None is ``X``.
+        schema: columns that the variables have to be, in their order; None takes any.
 
     Returns:
         Numbers (N, D), as they are kept there.
 
     Raises:
         TypeError: for anything else.
-        ValueError: if there is no such layer, or no X.
+        ValueError: if there is no such layer, or no X, or if the variables are not those of the schema.
     """
     if not is_anndata(adata):
         raise TypeError(f"adata: got a {type(adata).__name__}, expected an AnnData")
+    if schema is not None:
+        _check_variables(list(map(str, adata.var_names)), schema.names)
     if layer is not None:
         return adata.layers[one_of("layer", layer, tuple(adata.layers))]
     if adata.X is None:
@@ -74,11 +83,24 @@ def annotate(adata: anndata.AnnData, fitted: Clusterer, layer: str | None = None
     """
     import pandas as pd  # which an AnnData is made of
 
-    x = from_anndata(adata, layer)
+    schema = getattr(getattr(fitted, "model", None), "schema", None)
+    x = from_anndata(adata, layer, schema)
     clusters, latents = fitted.predict(x), fitted.transform(x)
     for j, z in enumerate(latents):
         adata.obs[f"facet_{j}"] = pd.Categorical(clusters[:, j])
         adata.obsm[f"X_facet_{j}"] = z
+
+
+def _check_variables(given: list[str], expected: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the variables are those that are expected: a matrix goes by their places."""
+    if len(given) != len(expected):
+        raise ValueError(f"adata: got {len(given)} variables, expected the {len(expected)} of the schema")
+    for place, (ours, theirs) in enumerate(zip(given, expected, strict=True)):
+        if ours != theirs:
+            raise ValueError(
+                f"adata: got the variable {ours!r} at place {place}, expected {theirs!r} of the schema; take "
+                "adata[:, list(schema.names)]"
+            )
 
 
 def open_h5ad(path: str | Path, name: str) -> anndata.AnnData:

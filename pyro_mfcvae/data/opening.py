@@ -108,7 +108,7 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
     Raises:
         FileNotFoundError: if there is no such file.
         ImportError: if the library that reads it is not installed.
-        ValueError: if a file cannot be read.
+        ValueError: if a file cannot be read, or an AnnData has other variables than the schema.
     """
     if isinstance(data, tuple) and len(data) == 2:
         x = opened(data[0], name, in_memory, schema)
@@ -121,7 +121,7 @@ def opened(data: object, name: str, in_memory: Streaming = "auto", schema: Schem
             is_streamed = file.is_large if in_memory == "auto" else not in_memory
             return file if is_streamed else file.read()
         data = open_h5ad(data, name) if Path(data).suffix.lower() == ".h5ad" else open_npy(data, name)
-    return _row_wise(from_anndata(data) if is_anndata(data) else data)
+    return _row_wise(from_anndata(data, schema=schema) if is_anndata(data) else data)
 
 
 def _is_sparse(value: object) -> bool:

@@ -1,5 +1,6 @@
 """The same numbers in every container: what is trained and predicted is what an array gives."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_mfcvae import Schedule, fit, presets
-from pyro_mfcvae.data import annotate, as_labelled, as_tensor, from_anndata, from_dicts
+from pyro_mfcvae.data import Column, Schema, annotate, as_labelled, as_tensor, from_anndata, from_dicts
 from pyro_mfcvae.data.choosing import as_source
 from pyro_mfcvae.data.memmap import Stored
-from pyro_mfcvae.data.opening import opened
+from pyro_mfcvae.data.opening import RowWise, opened
 
 N, D = 700, 6
 LABELS = np.arange(N) % 3
@@ -182,6 +183,44 @@ def test_an_anndata_is_annotated(x, fitted):
     assert np.array_equal(cells.obs["facet_0"].astype(int), fitted.predict(x)[:, 0])
     assert isinstance(cells.obs["facet_0"].dtype, pd.CategoricalDtype)
     assert np.array_equal(cells.obsm["X_facet_0"], fitted.transform(x)[0])
+
+
+@pytest.fixture(scope="module")
+def named(x):
+    """Cells with named variables, and a model that knows the names."""
+    cells = anndata.AnnData(scipy.sparse.csr_matrix(x), var=pd.DataFrame(index=list("abcdef")))
+    cells.layers["same"] = cells.X.copy()
+    schema = Schema(tuple(Column(name, "real") for name in cells.var_names))
+    return cells, fit(cells, dataclasses.replace(config(), schema=schema), progress=False)
+
+
+def test_variables_have_names(x, fitted, named, tmp_path):
+    cells, by_name = named
+    cells.write_h5ad(tmp_path / "x.h5ad")
+    expected = fitted.predict(x)
+    for data in (cells, x, tmp_path / "x.h5ad", anndata.read_h5ad(tmp_path / "x.h5ad", backed="r")):
+        assert np.array_equal(by_name.predict(data), expected)
+    assert isinstance(opened(cells, "x", schema=by_name.model.schema), RowWise)  # sparse as before
+    assert list(by_name.sample(2, as_frame=True)) == list("abcdef")
+
+
+def test_other_variables_are_refused(named, tmp_path):
+    cells, by_name = named
+    turned, fewer = cells[:, ::-1].copy(), cells[:, :5].copy()
+    turned.write_h5ad(tmp_path / "x.h5ad")
+    message = r"^adata: got the variable 'f' at place 0, expected 'a' of the schema; take adata\[:, list"
+    for act in (
+        lambda: by_name.predict(turned),
+        lambda: by_name.predict(tmp_path / "x.h5ad"),
+        lambda: fit(turned, by_name.config, progress=False),
+        lambda: annotate(turned, by_name, layer="same"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            act()
+    with pytest.raises(ValueError, match=r"^adata: got 5 variables, expected the 6 of the schema$"):
+        by_name.predict(fewer)
+    names = list(by_name.model.schema.names)
+    assert np.array_equal(by_name.predict(turned[:, names].copy()), by_name.predict(cells))
 
 
 def test_what_an_anndata_lacks():
