@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -125,16 +128,23 @@ def quasi_monte_carlo_points(q: dist.Distribution, num_samples: int = 16) -> Ten
         Points, shape (L, plates..., D).
     """
     D = q.event_shape[0]
-    noise = _symmetric_normals(num_samples, D).to(q.mean)
+    noise = torch.tensor(_symmetric_normals(num_samples, D)).to(q.mean)
     return cast(Tensor, q.mean + q.stddev * noise.reshape(num_samples, *(1,) * len(q.batch_shape), D))
 
 
 @lru_cache
-def _symmetric_normals(num_samples: int, D: int) -> Tensor:
-    """Points that stand for a standard normal, float64, shape (num_samples, D)."""
-    uniform = SobolEngine(D, scramble=True, seed=0).draw(num_samples // 2, dtype=torch.float64)
-    noise = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
-    return torch.cat([noise, -noise])
+def _symmetric_normals(num_samples: int, D: int) -> npt.NDArray[np.float64]:
+    """Points that stand for a standard normal, shape (num_samples, D)."""
+
+    def draw() -> npt.NDArray[np.float64]:
+        uniform = SobolEngine(D, scramble=True, seed=0).draw(num_samples // 2, dtype=torch.float64)
+        noise = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+        points: npt.NDArray[np.float64] = torch.cat([noise, -noise]).numpy()
+        return points
+
+    # In a thread of its own, which has no modes: torch.export and others have no values of tensors.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(draw).result()
 
 
 def _draw(q: dist.Distribution, value: Tensor | None, num_samples: int) -> Tensor:

@@ -84,9 +84,8 @@ def _program(predictor: Predictor) -> ExportedProgram:
     copied.precision = "float32"
     x = torch.zeros(EXAMPLE, *copied.model.x_shape, dtype=copied.model.likelihood.dtype)
     with copied.evaluating() as model, pyro.validation_enabled(False), _quiet():
-        prediction = Prediction(model, copied.levels)
-        prediction(x)  # makes what is made once
-        return _trace(_folded(_trace(prediction, x).module()), x)
+        traced = _trace(Prediction(model, copied.levels), x)
+        return _trace(_folded(traced.module()), x)
 
 
 def _trace(module: nn.Module, x: Tensor) -> ExportedProgram:

@@ -481,7 +481,7 @@ def test_a_file_too_large_for_memory(npy, data, tmp_path, monkeypatch, capsys):
     assert main(["fit", npy, "--out", str(out), *QUICK]) == 0
     assert {type(source) for source in seen} == {Stored}
     text = capsys.readouterr().out
-    assert "Data.npy, 90 data of 6, without labels." in text
+    assert "data.npy, 90 data of 6, without labels." in text
     assert "mean ELBO of 40 training data" in text
     clusters = np.load(out / "clusters.npy")
     assert np.array_equal(clusters, load(out / "model.mfcvae").predict(data[0]))
