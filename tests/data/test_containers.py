@@ -132,6 +132,7 @@ def test_every_container_is_its_numbers(make, x, fitted, tmp_path):
     assert fitted.score(data) == fitted.score(x)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 @pytest.mark.parametrize("make", BY_ROWS.values(), ids=BY_ROWS)
 def test_rows_are_read_where_they_are(make, x, fitted, tmp_path):
     """As those of a memory-mapped array are, in the same order."""
