@@ -82,7 +82,8 @@ def component_kl(q: Distribution, p: Distribution, *, dim: int | None) -> Tensor
     if dim is None:
         return kl_divergence(q, p)
     size = p.batch_shape[dim] * math.prod(q.batch_shape) * math.prod(q.event_shape)
-    if not torch.compiler.is_exporting() and size <= DIRECT_SIZE and not _is_full_to_diagonal(q, p):
+    # The size is a symbol where torch.export traces a batch of any size.
+    if isinstance(size, int) and size <= DIRECT_SIZE and not _is_full_to_diagonal(q, p):
         return kl_divergence(q, p)
     points, components = _gaussians(q, None), _gaussians(p, dim)
     between = -1 - dim - len(q.batch_shape)  # dims between c and the plates
