@@ -30,7 +30,11 @@ if TYPE_CHECKING:  # which takes long to import
 MAX_SEED = 2**32 - 1  # scikit-learn, which fits the first mixtures, takes no other
 MAX_RUNS = 10_000  # of one call, which returns all of them
 MIN_WORKERS = 16  # that may be asked for on any machine
-CLUSTERS = ("distributed", "ray")  # libraries whose errors say that a process of theirs has ended
+# What libraries raise when a process of theirs has ended.
+CLUSTERS = {
+    "distributed": ("CommClosedError", "FutureCancelledError", "KilledWorker"),
+    "ray": ("ActorDiedError", "ObjectLostError", "OwnerDiedError", "RayActorError", "WorkerCrashedError"),
+}
 SCORE_SIZE = 4_096  # data that runs are compared on
 SCORE_DRAWS = 8  # of z for each of them: the runs' ELBO may differ by less than the noise of one
 
@@ -224,7 +228,7 @@ def _outcomes(
         except BaseException as error:
             if not _has_lost_a_process(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if is_last:
                 raise ChildProcessError(
                     f"workers: a process ended before its run did, twice ({reason}); use fewer workers if "
@@ -274,7 +278,7 @@ def _in_parallel(
 def _has_lost_a_process(error: BaseException) -> bool:
     """Whether the pool or the cluster is broken, rather than a run in it."""
     library = type(error).__module__.partition(".")[0]
-    return isinstance(error, BrokenProcessPool) or library in CLUSTERS
+    return isinstance(error, BrokenProcessPool) or type(error).__name__ in CLUSTERS.get(library, ())
 
 
 def _cluster() -> ParallelBackendBase | None:

@@ -154,14 +154,13 @@ def _onnx(program: ExportedProgram, facts: str) -> bytes:
 
 def _check_onnx() -> None:
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"format: got 'onnx', but {error.name} is not installed, which writes it; run pip install "
             "'pyro-mfcvae[onnx]'"
         ) from error
-    del onnx
 
 
 @contextmanager

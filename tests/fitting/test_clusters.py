@@ -74,6 +74,14 @@ def test_dask_runs_what_a_dead_worker_did_not_end(of_loky, dask_client, tmp_path
     assert_equal_bits(found, of_loky)
 
 
+def test_an_error_of_a_run_comes_through(dask_client):
+    def fail(trainer, record):
+        raise LookupError("mine")
+
+    with joblib.parallel_config("dask"), pytest.raises(LookupError, match=r"^mine$"):
+        runs(callbacks=[fail])
+
+
 def test_loky_runs_again_what_a_dead_process_did_not_end(of_loky, tmp_path):
     marker = tmp_path / "died"
 
