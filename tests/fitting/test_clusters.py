@@ -3,6 +3,7 @@
 import os
 import warnings
 
+import dask.array
 import joblib
 import numpy as np
 import pytest
@@ -106,6 +107,15 @@ def test_a_process_that_always_dies_is_an_error():
 def test_threads_are_no_cluster(of_loky):
     with joblib.parallel_config("threading"):
         assert_equal_bits(runs(workers=2), of_loky)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "distributed"])
+def test_an_array_of_dask_is_predicted_by_blocks(of_loky, dask_client, scheduler):
+    fitted = of_loky.best
+    x = dask.array.from_array(X, chunks=(128, X.shape[1]))
+    options = {"dtype": np.int64, "chunks": (x.chunks[0], (fitted.num_facets,))}
+    clusters = x.map_blocks(fitted.predict, **options).compute(scheduler=scheduler)
+    np.testing.assert_array_equal(clusters, fitted.predict(X))
 
 
 @pytest.mark.slow  # Ray takes half a minute to start
