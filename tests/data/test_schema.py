@@ -288,7 +288,10 @@ def test_numbers_alone_need_no_schema(library):
         as_tensor(library({"a": [1.5, None], "d": ["u", "v"]}))
 
 
-EXTRAS = ("narwhals", "pandas", "polars", "pyarrow", "anndata", "zarr", "datasets", "dask")
+EXTRAS = (
+    *("narwhals", "pandas", "polars", "pyarrow", "anndata", "zarr", "datasets", "dask", "distributed", "ray"),
+    *("onnx", "onnxscript", "onnxruntime", "scanpy", "tensorboard", "optuna"),
+)
 
 
 def test_nothing_is_imported_for_other_data(tmp_path):
