@@ -7,14 +7,13 @@ import json
 import operator
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import pyro
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from pyro_mfcvae._utils.checks import one_of
 from pyro_mfcvae._utils.files import replacing
@@ -23,12 +22,8 @@ from pyro_mfcvae.model.mfcvae import MFCVAE
 from pyro_mfcvae.results.levels import Level
 from pyro_mfcvae.results.predictor import Predictor
 
-if TYPE_CHECKING:  # which is slow to import
-    from torch.export import ExportedProgram
-
 Format = Literal["torch", "onnx"]
 ENDINGS: dict[str, Format] = {".pt2": "torch", ".onnx": "onnx"}
-MOST = 2**20  # data in a batch; a program without a bound cannot be proven not to overflow
 EXAMPLE = 2  # data that the program is traced with; with one, PyTorch would take it for always one
 METADATA = "pyro_mfcvae"
 
@@ -83,13 +78,14 @@ def _program(predictor: Predictor) -> ExportedProgram:
     copied.model = copy.deepcopy(predictor.model).cpu()
     copied.precision = "float32"
     x = torch.zeros(EXAMPLE, *copied.model.x_shape, dtype=copied.model.likelihood.dtype)
-    with copied.evaluating() as model, pyro.validation_enabled(False), _quiet():
+    quiet = warnings.catch_warnings(action="ignore")  # of PyTorch's own code
+    with copied.evaluating() as model, pyro.validation_enabled(False), quiet:
         traced = _trace(Prediction(model, copied.levels), x)
         return _trace(_folded(traced.module()), x)
 
 
 def _trace(module: nn.Module, x: Tensor) -> ExportedProgram:
-    sizes = ({0: torch.export.Dim("N", min=1, max=MOST)},)
+    sizes = ({0: torch.export.Dim("N", min=1)},)
     return torch.export.export(module, (x,), dynamic_shapes=sizes, strict=False)
 
 
@@ -99,7 +95,7 @@ def _folded(module: nn.Module) -> nn.Module:
     known: dict[fx.Node, Any] = {}
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":
-            value = _attribute(graph_module, str(node.target))
+            value = operator.attrgetter(str(node.target))(graph_module)
             if isinstance(value, Tensor):
                 known[node] = value
         elif _is_pure(node) and known.keys() >= {*node.all_input_nodes}:
@@ -125,18 +121,11 @@ def _is_pure(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
 
 
-def _attribute(module: nn.Module, name: str) -> Any:
-    *owners, last = name.split(".")
-    for owner in owners:
-        module = getattr(module, owner)
-    return getattr(module, last)
-
-
 def _onnx(program: ExportedProgram, facts: str) -> bytes:
     """Translate a program, whose outputs keep their names."""
     names = list(program.module()(program.example_inputs[0][0]))
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             translated = torch.onnx.export(
                 program, dynamo=True, verbose=False, input_names=["x"], output_names=names
             )
@@ -161,11 +150,3 @@ def _check_onnx() -> None:
             f"format: got 'onnx', but {error.name} is not installed, which writes it; run pip install "
             "'pyro-mfcvae[onnx]'"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what PyTorch says of its own while it traces."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

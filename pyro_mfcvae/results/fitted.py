@@ -379,8 +379,7 @@ class FittedMFCVAE(Generator):
     def export(self, path: str | Path, format: Literal["torch", "onnx"] | None = None) -> None:
         """Write the model as a program that needs neither this package nor Pyro, for batches of any size.
 
-        It takes x (N, *x_shape), up to a million data of the type that the likelihood has, and returns by
-        name what :meth:`predict`, :meth:`predict_proba` and :meth:`transform` do: ``clusters``, int64 (N, J),
+        It takes x (N, *x_shape) of the type that the likelihood has, and returns by name what :meth:`predict`, :meth:`predict_proba` and :meth:`transform` do: ``clusters``, int64 (N, J),
         and for each facet ``probabilities_j``, (N, K_j), and ``latents_j``, (N, D_j). A table is given as the
         numbers of ``config.schema.encode``. Unlike here, data are not checked.
 
@@ -389,7 +388,8 @@ class FittedMFCVAE(Generator):
             format: what it is for, if its name does not say so: ``torch.export.load(path).module()`` or ONNX.
 
         Raises:
+            FileNotFoundError: if the folder does not exist.
             ImportError: if onnx or onnxscript is not installed.
-            ValueError: for another format.
+            ValueError: for another format, and if ONNX lacks what the model needs, as for Student's t.
         """
         export(self, path, format)
