@@ -379,9 +379,10 @@ class FittedMFCVAE(Generator):
     def export(self, path: str | Path, format: Literal["torch", "onnx"] | None = None) -> None:
         """Write the model as a program that needs neither this package nor Pyro, for batches of any size.
 
-        It takes x (N, *x_shape) of the type that the likelihood has, and returns by name what :meth:`predict`, :meth:`predict_proba` and :meth:`transform` do: ``clusters``, int64 (N, J),
-        and for each facet ``probabilities_j``, (N, K_j), and ``latents_j``, (N, D_j). A table is given as the
-        numbers of ``config.schema.encode``. Unlike here, data are not checked.
+        It takes x (N, *x_shape) of the type that the likelihood has, and returns by name what
+        :meth:`predict`, :meth:`predict_proba` and :meth:`transform` do: ``clusters``, int64 (N, J), and for
+        each facet ``probabilities_j``, (N, K_j), and ``latents_j``, (N, D_j). A table is given as the numbers
+        of ``config.schema.encode``. Unlike here, data are not checked.
 
         Args:
             path: path of the file, which ends with ``.pt2`` or ``.onnx``.
