@@ -128,7 +128,8 @@ def fit(
             :attr:`FittedRuns.best` says. Its ``restarts`` have the figures of all.
         workers: most processes that train at a time where there are several runs; ``"auto"`` is one for
             each core, or this one alone on a GPU. With one, the runs are in this process, one after
-            another. With more, every process has one thread.
+            another. With more, every process has one thread. Within ``joblib.parallel_config("dask")`` or
+            ``"ray"``, ``"auto"`` is one for each core of that cluster, and the runs are there.
         device: ``"auto"`` is CUDA where there is one, else the CPU.
         precision: precision of the networks in training: ``"float32"``, which ``"auto"`` is, too, on every
             device; or ``"bfloat16"``, which is faster where the device has units for it (divergences,
@@ -170,7 +171,7 @@ def fit(
         KeyboardInterrupt: if it is interrupted. Its attribute ``fitted`` is the model so far; of several
             runs, those that were finished; or None.
         OSError: if ``checkpoint_dir`` cannot be written to.
-        ChildProcessError: if one of several processes ends before its run does.
+        ChildProcessError: if one of several processes ends before its run does, and does so again.
 
     Reproducibility:
         On the CPU of one machine, with the same versions of all packages and the same number of threads,

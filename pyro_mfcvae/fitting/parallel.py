@@ -64,7 +64,7 @@ def train_runs(run: Run, data: Source, seeds: tuple[int, ...], *, workers: int, 
     Raises:
         FloatingPointError: if all runs diverge.
         ValueError: if ``run``, or what it returns, cannot be passed between processes.
-        ChildProcessError: if a process ends before its run does.
+        ChildProcessError: if a process ends before its run does, and does so again.
     """
     outcomes: dict[int, Outcome] = {}
     try:
