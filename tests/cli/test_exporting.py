@@ -20,6 +20,6 @@ def test_a_model_is_exported(tmp_path, capsys):
     assert main([*command, str(tmp_path / "new" / "model.pt2")]) == 2
     assert "model.pt2 exists" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "model.h5")]) == 2
-    assert "expected" in capsys.readouterr().err
+    assert "expected a name that ends in .pt2 or .onnx" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "model.onnx")]) == 0
     assert "model.onnx" in capsys.readouterr().out
