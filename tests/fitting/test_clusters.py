@@ -24,6 +24,17 @@ def runs(**options):
     return mf.fit(X, CONFIG, seeds=SEEDS, device="cpu", precision="float32", progress=False, **options)
 
 
+def dying_once(marker):
+    """A callback that ends the process of seed 2, the first time that it gets there."""
+
+    def end(trainer, record):
+        if trainer.seed == 2 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+
+    return end
+
+
 @pytest.fixture(scope="module")
 def of_loky():
     return runs(workers=2)
@@ -59,19 +70,10 @@ def test_dask_gives_the_same_bits(of_loky, dask_client, monkeypatch):
 
 
 def test_dask_runs_what_a_dead_worker_did_not_end(of_loky, dask_client, tmp_path):
-    marker = tmp_path / "died"
-
-    def die_once(trainer, record):
-        if trainer.seed == 2 and not marker.exists():
-            marker.touch()
-            os._exit(1)
-
     with joblib.parallel_config("dask"), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # said where the data were at this worker alone; else Dask runs it again
-        found = runs(callbacks=[die_once])
-    assert marker.exists()
+        warnings.simplefilter("ignore")  # there is none where another worker has the data, too
+        found = runs(callbacks=[dying_once(tmp_path / "died")])
+    assert (tmp_path / "died").exists()
     assert_equal_bits(found, of_loky)
 
 
@@ -84,15 +86,8 @@ def test_an_error_of_a_run_comes_through(dask_client):
 
 
 def test_loky_runs_again_what_a_dead_process_did_not_end(of_loky, tmp_path):
-    marker = tmp_path / "died"
-
-    def die_once(trainer, record):
-        if trainer.seed == 2 and not marker.exists():
-            marker.touch()
-            os._exit(1)
-
     with pytest.warns(RuntimeWarning, match=AGAIN):
-        found = runs(workers=2, callbacks=[die_once])
+        found = runs(workers=2, callbacks=[dying_once(tmp_path / "died")])
     assert_equal_bits(found, of_loky)
 
 
@@ -118,15 +113,26 @@ def test_an_array_of_dask_is_predicted_by_blocks(of_loky, dask_client, scheduler
     np.testing.assert_array_equal(clusters, fitted.predict(X))
 
 
-@pytest.mark.slow  # Ray takes half a minute to start
-def test_ray_gives_the_same_bits(of_loky):
+@pytest.fixture(scope="module")
+def ray_cluster():
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
     register_ray()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        with joblib.parallel_config("ray"):
-            assert_equal_bits(runs(), of_loky)
-    finally:
-        ray.shutdown()
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow  # Ray takes half a minute to start
+def test_ray_gives_the_same_bits(of_loky, ray_cluster):
+    with joblib.parallel_config("ray"):
+        assert_equal_bits(runs(), of_loky)
+
+
+@pytest.mark.slow
+def test_ray_runs_what_a_dead_worker_did_not_end(of_loky, ray_cluster, tmp_path):
+    with joblib.parallel_config("ray"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = runs(callbacks=[dying_once(tmp_path / "died")])
+    assert_equal_bits(found, of_loky)
