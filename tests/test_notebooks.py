@@ -6,6 +6,8 @@ One is run again, in place and with its full settings, by
 """
 
 import ast
+import csv
+import io
 import os
 import re
 import sys
@@ -21,6 +23,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MAX_BYTES = 2 * 2**20  # of all together
+RECORDED = re.compile(r'RECORDED = """(.*?)"""', re.DOTALL)
 SECONDS = 300  # for one cell on a busy machine; a notebook takes a few
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -128,3 +131,14 @@ def imported(source):
 def test_all_together_are_small():
     assert NOTEBOOKS
     assert sum(path.stat().st_size for path in NOTEBOOKS) < MAX_BYTES
+
+
+def test_the_recorded_runs_of_mnist_are_those_of_the_benchmark():
+    """The notebook has a copy, since those who install the package have no folder of tests."""
+    notebook = read(ROOT / "notebooks" / "06_mnist_reproduction.ipynb")
+    (copy,) = [match[1] for cell in code_cells(notebook) if (match := RECORDED.search(cell.source))]
+    copied = list(csv.DictReader(io.StringIO(copy)))
+    results = ROOT / "tests" / "benchmarks" / "results.csv"
+    with results.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["row"] in ("mnist", "paper_mnist")]
+    assert copied == [{name: row[name] for name in copied[0]} for row in rows]
