@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from pyro_mfcvae._utils.version import __version__
-from pyro_mfcvae.cli import exporting, fitting, generating, looking
+from pyro_mfcvae.cli import exporting, fitting, generating, looking, predicting
 from pyro_mfcvae.cli.arguments import PROGRAM, Parser, complain
 from pyro_mfcvae.cli.output import flush
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except FloatingPointError as error:
         return complain(error, 1)
-    except (ValueError, TypeError, OSError, OverflowError) as error:
+    except (ValueError, TypeError, OSError, OverflowError, ImportError) as error:
         return complain(error, 2)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
@@ -83,7 +83,7 @@ def parser() -> Parser:
     fitting.add_fit(commands)
     looking.add_evaluate(commands)
     looking.add_report(commands)
-    looking.add_predict(commands)
+    predicting.add_predict(commands)
     generating.add_sample(commands)
     exporting.add_export(commands)
     return whole

@@ -238,15 +238,26 @@ def _file(
 
 def _table(path: Path, arguments: argparse.Namespace, kind: str, schema: Schema | None) -> Part:
     """Read a table, and columns of labels; what is too large for memory stays in its file."""
-    labels, drop = arguments.labels or (), arguments.drop or ()
-    names = TableFile(path, "dataset").column_names
-    for option, given in (("--labels", labels), ("--drop", drop)):
-        _check_known(option, given, names)
-    file = TableFile(path, "dataset", schema, [*labels, *(name for name in drop if name not in labels)])
+    labels = arguments.labels or ()
+    file = open_table(path, arguments, schema)
     if file.is_large:
         return Part(file, _labels(file.read_whole(labels) if labels else None), kind)
     table = file.read_whole()
     return Part(table.drop_columns(file.leaves_out), _labels(table.select(labels) if labels else None), kind)
+
+
+def open_table(path: Path, arguments: argparse.Namespace, schema: Schema | None) -> TableFile:
+    """Open a table in a file, without the columns that ``--labels`` and ``--drop`` name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it has no such columns.
+    """
+    labels, drop = arguments.labels or (), arguments.drop or ()
+    names = TableFile(path, "dataset").column_names
+    for option, given in (("--labels", labels), ("--drop", drop)):
+        _check_known(option, given, names)
+    return TableFile(path, "dataset", schema, [*labels, *(name for name in drop if name not in labels)])
 
 
 def _labels(table: object) -> Labels | None:

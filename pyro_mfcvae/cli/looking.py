@@ -1,17 +1,12 @@
-"""Commands that bring a model and data together: ``evaluate``, ``report`` and ``predict``."""
+"""Commands that look at data with a model: ``evaluate`` and ``report``."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from pyro_mfcvae._utils.devices import threads
@@ -28,7 +23,7 @@ from pyro_mfcvae.cli.arguments import (
 )
 from pyro_mfcvae.cli.datasets import LARGE, Part, load_part
 from pyro_mfcvae.cli.models import add_model, open_model, provenance
-from pyro_mfcvae.cli.output import destination, folder, say, vacant, write_text, writing
+from pyro_mfcvae.cli.output import destination, folder, say, vacant, write_text
 from pyro_mfcvae.cli.scoring import judge
 from pyro_mfcvae.data.reading import as_tensor
 from pyro_mfcvae.results.fitted import FittedMFCVAE
@@ -49,22 +44,13 @@ REPORT_EXAMPLES = f"""\
 example:
   python -m pyro_mfcvae report result data.npz --out report.html --title "Third attempt"
 {SOURCES}"""
-PREDICT_EXAMPLES = f"""\
-examples:
-  python -m pyro_mfcvae predict result data.npy --out clusters.csv
-  python -m pyro_mfcvae predict result mnist --root DIR --split train --out clusters.npz
-
-A file .csv has a row for each datum: its index and, for each facet, the most probable cluster and its
-probability. A file .npy holds the clusters, integers (N, J); a file .npz "clusters" and their
-"probabilities", both (N, J), and of all clusters of facet 0 "responsibilities_0", (N, K_0), and so on.
-{SOURCES}"""
 
 
 def add_evaluate(commands: Commands) -> None:
     """Add the command ``evaluate``."""
     line = "score a model on data, by labels if there are any"
     text = "Score every facet of a model against every label of data."
-    command = _add(commands, "evaluate", _evaluate, line, text, EVALUATE_EXAMPLES)
+    command = add_looking(commands, "evaluate", _evaluate, line, text, EVALUATE_EXAMPLES)
     command.add_argument(
         "--out", type=values.file_name(), metavar="FILE", help="file for what is printed, beside that"
     )
@@ -76,21 +62,13 @@ def add_report(commands: Commands) -> None:
     """Add the command ``report``."""
     line = "write a page of HTML about what a model finds in data"
     text = "Write a page of HTML about what a model finds in data, with pictures and scores."
-    command = _add(commands, "report", _report, line, text, REPORT_EXAMPLES)
+    command = add_looking(commands, "report", _report, line, text, REPORT_EXAMPLES)
     add_out(command, ".html", ".htm")
     command.add_argument("--title", help="of the page (default: the data)")
     command.add_argument("--seed", type=values.seed, default=0, help="of everything random (default: 0)")
 
 
-def add_predict(commands: Commands) -> None:
-    """Add the command ``predict``."""
-    line = "write the clusters of data, with their probabilities"
-    text = "Write the cluster of every datum in every facet, with its probability."
-    command = _add(commands, "predict", _predict, line, text, PREDICT_EXAMPLES)
-    add_out(command, ".csv", ".npy", ".npz")
-
-
-def _add(
+def add_looking(
     commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace], None],
@@ -98,7 +76,7 @@ def _add(
     description: str,
     examples: str,
 ) -> argparse.ArgumentParser:
-    """Add a command with the arguments that all of these take."""
+    """Add a command with the arguments that all take that look at data with a model."""
     command = add_command(commands, name, run, line, description, examples)
     add_model(command)
     command.add_argument("dataset", metavar="DATASET", help=DATASET)
@@ -114,10 +92,10 @@ def _add(
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     with threads(arguments.threads):
-        fitted, part = _open(arguments)
+        fitted, part = open_both(arguments)
         scores = judge(fitted, part, arguments.seed)
     lines = [
-        *_headlines(arguments, fitted, part),
+        *headlines(arguments, fitted, part),
         *scores.lines(),
     ]
     text = "\n".join(lines)
@@ -128,32 +106,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     with threads(arguments.threads):
-        fitted, part = _open(arguments)
+        fitted, part = open_both(arguments)
         title = printable(arguments.title or f"{Path(arguments.dataset).name}: {part.where}")
         with destination(arguments.out):
             path = fitted.report(arguments.out, part.x, part.labels, title=title, seed=arguments.seed)
-    say("\n".join([*_headlines(arguments, fitted, part), f"Wrote {path}."]))
+    say("\n".join([*headlines(arguments, fitted, part), f"Wrote {path}."]))
 
 
-def _predict(arguments: argparse.Namespace) -> None:
-    with threads(arguments.threads):
-        fitted, part = _open(arguments)
-        responsibilities = fitted.predict_proba(part.x)
-    clusters = np.stack([r.argmax(-1) for r in responsibilities], 1)  # (N, J)
-    probabilities = np.stack([r.max(-1) for r in responsibilities], 1)  # (N, J)
-    suffix = arguments.out.suffix.lower()
-    with writing(arguments.out) as file:
-        if suffix == ".npy":
-            np.save(file, clusters)
-        elif suffix == ".npz":
-            each: dict[str, Any] = {f"responsibilities_{j}": r for j, r in enumerate(responsibilities)}
-            np.savez_compressed(file, clusters=clusters, probabilities=probabilities, **each)
-        else:
-            file.write(_csv(clusters, probabilities).encode())
-    say("\n".join([*_headlines(arguments, fitted, part), f"Wrote {arguments.out}."]))
-
-
-def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
+def open_both(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
     """Open the model, and data that suit it, before the folder for the result is made."""
     if arguments.out is not None:
         vacant(arguments.out, overwrite=arguments.overwrite)
@@ -177,17 +137,6 @@ def _open(arguments: argparse.Namespace) -> tuple[FittedMFCVAE, Part]:
     return fitted, dataclasses.replace(part, x=x)
 
 
-def _headlines(arguments: argparse.Namespace, fitted: FittedMFCVAE, part: Part) -> list[str]:
+def headlines(arguments: argparse.Namespace, fitted: FittedMFCVAE, part: Part) -> list[str]:
     """Name the model and the data."""
     return [f"model: {provenance(arguments, fitted)}", f"data: {arguments.dataset}, {part.where}"]
-
-
-def _csv(clusters: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    J = clusters.shape[1]
-    writer.writerow(["index", *(f"{name}_{j}" for j in range(J) for name in ("cluster", "probability"))])
-    for index, (row, certainties) in enumerate(zip(clusters, probabilities, strict=True)):
-        pairs = zip(row, certainties, strict=True)
-        writer.writerow([index, *(cell for k, p in pairs for cell in (k, f"{p:.6f}"))])
-    return text.getvalue()

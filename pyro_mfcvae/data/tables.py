@@ -171,6 +171,17 @@ class TableFile:
         weakref.finalize(cast(Any, array)._mmap, _unlink, path)  # views of it share that
         return array
 
+    def row_groups(self) -> list[int]:
+        """Return the numbers of rows of the groups that a file of Parquet is made of."""
+        import pyarrow.parquet
+
+        meta = self._read(lambda: pyarrow.parquet.read_metadata(self.path))
+        return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+
+    def batches_of(self, groups: Sequence[int]) -> Iterator[Table]:
+        """Read the rows of some groups of a file of Parquet, without columns that are left out."""
+        return (batch.drop_columns(self.leaves_out) for batch in self._parquet_batches(groups))
+
     def _numbers(self, batch: Table, schema: Schema | None) -> np.ndarray:
         return as_numbers(batch, self.name) if schema is None else schema.encode(batch, self.name).numpy()
 
@@ -183,12 +194,12 @@ class TableFile:
             except _AnotherTypeError:
                 continue
 
-    def _parquet_batches(self) -> Iterator[Table]:
+    def _parquet_batches(self, groups: Sequence[int] | None = None) -> Iterator[Table]:
         import pyarrow.parquet
 
         columns = self._parquet_columns()
         with self._read(lambda: pyarrow.parquet.ParquetFile(self.path)) as file:
-            batches = file.iter_batches(BATCH, columns=columns)
+            batches = file.iter_batches(BATCH, row_groups=groups, columns=columns)
             while (batch := self._read(lambda: next(batches, None))) is not None:
                 yield pyarrow.Table.from_batches([batch])
 
