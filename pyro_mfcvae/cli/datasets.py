@@ -133,12 +133,17 @@ def load_part(arguments: argparse.Namespace, allow_missing: bool, schema: Schema
     if name in ROOMS:
         dataset = rooms(_pictures(arguments))
         return dataset.train if split == "train" else dataset.judged
+    _check_has_no_split(arguments)
+    return _file(arguments, allow_missing, "", schema)
+
+
+def _check_has_no_split(arguments: argparse.Namespace) -> None:
+    split: Split | None = getattr(arguments, "split", None)
     if split is not None:
         known = ", ".join((*DIGITS, *ROOMS))
         raise ValueError(
-            f"--split: got {split} with {name}, expected one of {known}; leave it out for a file"
+            f"--split: got {split} with {arguments.dataset}, expected one of {known}; leave it out for a file"
         )
-    return _file(arguments, allow_missing, "", schema)
 
 
 def rooms(pictures: FactorImages) -> Dataset:
@@ -251,8 +256,10 @@ def open_table(path: Path, arguments: argparse.Namespace, schema: Schema | None)
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it has no such columns.
+        ValueError: if it has no such columns, or options do not suit it.
     """
+    _known(arguments)
+    _check_has_no_split(arguments)
     labels, drop = arguments.labels or (), arguments.drop or ()
     names = TableFile(path, "dataset").column_names
     for option, given in (("--labels", labels), ("--drop", drop)):

@@ -71,13 +71,15 @@ def add_predict(commands: Commands) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    suffix = arguments.out.suffix.lower()
+    suffix, dataset = arguments.out.suffix.lower(), Path(arguments.dataset)
+    if arguments.out.exists() and dataset.exists() and arguments.out.samefile(dataset):
+        raise ValueError(f"--out: got {arguments.out}, which has the data, expected another file; name one")
     if suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(
             f"--out: got {arguments.out}, but pyarrow is not installed, which writes it; run pip install "
             "pyarrow"
         )
-    if suffix == ".parquet" and Path(arguments.dataset).suffix.lower() == ".parquet":
+    if suffix == ".parquet" and dataset.suffix.lower() == ".parquet":
         _predict_in_parts(arguments)
         return
     if arguments.workers != 1:
@@ -246,7 +248,11 @@ def _keep(
         pyarrow.parquet.ParquetWriter(file, schema) as writer,
     ):
         for batch in table.batches_of(groups):
-            writer.write_table(_table(*_most_probable(fitted.predict_proba(batch)), row))
+            try:
+                responsibilities = fitted.predict_proba(batch)
+            except ValueError as error:
+                raise ValueError(f"dataset: in the {len(batch):,} rows from {row:,} on: {error}") from error
+            writer.write_table(_table(*_most_probable(responsibilities), row))
             row += len(batch)
     return row - first
 

@@ -136,7 +136,8 @@ def test_what_cannot_be_predicted_leaves_nothing(folder, capsys):
     table.assign(site="west").to_parquet(folder / "unknown.parquet", index=False)
     np.save(folder / "x.npy", np.zeros((3, 2)))
     before = set(folder.iterdir())
-    for data, expected in {"empty": "without rows", "unknown": "west"}.items():
+    in_rows = "dataset: in the 60 rows from 0 on: x: "
+    for data, expected in {"empty": "without rows", "unknown": in_rows}.items():
         assert main(command(folder, data=f"{data}.parquet")) == 2
         assert expected in capsys.readouterr().err
     assert main([*command(folder)[:3], "--out", str(folder / "c.parquet")]) == 2
@@ -144,6 +145,11 @@ def test_what_cannot_be_predicted_leaves_nothing(folder, capsys):
     without_drop = ["predict", str(folder / "model.mfcvae"), str(folder / "x.npy"), "--out"]
     assert main([*without_drop, str(folder / "c.csv"), "--workers", "2"]) == 2
     assert "--workers: got 2 with" in capsys.readouterr().err
+    for option in ("--split test", "--root rows", "--subset wall"):
+        assert main(command(folder, *option.split())) == 2
+        assert f"{option.split()[0]}: got" in capsys.readouterr().err
+    assert main(command(folder, "--overwrite", out="rows.parquet")) == 2
+    assert "rows.parquet, which has the data, expected another file" in capsys.readouterr().err
     assert set(folder.iterdir()) == before
 
 
