@@ -50,6 +50,28 @@ def test_streaming():
     assert all(re.search(r" \d+\.\d MiB more than before$", line) for line in lines[5:7] + lines[8:])
 
 
+def test_scaling(monkeypatch):
+    text = output("scaling.py", "--quick")
+    assert len(re.findall(r"^ *(?:mnist|tabular) +(?:1|8|64) ", text, re.MULTILINE)) == 2 * 5
+    assert "PREDICTED for devices of 20 TFLOP/s" in text
+    monkeypatch.syspath_prepend(FOLDER)
+    scaling = importlib.import_module("scaling")
+    step = scaling.Step(batch=100, work=1e6, gradients=8_000, python=1e-4, datum=400, reading=1e9)
+    cluster = scaling.Cluster(speed=1e12, bandwidth=1e6, latency=1e-3)
+    assert scaling.predicted(step, cluster, 1, 100) == (1e-4, 0)  # Python is what takes longest
+    assert scaling.predicted(step, cluster, 1, 1_000)[0] == pytest.approx(1e-3)  # the products
+    slow = dataclasses.replace(step, reading=1e6)
+    assert scaling.predicted(slow, cluster, 1, 1_000)[0] == pytest.approx(0.4)
+    # Each of two devices sends half of the gradients, and then half of the sums.
+    total, waiting = scaling.predicted(step, cluster, 2, 100)
+    assert waiting == pytest.approx(8_000 / 1e6 + 2e-3)
+    assert total == pytest.approx(waiting + 1e-4)
+    assert scaling.advice(step, cluster, 1, 100) == "nothing"
+    assert re.fullmatch(
+        r"add up 10[01] steps, or 10,00[01] data a device", scaling.advice(step, cluster, 2, 100)
+    )
+
+
 def test_speed(tmp_path):
     """Every section has rows of plausible figures; how fast anything is, no test can tell."""
     file = tmp_path / "speed.json"
