@@ -378,6 +378,12 @@ def test_runs_print(runs):
     assert f"highest for seed {runs.seeds[int(np.argmax(runs.scores))]}" in text
     assert f"best, by sharpness - redundancy: seed {best}" in text
     assert "diverged" not in text
+    for column in (
+        "sharpness: 1 where",
+        "redundancy: adjusted mutual information",
+        "agreement: adjusted Rand",
+    ):
+        assert column in text
     assert "diverged, and left out: seeds 7" in str(FittedRuns([runs[0]], (4,), (0.0,), (7,)))
     assert "<td>4</td>" in runs._repr_html_()
 

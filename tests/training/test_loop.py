@@ -365,6 +365,16 @@ def test_dead_clusters_are_reported(make_config, dead):
     assert len(w) == 1
 
 
+def test_of_facets_that_were_unmixed_dead_clusters_are_said_without_a_ladder(make_config):
+    config = make_config(J=1, K=(4,), schedule=Schedule.unmixed(1, epochs=(1, 1)))
+    model = MFCVAE(config, (6,))
+    with torch.no_grad():
+        model.facet_priors[0].loc.fill_(1e3)
+        model.facet_priors[0].loc[2] = 0
+    with pytest.warns(DeadClustersWarning, match=r"only 1 of 4 clusters .*\. Give the facet fewer clusters$"):
+        Monitor(model, data(), None).warn_of_dead_clusters()
+
+
 def test_mixtures_are_fitted_to_samples_of_the_posteriors(make_model, monkeypatch):
     """To means alone they would be too narrow by the width of q(z | x)."""
     model, seen = make_model(J=2, D=(2, 3)), []
