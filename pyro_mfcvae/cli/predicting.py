@@ -6,7 +6,6 @@ import argparse
 import csv
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from pyro_mfcvae._utils.devices import threads
-from pyro_mfcvae._utils.files import alone_in, remove_leftovers, replacing
+from pyro_mfcvae._utils.files import alone_in, replacing
 from pyro_mfcvae._utils.progress import LOGGER, Bar
 from pyro_mfcvae._utils.tensors import digest_of
 from pyro_mfcvae.cli import values
@@ -38,6 +37,7 @@ if TYPE_CHECKING:  # imported where there is a file
     Table: TypeAlias = pyarrow.Table
 
 PART = 2**18  # rows that are kept together, at least: of as few groups of Parquet as have so many
+NOTE = "made_from"  # name of the file that says what parts are of
 EXAMPLES = f"""\
 examples:
   python -m pyro_mfcvae predict result data.npy --out clusters.csv
@@ -144,14 +144,15 @@ def _predict_in_parts(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _kept_for_later(kept: Path) -> Iterator[None]:
-    """Have a folder for oneself, which stays after an error if there is a part in it, and else goes."""
+    """Have a folder for oneself, which stays as long as there is a part in it, or what is not ours."""
     try:
         with alone_in(kept):
             try:
                 yield
             finally:
-                if not any(kept.glob("*.parquet")):
-                    shutil.rmtree(kept)
+                if {file.name for file in kept.iterdir()} <= {NOTE}:
+                    (kept / NOTE).unlink(missing_ok=True)
+                    kept.rmdir()
     except BlockingIOError as error:
         raise ValueError(
             f"--out: got {kept}, in which another process writes, expected one at a time; wait until it ends"
@@ -187,9 +188,11 @@ def _made_from(arguments: argparse.Namespace, table: TableFile) -> str:
 
 def _check_kept(kept: Path, made_from: str, *, overwrite: bool) -> None:
     """See that parts that are there are of this model and these data; others go if the user says so."""
-    note = kept / "made_from"
+    note = kept / NOTE
     others = [file for file in kept.iterdir() if file != note]
     if others and not (note.exists() and note.read_text(encoding="utf-8") == made_from):
+        if not note.exists():
+            raise ValueError(f"--out: got {kept}, which is there for something else; choose another name")
         if not overwrite:
             raise ValueError(
                 f"--out: got {kept}, which has parts of another model or of other data, expected those of "
@@ -241,7 +244,6 @@ def _keep(
 
     row = first
     schema = _table(*_most_probable([np.empty((0, K), np.float32) for K in fitted.clusters])).schema
-    remove_leftovers(path)
     with (
         threads(number_of_threads),
         replacing(path) as file,

@@ -130,6 +130,16 @@ def test_parts_of_others_are_refused(folder, fitted, change, monkeypatch, capsys
     np.testing.assert_array_equal(pd.read_parquet(folder / "clusters.parquet")["cluster_0"], clusters[:, 0])
 
 
+def test_a_folder_of_somebody_else_is_left_alone(folder, capsys):
+    other = folder / "clusters.parquet.parts"
+    other.mkdir()
+    (other / "thesis.txt").touch()
+    for options in ([], ["--overwrite"]):
+        assert main(command(folder, *options)) == 2
+        assert "clusters.parquet.parts, which is there for something else" in capsys.readouterr().err
+        assert list(other.iterdir()) == [other / "thesis.txt"]
+
+
 def test_what_cannot_be_predicted_leaves_nothing(folder, capsys):
     table = make_table(60)
     table.iloc[:0].to_parquet(folder / "empty.parquet", index=False)
