@@ -94,13 +94,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
         device: ``"auto"``, or what PyTorch calls the device.
 
     Raises:
-        ValueError: if PyTorch knows no such device, it is not there, or does not compute.
+        ValueError: if PyTorch knows no such device, it is not there, or does not compute in float64.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.ones(1, device=resolved).sum().item()
+        # Divergences, and the units of data, need float64, which not every device has.
+        torch.ones(1, dtype=torch.float64, device=resolved).sum().item()
     except Exception as error:  # backends raise whatever they like
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(

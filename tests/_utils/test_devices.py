@@ -31,6 +31,20 @@ def test_a_device_that_is_not_there(device: str) -> None:
         resolve_device(device)
 
 
+def test_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Apple's MPS is, whose message this is."""
+    ones = torch.ones
+
+    def without_float64(*sizes: int, dtype: torch.dtype | None = None, device: torch.device) -> torch.Tensor:
+        if dtype == torch.float64:
+            raise TypeError(f"Cannot convert a MPS Tensor to {dtype} dtype")
+        return ones(*sizes)
+
+    monkeypatch.setattr(torch, "ones", without_float64)
+    with pytest.raises(ValueError, match=r"device: 'mps' is not available here \(Cannot convert .*float64"):
+        resolve_device("mps")
+
+
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
