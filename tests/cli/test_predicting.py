@@ -163,6 +163,16 @@ def test_what_cannot_be_predicted_leaves_nothing(folder, capsys):
     assert set(folder.iterdir()) == before
 
 
+def test_without_pyarrow_a_line_says_so(folder, monkeypatch, capsys):
+    np.save(folder / "x.npy", np.zeros((3, 2)))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for data in ("x.npy", "rows.parquet"):
+        assert main(command(folder, data=data)) == 2
+        assert "pyarrow is not installed, which writes it; run pip install pyarrow" in capsys.readouterr().err
+    assert main(command(folder, out="c.csv")) == 2
+    assert "pyarrow is not installed, which reads it; run pip install pyarrow" in capsys.readouterr().err
+
+
 def test_others_are_written_to_parquet_too(folder, fitted):
     make_table(ROWS).to_csv(folder / "rows.csv", index=False)
     assert main(command(folder, data="rows.csv")) == 0
