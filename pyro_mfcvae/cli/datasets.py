@@ -133,17 +133,7 @@ def load_part(arguments: argparse.Namespace, allow_missing: bool, schema: Schema
     if name in ROOMS:
         dataset = rooms(_pictures(arguments))
         return dataset.train if split == "train" else dataset.judged
-    _check_has_no_split(arguments)
     return _file(arguments, allow_missing, "", schema)
-
-
-def _check_has_no_split(arguments: argparse.Namespace) -> None:
-    split: Split | None = getattr(arguments, "split", None)
-    if split is not None:
-        known = ", ".join((*DIGITS, *ROOMS))
-        raise ValueError(
-            f"--split: got {split} with {arguments.dataset}, expected one of {known}; leave it out for a file"
-        )
 
 
 def rooms(pictures: FactorImages) -> Dataset:
@@ -175,6 +165,12 @@ def _known(arguments: argparse.Namespace) -> str:
     if name not in (*DIGITS, *ROOMS) and Path(name).suffix.lower() not in FILES:
         known = f"mnist, svhn, shapes, shapes3d, or a file {', '.join(FILES[:-1])} or {FILES[-1]}"
         raise ValueError(f"dataset: got {name!r}, expected {known}; give one of these")
+    split = getattr(arguments, "split", None)  # which fit has not
+    if split is not None and name not in (*DIGITS, *ROOMS):
+        known = ", ".join((*DIGITS, *ROOMS))
+        raise ValueError(
+            f"--split: got {split} with {name}, expected one of {known}; leave it out for a file"
+        )
     for option, given, kinds in (
         ("--labels", arguments.labels, (*TABLES, ".h5ad")),
         ("--drop", arguments.drop, TABLES),
@@ -211,7 +207,7 @@ def _file(
     """Read data, and labels if any, from a file; what is too large for memory stays there."""
     path = Path(arguments.dataset)
     if path.suffix.lower() in TABLES:
-        return _table(path, arguments, kind, schema)
+        return _table(arguments, kind, schema)
     if path.suffix.lower() == ".h5ad":
         cells = open_h5ad(path, "dataset")
         given = list(arguments.labels or ())
@@ -241,25 +237,24 @@ def _file(
     return Part(x, None if y is None else Labels.of(y, argument=f"y of {path}"), kind=kind)
 
 
-def _table(path: Path, arguments: argparse.Namespace, kind: str, schema: Schema | None) -> Part:
+def _table(arguments: argparse.Namespace, kind: str, schema: Schema | None) -> Part:
     """Read a table, and columns of labels; what is too large for memory stays in its file."""
     labels = arguments.labels or ()
-    file = open_table(path, arguments, schema)
+    file = open_table(arguments, schema)
     if file.is_large:
         return Part(file, _labels(file.read_whole(labels) if labels else None), kind)
     table = file.read_whole()
     return Part(table.drop_columns(file.leaves_out), _labels(table.select(labels) if labels else None), kind)
 
 
-def open_table(path: Path, arguments: argparse.Namespace, schema: Schema | None) -> TableFile:
+def open_table(arguments: argparse.Namespace, schema: Schema | None) -> TableFile:
     """Open a table in a file, without the columns that ``--labels`` and ``--drop`` name.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it has no such columns, or options do not suit it.
     """
-    _known(arguments)
-    _check_has_no_split(arguments)
+    path = _known(arguments)
     labels, drop = arguments.labels or (), arguments.drop or ()
     names = TableFile(path, "dataset").column_names
     for option, given in (("--labels", labels), ("--drop", drop)):

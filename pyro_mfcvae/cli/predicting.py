@@ -112,7 +112,7 @@ def _predict_in_parts(arguments: argparse.Namespace) -> None:
     vacant(out, overwrite=arguments.overwrite)
     with threads(arguments.threads):
         fitted = open_model(arguments)
-    table = open_table(Path(arguments.dataset), arguments, fitted.model.schema)
+    table = open_table(arguments, fitted.model.schema)
     parts = _parts(table)
     workers = as_workers(arguments.workers, len(parts), fitted.model.device)
     kept = out.with_name(f"{out.name}.parts")
