@@ -23,9 +23,9 @@ from pyro_mfcvae._utils.progress import LOGGER, Bar
 from pyro_mfcvae._utils.tensors import digest_of
 from pyro_mfcvae.cli import values
 from pyro_mfcvae.cli.arguments import Commands, add_out
-from pyro_mfcvae.cli.datasets import open_table
+from pyro_mfcvae.cli.datasets import Part, open_table
 from pyro_mfcvae.cli.looking import SOURCES, add_looking, headlines, open_both
-from pyro_mfcvae.cli.models import model_file, open_model, provenance
+from pyro_mfcvae.cli.models import model_file, open_model
 from pyro_mfcvae.cli.output import folder, progress, say, vacant, write_text, writing
 from pyro_mfcvae.data.tables import TableFile
 from pyro_mfcvae.fitting.parallel import as_workers
@@ -113,15 +113,16 @@ def _predict_in_parts(arguments: argparse.Namespace) -> None:
     with threads(arguments.threads):
         fitted = open_model(arguments)
     table = open_table(arguments, fitted.model.schema)
-    parts = _parts(table)
+    sizes, rows = table.row_groups(), len(table)
+    if not rows:
+        raise ValueError(f"dataset: got {str(table.path)!r} without rows, expected at least one")
+    parts = _parts(sizes)
     workers = as_workers(arguments.workers, len(parts), fitted.model.device)
     kept = out.with_name(f"{out.name}.parts")
     folder(kept)
     with _kept_for_later(kept):
         _check_kept(kept, _made_from(arguments, table), overwrite=arguments.overwrite)
         left = {first: groups for first, groups in parts.items() if not _part(kept, first).exists()}
-        sizes = table.row_groups()
-        rows = sum(sizes)
         done = rows - sum(sizes[group] for groups in left.values() for group in groups)
         if done:
             say(f"{kept} has {done:,} of {rows:,} rows; going on.")
@@ -138,8 +139,7 @@ def _predict_in_parts(arguments: argparse.Namespace) -> None:
             _join(each, file)
         for part in each:
             part.unlink()
-    lines = [f"model: {provenance(arguments, fitted)}", f"data: {arguments.dataset}, {rows:,} data"]
-    say("\n".join([*lines, f"Wrote {out}."]))
+    say("\n".join([*headlines(arguments, fitted, Part(table)), f"Wrote {out}."]))
 
 
 @contextmanager
@@ -159,17 +159,15 @@ def _kept_for_later(kept: Path) -> Iterator[None]:
         ) from error
 
 
-def _parts(table: TableFile) -> dict[int, list[int]]:
-    """Return the groups of rows of each part, by the part's first row."""
+def _parts(sizes: list[int]) -> dict[int, list[int]]:
+    """Return the groups of rows of each part, by the part's first row; ``sizes`` are those of the groups."""
     parts: dict[int, list[int]] = {}
     row, first = 0, 0
-    for group, size in enumerate(table.row_groups()):
+    for group, size in enumerate(sizes):
         if row - first >= PART:
             first = row
         parts.setdefault(first, []).append(group)
         row += size
-    if not row:
-        raise ValueError(f"dataset: got {str(table.path)!r} without rows, expected at least one")
     return parts
 
 

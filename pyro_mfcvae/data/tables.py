@@ -72,6 +72,8 @@ class TableFile:
 
     def __len__(self) -> int:
         """Count the rows, N, which reads all of a CSV."""
+        if self._is_parquet:
+            return sum(self.row_groups())
         return self._in_batches(lambda batches: sum(map(len, batches)))
 
     @property
@@ -88,11 +90,8 @@ class TableFile:
     @property
     def is_large(self) -> bool:
         """Whether it would take too much of the memory that is available."""
-        import pyarrow.parquet
-
         if self._is_parquet:
-            meta = self._read(lambda: pyarrow.parquet.read_metadata(self.path))
-            count: int = meta.num_rows * meta.num_columns
+            count = len(self) * len(self._parquet_columns())
         else:
             count = self.path.stat().st_size // CSV_WIDTH
         return WIDTH * count > MEMORY_SHARE * available_memory()
