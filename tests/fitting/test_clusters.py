@@ -135,4 +135,5 @@ def test_ray_runs_what_a_dead_worker_did_not_end(of_loky, ray_cluster, tmp_path)
     with joblib.parallel_config("ray"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = runs(callbacks=[dying_once(tmp_path / "died")])
+    assert (tmp_path / "died").exists()
     assert_equal_bits(found, of_loky)
