@@ -238,13 +238,10 @@ def test_many_rows_take_little_memory_and_survive_a_kill(folder, fitted):
     assert parts.exists()
     (folder / "c.parquet").unlink()
     again = command(folder, out="c.parquet", data="many.parquet")
-    output = subprocess.run(
-        [sys.executable, "-m", "pyro_mfcvae", *again], check=True, capture_output=True, text=True
-    )
-    assert "of 3,000,000 rows; going on." in output.stdout
+    assert "of 3,000,000 rows; going on." in printed_by([sys.executable, "-m", "pyro_mfcvae", *again])
     clusters = pq.read_table(folder / "c.parquet", columns=["index", "cluster_0"]).to_pandas()
     np.testing.assert_array_equal(clusters["index"], np.arange(3_000_000))
     expected = fitted.predict(make_table(200_000).drop(columns="id"))[:, 0]
     np.testing.assert_array_equal(clusters["cluster_0"], np.tile(expected, 15))
     peaks = [int(peak) for peak in re.findall(r"^peak (\d+)$", printed_by(run), re.MULTILINE)]
-    assert peaks[1] - peaks[0] < 200 * 1024  # KiB
+    assert peaks[1] - peaks[0] < 64 * 1024  # KiB; all rows at once take 220,000
