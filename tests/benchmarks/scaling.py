@@ -77,7 +77,8 @@ def predicted(step: Step, cluster: Cluster, n: int, batch: int) -> tuple[float, 
     """Seconds of a step with ``batch`` data on n devices, and those of its all-reduce."""
     share = math.ceil(batch / n)
     alone = max(share * step.work / cluster.speed, step.python, share * step.datum / step.reading)
-    return alone + all_reduce(n, step.gradients, cluster), all_reduce(n, step.gradients, cluster)
+    waiting = all_reduce(n, step.gradients, cluster)
+    return alone + waiting, waiting
 
 
 def advice(step: Step, cluster: Cluster, n: int, batch: int) -> str:

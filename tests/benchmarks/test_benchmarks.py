@@ -67,6 +67,9 @@ def test_scaling(monkeypatch):
     assert waiting == pytest.approx(8_000 / 1e6 + 2e-3)
     assert total == pytest.approx(waiting + 1e-4)
     assert scaling.advice(step, cluster, 1, 100) == "nothing"
+    faster = scaling.Cluster(speed=1e12, bandwidth=5e7, latency=0)  # 0.16 ms of waiting, beside 0.1
+    expected = "add up 2 steps, or 160 data a device or bfloat16 gradients"
+    assert scaling.advice(step, faster, 2, 100) == expected
     assert re.fullmatch(
         r"add up 10[01] steps, or 10,00[01] data a device", scaling.advice(step, cluster, 2, 100)
     )
